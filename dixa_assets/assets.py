@@ -1,0 +1,384 @@
+"""Asset factories: one asset per metric, record, filter attribute and catalogue table.
+
+What a step does is fetch, write, report. How to ask is in `extract`, how to write in `warehouse`.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from dixa_assets.catalogue import Catalogue, Entry
+from dixa_assets.client import DixaClient
+from dixa_assets.errors import ApiError, DixaAssetsError
+from dixa_assets.extract import (
+    FilterValue,
+    Query,
+    Staged,
+    Window,
+    checked_query,
+    extract_filter_values,
+    extract_metric,
+    extract_record,
+    fetch_filter_values,
+)
+from dixa_assets.partitions import BACKFILL_POLICY, to_window
+from dixa_assets.resources import DixaResource, build_warehouse
+from dixa_assets.schema import (
+    METRIC_VALUES,
+    METRICS_DAILY,
+    Column,
+    Table,
+    catalogue_tables,
+    comment_of,
+    documented_type,
+    filter_table,
+    metric_table,
+    record_table,
+)
+from dixa_assets.warehouse import Load, Warehouse, Written
+
+# A day that fails does not keep the others from loading; this many say that the next will too.
+FAILED_DAYS_BEFORE_STOPPING = 5
+# These say the same of every other day at once.
+HOPELESS_STATUS = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the user configured about loads. Mappings go by the vendor's id.
+
+    `windows_at_a_time` days of one asset are fetched side by side. `required_filter` names an
+    attribute whose values are all sent with every query that has no filter on it.
+    """
+
+    partitions_def: dg.DailyPartitionsDefinition
+    timezone: str
+    filters: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    breakdowns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    exclude_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    required_filter: str = ""
+    windows_at_a_time: int = 6
+    database_wait_seconds: float = 600.0
+
+    def excluded_fields(self, entry: Entry) -> frozenset[str]:
+        """The fields of a record that must not be stored; `*` stands for every record."""
+        return frozenset(
+            (*self.exclude_fields.get("*", ()), *self.exclude_fields.get(entry.id, ()))
+        )
+
+
+def build_metric_asset(entry: Entry, options: LoadOptions) -> dg.AssetsDefinition:
+    """The daily asset of a metric: a view over the table all metrics share."""
+    return _build_daily_asset(entry, options, metric_table(entry), extract_metric)
+
+
+def build_record_asset(entry: Entry, options: LoadOptions) -> dg.AssetsDefinition:
+    """The daily asset of a record: a table of its own."""
+    table = record_table(entry, options.excluded_fields(entry))
+    return _build_daily_asset(entry, options, table, extract_record)
+
+
+def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.AssetsDefinition:
+    """The asset of a filter attribute's values, read whole each time."""
+    table = filter_table(attribute, name)
+
+    @dg.asset(
+        key=[table.schema, table.name],
+        group_name=table.schema,
+        description=to_markdown(table.comment),
+        kinds={"duckdb"},
+        metadata=_table_metadata(table),
+    )
+    def filter_values(
+        context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with _as_failure(), dixa.client() as client:
+            warehouse = _warehouse(duckdb, options)
+            with warehouse.staging() as folder:
+                started = time.monotonic()
+                staged = Staged(folder / name, table)
+                extract_filter_values(client, attribute, staged)
+                written = warehouse.replace(staged, {}, Load(context.run_id, started))
+                context.log.info(f"{attribute}: {written.rows} values")
+        return dg.MaterializeResult(metadata=_load_metadata(staged, written, started))
+
+    return filter_values
+
+
+def build_catalogue_assets(catalogue: Catalogue, options: LoadOptions) -> dg.AssetsDefinition:
+    """The catalogue this code location was built from, as tables. Asks nothing of the API."""
+    tables = catalogue_tables(catalogue)
+
+    @dg.multi_asset(
+        name="dixa_catalogue",
+        specs=[
+            dg.AssetSpec(
+                [table.schema, table.name],
+                description=to_markdown(table.comment),
+                group_name="dixa_catalogue",
+                kinds={"duckdb"},
+                metadata=_table_metadata(table),
+            )
+            for table, _ in tables
+        ],
+    )
+    def catalogue_assets(
+        context: dg.AssetExecutionContext, duckdb: DuckDBResource
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        with _as_failure():
+            warehouse = _warehouse(duckdb, options)
+            with warehouse.staging() as folder:
+                for table, rows in tables:
+                    started = time.monotonic()
+                    staged = Staged(folder / table.name, table)
+                    for row in rows:
+                        staged.add(row)
+                    warehouse.replace(staged, {}, Load(context.run_id, started))
+                    yield dg.MaterializeResult(
+                        asset_key=[table.schema, table.name],
+                        metadata={"dagster/row_count": len(rows), "version": catalogue.version},
+                    )
+
+    return catalogue_assets
+
+
+def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:
+    """The view over every metric: nothing to run, it is there with the first of them."""
+    return dg.AssetSpec(
+        [METRICS_DAILY.schema, METRICS_DAILY.name],
+        deps=[[entry.schema, entry.name] for entry in entries if entry.kind == "metric"],
+        description=to_markdown(METRICS_DAILY.comment),
+        group_name="dixa",
+        kinds={"duckdb", "view"},
+        metadata=_table_metadata(METRICS_DAILY),
+    )
+
+
+def to_markdown(text: str) -> str:
+    """Text of the API as Markdown that shows it letter by letter: no markup, link or script."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", text).replace("://", "\\://")
+
+
+def _build_daily_asset(
+    entry: Entry,
+    options: LoadOptions,
+    table: Table,
+    extract: Callable[[DixaClient, Query, Window, Staged], None],
+) -> dg.AssetsDefinition:
+    is_metric = entry.kind == "metric"
+
+    @dg.asset(
+        key=[table.schema, table.name],
+        group_name=table.schema,
+        description=to_markdown(table.comment),
+        kinds={"duckdb"},
+        metadata=_table_metadata(table),
+        partitions_def=options.partitions_def,
+        backfill_policy=BACKFILL_POLICY,
+        # Each day is reported as it is written, and a result at the end would report them again.
+        output_required=False,
+        tags={"dixa/status": "live" if entry.is_live else "retired"},
+        code_version="1",
+    )
+    def daily(
+        context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
+    ) -> None:
+        with _as_failure(), dixa.client() as client:
+            warehouse = _warehouse(duckdb, options)
+            query = _build_query(client, entry, options)
+            windows = [to_window(key, options.timezone) for key in context.partition_keys]
+            with warehouse.staging() as folder:
+                started: dict[Window, float] = {}
+
+                def fetch(window: Window) -> Staged:
+                    started[window] = time.monotonic()
+                    staged = Staged(
+                        folder / window.day.isoformat(), METRIC_VALUES if is_metric else table
+                    )
+                    extract(client, query, window, staged)
+                    return staged
+
+                for done, (window, staged) in enumerate(
+                    _fetch_side_by_side(client, windows, fetch, options.windows_at_a_time), 1
+                ):
+                    scope = {"partition_date": window.day.isoformat()}
+                    written = warehouse.replace(
+                        staged,
+                        scope | ({"metric": entry.id} if is_metric else {}),
+                        Load(
+                            context.run_id,
+                            started[window],
+                            window,
+                            query.filters,
+                            tuple(query.breakdowns),
+                        ),
+                        view=table if is_metric else None,
+                    )
+                    staged.discard()
+                    _report_day(context, entry, window, staged, written, started[window])
+                    context.log.info(
+                        f"{window.day} ({window.hours:g} h): {written.rows} rows, "
+                        f"{staged.usage.requests} requests, {staged.usage.retries} of them "
+                        f"repeats; day {done} of {len(windows)}"
+                    )
+
+    return daily
+
+
+def _report_day(
+    context: dg.AssetExecutionContext,
+    entry: Entry,
+    window: Window,
+    staged: Staged,
+    written: Written,
+    started: float,
+) -> None:
+    metadata: dict[str, Any] = {
+        **_load_metadata(staged, written, started),
+        "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
+        **{measure: number for measure, number in staged.totals.items()},
+    }
+    if entry.kind == "record":
+        metadata["rows_outside_window"] = staged.outside_window
+        metadata["dagster/column_schema"] = _column_schema(written.columns)
+    context.log_event(
+        dg.AssetMaterialization(
+            context.asset_key, partition=window.day.isoformat(), metadata=metadata
+        )
+    )
+
+
+def _fetch_side_by_side(
+    client: DixaClient,
+    windows: Sequence[Window],
+    fetch: Callable[[Window], Staged],
+    at_a_time: int,
+) -> Iterator[tuple[Window, Staged]]:
+    """Windows with their rows, each as soon as it is there.
+
+    A few windows wait fetched while one is written, so that the API is never idle. A window that
+    fails is named at the end, when the others are through.
+    """
+    waiting = iter(windows)
+    running: dict[Future[Staged], Window] = {}
+    failed: dict[Window, DixaAssetsError] = {}
+    with ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa") as pool:
+        try:
+            while True:
+                while len(running) < 2 * at_a_time and not _is_hopeless(failed):
+                    window = next(waiting, None)
+                    if window is None:
+                        break
+                    running[pool.submit(fetch, window)] = window
+                if not running:
+                    break
+                ready, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    window = running.pop(future)
+                    try:
+                        staged = future.result()
+                    except DixaAssetsError as error:
+                        failed[window] = error
+                    else:
+                        yield window, staged
+        finally:
+            for future in running:
+                future.cancel()
+            if running:
+                client.close()
+    if failed:
+        raise DaysFailed(failed, len(windows))
+
+
+class DaysFailed(DixaAssetsError):
+    """Some days of a load failed; the others are written."""
+
+    def __init__(self, failed: Mapping[Window, DixaAssetsError], asked: int) -> None:
+        self.retryable = all(error.retryable for error in failed.values())
+        self.days = sorted(window.day.isoformat() for window in failed)
+        first = min(failed, key=lambda window: window.day)
+        super().__init__(
+            f"{len(failed)} of {asked} days failed ({', '.join(self.days)}) and are as they were. "
+            f"{first.day}: {failed[first]}"
+        )
+
+
+def _is_hopeless(failed: Mapping[Window, DixaAssetsError]) -> bool:
+    return len(failed) >= FAILED_DAYS_BEFORE_STOPPING or any(
+        isinstance(error, ApiError) and error.status in HOPELESS_STATUS for error in failed.values()
+    )
+
+
+def _build_query(client: DixaClient, entry: Entry, options: LoadOptions) -> Query:
+    filters = dict(options.filters.get(entry.id, {}))
+    required = options.required_filter
+    if required and required in entry.attributes and required not in filters:
+        filters[required] = [item.value for item in fetch_filter_values(client, required)]
+    breakdowns: dict[str, Sequence[FilterValue]] = {}
+    if entry.kind == "metric":
+        breakdowns = {attribute: () for attribute in options.breakdowns.get(entry.id, ())}
+    checked_query(entry, filters=filters, breakdowns=breakdowns)
+    return checked_query(
+        entry,
+        filters=filters,
+        breakdowns={name: fetch_filter_values(client, name) for name in breakdowns},
+        excluded_fields=options.excluded_fields(entry),
+    )
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """Turn this project's errors into Dagster's, which a retry policy can tell apart."""
+    try:
+        yield
+    except DixaAssetsError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"error": type(error).__name__, "a retry can help": error.retryable},
+            allow_retries=error.retryable,
+        ) from None
+
+
+def _warehouse(duckdb: DuckDBResource, options: LoadOptions) -> Warehouse:
+    return build_warehouse(
+        duckdb, timezone=options.timezone, wait_seconds=options.database_wait_seconds
+    )
+
+
+def _table_metadata(table: Table) -> dict[str, Any]:
+    return {
+        "dagster/table_name": f"{table.schema}.{table.name}",
+        "dagster/column_schema": _column_schema(table.columns),
+    }
+
+
+def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                column.name, type=documented_type(column), description=comment_of(column) or None
+            )
+            for column in columns
+        ]
+    )
+
+
+def _load_metadata(staged: Staged, written: Written, started: float) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": written.rows,
+        "rows": written.rows,
+        "requests": staged.usage.requests,
+        "pages": staged.usage.pages,
+        "retries": staged.usage.retries,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if written.schema_changes:
+        metadata["schema_changes"] = "; ".join(written.schema_changes)
+    return metadata

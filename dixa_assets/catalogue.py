@@ -1,0 +1,344 @@
+"""The catalogue: what Dixa offers, as frozen entries, and how it changes over time.
+
+Parsing, (de)serialising, comparing. No network, no Dagster, no SQL. A catalogue only grows:
+an entry that Dixa no longer lists is kept as retired, so its asset and its table stay.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import TypeAdapter
+
+from dixa_assets.errors import CatalogueError
+
+Kind = Literal["metric", "record"]
+T = TypeVar("T")
+# The table all metrics share stands among their views.
+RESERVED_METRIC_NAME = "metric_values"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterAttribute:
+    """An attribute by which an entry can be filtered."""
+
+    attribute: str
+    description: str = ""
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """From `{filterAttribute, description?}`."""
+        return cls(_named(data, "filterAttribute"), _text(data.get("description")))
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """A measure a metric can be asked for."""
+
+    measure: str
+    description: str = ""
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """From `{measure, description?}`."""
+        return cls(_named(data, "measure"), _text(data.get("description")))
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMetadata:
+    """A field of a record's rows. The catalogue gives no type; only the data do."""
+
+    field: str
+    description: str = ""
+    nullable: bool = True
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """From `{field, description, nullable}`; only the name is relied on."""
+        nullable = data.get("nullable")
+        return cls(
+            _named(data, "field"),
+            _text(data.get("description")),
+            nullable if isinstance(nullable, bool) else True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One metric or record of the catalogue.
+
+    `name` is `id` as an identifier: the last part of the asset key and the relation's name. It is
+    given once, when the entry is first seen. `first_seen` and `retired_at` are ISO instants.
+    """
+
+    kind: Kind
+    id: str
+    name: str = ""
+    description: str = ""
+    filters: tuple[FilterAttribute, ...] = ()
+    aggregations: tuple[Aggregation, ...] = ()
+    fields: tuple[FieldMetadata, ...] = ()
+    related_ids: tuple[str, ...] = ()
+    first_seen: str = ""
+    retired_at: str | None = None
+
+    @classmethod
+    def from_api(cls, kind: Kind, data: Mapping[str, Any]) -> Self:
+        """From the vendor's MetricMetadata or MetricRecordMetadata; raises on what is unusable."""
+        related = data.get("relatedRecordIds" if kind == "metric" else "relatedMetricIds") or []
+        return cls(
+            kind=kind,
+            id=_named(data, "id"),
+            description=_text(data.get("description")),
+            filters=_unique(map(FilterAttribute.from_api, data.get("filters") or []), "attribute"),
+            aggregations=_unique(
+                map(Aggregation.from_api, data.get("aggregations") or []), "measure"
+            ),
+            fields=_unique(map(FieldMetadata.from_api, data.get("fieldsMetadata") or []), "field"),
+            related_ids=tuple(dict.fromkeys(item for item in related if isinstance(item, str))),
+        )
+
+    @property
+    def schema(self) -> str:
+        """The DuckDB schema, and first part of the asset key."""
+        return f"dixa_{self.kind}s"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether Dixa still lists the entry."""
+        return self.retired_at is None
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The attributes the entry can be filtered by."""
+        return frozenset(item.attribute for item in self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two versions of an entry; `before` and `after` are JSON or None."""
+
+    changed_at: str
+    kind: Kind
+    id: str
+    change: str
+    item: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All entries ever seen, ordered by kind and id, and every change among them.
+
+    `filter_names` holds every filter attribute ever mentioned, with the identifier its table is
+    named by, in the order they were first seen.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    changes: tuple[Change, ...] = ()
+    filter_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def live(self) -> tuple[Entry, ...]:
+        """The entries Dixa lists now."""
+        return tuple(entry for entry in self.entries if entry.is_live)
+
+    @property
+    def version(self) -> str:
+        """A digest of the content: equal catalogues have equal versions."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:20]
+
+    def to_json(self) -> str:
+        """The catalogue as text that `from_json` reads back to an equal one."""
+        return TypeAdapter(Catalogue).dump_json(self, indent=1).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Catalogue":
+        """From the text `to_json` gave."""
+        return TypeAdapter(Catalogue).validate_json(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one fetch of both catalogues gave: usable entries, and what was wrong with the rest."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def from_api(
+        cls, metrics: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
+    ) -> Self:
+        """From both catalogue lists. A broken item costs itself alone; a list of nothing raises."""
+        entries: dict[tuple[Kind, str], Entry] = {}
+        problems = []
+        lists: tuple[tuple[Kind, Sequence[Mapping[str, Any]]], ...] = (
+            ("metric", metrics),
+            ("record", records),
+        )
+        for kind, items in lists:
+            for item in items:
+                try:
+                    entry = Entry.from_api(kind, item)
+                except (KeyError, TypeError, AttributeError) as error:
+                    problems.append(f"a {kind} was left out, its entry is malformed ({error!r})")
+                    continue
+                if (kind, entry.id) in entries:
+                    problems.append(f"the {kind} '{entry.id}' is listed twice, the first one holds")
+                    continue
+                entries[kind, entry.id] = entry
+            if not any(entry.kind == kind for entry in entries.values()):
+                raise CatalogueError(
+                    f"Dixa's catalogue of {kind}s came back without a single usable {kind}. This "
+                    "is taken for a fault, not for an empty catalogue; nothing was changed."
+                )
+        return cls(tuple(entries.values()), tuple(problems))
+
+
+def merge(
+    known: Catalogue,
+    listing: Listing,
+    *,
+    at: str,
+    is_still_described: Callable[[Entry], bool],
+) -> Catalogue:
+    """The known catalogue brought up to date with a listing.
+
+    Args:
+        known: The catalogue so far.
+        listing: What Dixa lists now.
+        at: The instant of the fetch, ISO.
+        is_still_described: Asked for each live entry that is not listed: whether Dixa still
+            describes it. A list cut short then retires nothing.
+    """
+    listed = {(entry.kind, entry.id): entry for entry in listing.entries}
+    entries: dict[tuple[Kind, str], Entry] = {}
+    changes: list[Change] = []
+    for old in known.entries:
+        new = listed.pop((old.kind, old.id), None)
+        if new is not None:
+            differences = _differences(old, new, at)
+            changes += differences
+            # Without a difference the old entry stands: a list in another order is no change.
+            entry = replace(new, name=old.name, first_seen=old.first_seen) if differences else old
+        elif old.is_live and not is_still_described(old):
+            entry = replace(old, retired_at=at)
+            changes.append(Change(at, old.kind, old.id, "retired"))
+        else:
+            entry = old
+        entries[old.kind, old.id] = entry
+    # Plain identifiers first: of two new ids that collide, the one that is its own name keeps it.
+    for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
+        taken = [other.name for other in entries.values() if other.kind == entry.kind]
+        name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
+        entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
+        changes.append(Change(at, entry.kind, entry.id, "added"))
+    filter_names = dict(known.filter_names)
+    for attribute in sorted({name for entry in entries.values() for name in entry.attributes}):
+        if attribute not in filter_names:
+            filter_names[attribute] = distinct_identifier(attribute, filter_names.values())
+    ordered = tuple(entries[key] for key in sorted(entries))
+    return Catalogue(ordered, known.changes + tuple(changes), filter_names)
+
+
+def to_identifier(text: str) -> str:
+    """`text` as letters, digits and underscores, not starting with a digit."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_") if not _plain(text) else text
+    return f"_{name}" if not name or name[0].isdigit() else name
+
+
+def distinct_identifier(text: str, taken: Iterable[str]) -> str:
+    """`to_identifier(text)`, told apart from names in use (which SQL compares without case)."""
+    name = to_identifier(text)
+    if name.lower() in {other.lower() for other in taken}:
+        return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return name
+
+
+def _plain(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_]+", text) is not None
+
+
+def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
+    changes = []
+    if not old.is_live:
+        changes.append(Change(at, old.kind, old.id, "restored", before=_json(old.retired_at)))
+    if old.description != new.description:
+        changes.append(
+            Change(
+                at,
+                old.kind,
+                old.id,
+                "description changed",
+                before=_json(old.description),
+                after=_json(new.description),
+            )
+        )
+    aspects: tuple[tuple[str, str, str], ...] = (
+        ("filter", "filters", "attribute"),
+        ("aggregation", "aggregations", "measure"),
+        ("field", "fields", "field"),
+    )
+    for word, aspect, key in aspects:
+        before = {getattr(item, key): asdict(item) for item in getattr(old, aspect)}
+        after = {getattr(item, key): asdict(item) for item in getattr(new, aspect)}
+        changes += _item_changes(old, at, word, before, after)
+    changes += _item_changes(
+        old, at, "relation", dict.fromkeys(old.related_ids), dict.fromkeys(new.related_ids)
+    )
+    return changes
+
+
+def _item_changes(
+    entry: Entry, at: str, word: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[Change]:
+    changes = []
+    for item in [*before, *(item for item in after if item not in before)]:
+        if item not in after:
+            verb = "removed"
+        elif item not in before:
+            verb = "added"
+        elif before[item] != after[item]:
+            verb = "changed"
+        else:
+            continue
+        changes.append(
+            Change(
+                at,
+                entry.kind,
+                entry.id,
+                f"{word} {verb}",
+                item,
+                _json(before.get(item)),
+                _json(after.get(item)),
+            )
+        )
+    return changes
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    # No zero byte: descriptions become SQL comments, which end at one.
+    return value.replace("\0", "") if isinstance(value, str) else ""
+
+
+def _named(data: Mapping[str, Any], key: str) -> str:
+    name = data[key]
+    if not isinstance(name, str) or not name.strip():
+        raise TypeError(f"{key} is not a text")
+    return name
+
+
+def _unique(items: Iterable[T], key: str) -> tuple[T, ...]:
+    """The items, the first of those that share a name alone."""
+    named = {getattr(item, key): item for item in reversed(list(items))}
+    return tuple(reversed(named.values()))

@@ -1,0 +1,92 @@
+"""Every error this project raises on purpose, and whether trying again can help.
+
+    DixaAssetsError
+    ├── ConfigError            a setting is wrong                           permanent
+    ├── ApiError               the vendor's API did not give what was asked
+    │   ├── ApiUnavailable     no answer, 408, 429, 5xx, a broken answer    retryable
+    │   ├── ApiRefused         400, 401, 403, 404, a redirect               permanent
+    │   └── ApiContractBroken  an answer that contradicts the API's rules   permanent
+    ├── CatalogueError         the catalogue cannot be what was meant       permanent
+    └── WarehouseError         the database cannot take the write           permanent
+        └── WarehouseBusy      another process holds it                     retryable
+
+Each message says what was tried, what came back and what to do.
+"""
+
+
+class DixaAssetsError(Exception):
+    """Base of all errors below. `retryable` tells whether the same call may succeed later."""
+
+    retryable = False
+
+
+class ConfigError(DixaAssetsError):
+    """A setting that cannot work.
+
+    Args:
+        setting: Its name as the user wrote it, for instance `DIXA_TIMEZONE`.
+        problem: What is wrong with its value and what would be right.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        self.setting = setting
+        super().__init__(f"{setting}: {problem}")
+
+
+class ApiError(DixaAssetsError):
+    """A request that did not give what was asked for.
+
+    Args:
+        request: Method, path and id of the request, never its headers.
+        answer: What came back.
+        advice: What the reader can do.
+        status: The HTTP status, where there was an answer.
+    """
+
+    def __init__(
+        self, request: str, answer: str, advice: str = "", *, status: int | None = None
+    ) -> None:
+        self.request = request
+        self.answer = answer
+        self.status = status
+        super().__init__(f"{request}: {answer}" + (f" {advice}" if advice else ""))
+
+
+class ApiUnavailable(ApiError):
+    """No usable answer now. `retry_after` is the wait in seconds the server asked for, if any."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        request: str,
+        answer: str,
+        advice: str = "",
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(request, answer, advice, status=status)
+
+
+class ApiRefused(ApiError):
+    """The API understood and said no; the same request will be refused again."""
+
+
+class ApiContractBroken(ApiError):
+    """A well-formed answer that contradicts the API's rules, such as a page key given twice."""
+
+
+class CatalogueError(DixaAssetsError):
+    """A fetched catalogue that must not replace the known one."""
+
+
+class WarehouseError(DixaAssetsError):
+    """The database cannot take the write, and waiting will not change that."""
+
+
+class WarehouseBusy(WarehouseError):
+    """Another process held the database for as long as this one was allowed to wait."""
+
+    retryable = True

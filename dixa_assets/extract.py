@@ -1,0 +1,341 @@
+"""One entry and one window of time -> rows, staged on disk for the warehouse.
+
+Request bodies, page walking, flattening typed fields. No Dagster, no SQL.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from dixa_assets.catalogue import Entry
+from dixa_assets.client import DixaClient, Usage
+from dixa_assets.errors import ApiContractBroken, ConfigError
+from dixa_assets.schema import (
+    BIGINT,
+    EXACT_IN_DOUBLE,
+    RECORD_VALUE,
+    VARCHAR,
+    Table,
+    Value,
+    parse_instant,
+    read_value,
+    widest,
+)
+
+MILLISECOND = timedelta(milliseconds=1)
+# The measure of an aggregate that names none: presence durations come as a list of statuses.
+PRESENCE = "AgentPresenceDuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The half-open instants [start, end) of one local day, both in UTC."""
+
+    day: date
+    start: datetime
+    end: datetime
+    timezone: str
+
+    @classmethod
+    def of_day(cls, day: date, timezone: str) -> Self:
+        """Local midnight to local midnight: 23, 24 or 25 hours, or none for a day left out.
+
+        Where midnight does not exist the day begins when the clocks jump; where it comes twice,
+        at the first.
+        """
+        zone = ZoneInfo(timezone)
+        start, end = (
+            datetime(each.year, each.month, each.day, tzinfo=zone).astimezone(UTC)
+            for each in (day, day + timedelta(days=1))
+        )
+        return cls(day, start, end, timezone)
+
+    @property
+    def is_empty(self) -> bool:
+        """True for a local day that never was, as 2011-12-30 in Apia."""
+        return self.start >= self.end
+
+    @property
+    def hours(self) -> float:
+        """Length in hours."""
+        return (self.end - self.start).total_seconds() / 3600
+
+    def to_api(self) -> dict[str, str]:
+        """The vendor's Interval. Its end is taken as inclusive, so it is the last millisecond."""
+        return {
+            "_type": "Interval",
+            "start": _z(self.start),
+            "end": _z(self.end - MILLISECOND),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FilterValue:
+    """A value of a filter attribute, as the vendor's filter endpoint gave it."""
+
+    value: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to ask for one entry, whatever the day.
+
+    `filters` go with every request. `breakdowns` add, to a metric's total, one request per value.
+    `excluded_fields` of a record are dropped before anything is written anywhere.
+    """
+
+    entry: Entry
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
+    excluded_fields: frozenset[str] = frozenset()
+
+    def body(self, window: Window, **narrowed: str) -> dict[str, Any]:
+        """The request body for a window, with attributes of `narrowed` set to one value."""
+        filters = {name: list(values) for name, values in self.filters.items()}
+        filters |= {name: [value] for name, value in narrowed.items()}
+        body: dict[str, Any] = {
+            "id": self.entry.id,
+            "periodFilter": window.to_api(),
+            "timezone": window.timezone,
+        }
+        if filters:
+            body["filters"] = [
+                {"attribute": name, "values": values} for name, values in filters.items()
+            ]
+        if self.entry.aggregations:
+            body["aggregations"] = [item.measure for item in self.entry.aggregations]
+        return body
+
+
+class Staged:
+    """Rows of one partition as lines of JSON in a file, with the types their values have.
+
+    Columns go by short keys, so that no name of the API is an identifier before the warehouse
+    has given it one. Rows that will not fit in memory stay on disk.
+    """
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self.table = table
+        self.rows = 0
+        self.keys: dict[tuple[str, str], str] = {}
+        self.types: dict[tuple[str, str], str | None] = {}
+        self.inexact: set[tuple[str, str]] = set()
+        self.usage = Usage()
+        self.outside_window = 0
+        # The metric's total by measure, for people who read the load's metadata.
+        self.totals: dict[str, float] = {}
+        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
+        self._file = path.open("w", encoding="utf-8", errors="replace")
+
+    def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
+        """Add a row: `own` columns by name, and the vendor's `fields`."""
+        line = dict(own)
+        for name, value in (fields or {}).items():
+            self._put(line, (name, "value"), value.type, value.content)
+            if value.label is not None:
+                label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
+                self._put(line, (name, "label"), label_type, value.label)
+        try:
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
+        self._file.write(text + "\n")
+        self.rows += 1
+
+    def close(self) -> None:
+        """Finish the file. Call before it is read."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _put(
+        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
+    ) -> None:
+        key = self.keys.setdefault(source, f"_{len(self.keys)}")
+        if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
+            self.inexact.add(source)
+        self.types[source] = widest(self.types.get(source), type_, exact=source not in self.inexact)
+        line[key] = content
+
+
+def extract_metric(client: DixaClient, query: Query, window: Window, staged: Staged) -> None:
+    """Stage a metric's aggregates for one window: the total, then each breakdown value."""
+    if window.is_empty:
+        return
+    for attribute, value in ((None, None), *_breakdowns(query)):
+        narrowed = {attribute: value.value} if attribute and value else {}
+        data = client.fetch_metric_data(query.body(window, **narrowed), staged.usage)
+        if data.get("id", query.entry.id) != query.entry.id:
+            raise ApiContractBroken(
+                f"metric '{query.entry.id}'", f"the answer is about '{data['id']}'."
+            )
+        for measure, status, number, unknown in _aggregates(query.entry.id, data):
+            if number is not None and attribute is None:
+                staged.totals[f"{measure} ({status})" if status else measure] = number
+            staged.add(
+                {
+                    "metric": query.entry.id,
+                    "partition_date": window.day.isoformat(),
+                    "interval_start": window.start.isoformat(),
+                    "interval_end": window.end.isoformat(),
+                    "timezone": window.timezone,
+                    "breakdown_attribute": attribute,
+                    "breakdown_value": value and value.value,
+                    "breakdown_label": value and value.label,
+                    "measure": measure,
+                    "status": status,
+                    "value": number,
+                    "aggregate": unknown,
+                }
+            )
+
+
+def extract_record(client: DixaClient, query: Query, window: Window, staged: Staged) -> None:
+    """Stage a record's rows for one window, every page.
+
+    Rows outside the window are kept and counted: which timestamp Dixa's period looks at is not
+    documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
+    window for sure, and is left to it.
+    """
+    if window.is_empty:
+        return
+    for page in client.fetch_record_pages(query.body(window), staged.usage):
+        for row in page:
+            _stage_row(query, window, row, staged)
+
+
+def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
+    """Stage the values of a filter attribute."""
+    for item in fetch_filter_values(client, attribute, staged.usage):
+        staged.add({"value": item.value, "label": item.label})
+
+
+def fetch_filter_values(
+    client: DixaClient, attribute: str, usage: Usage | None = None
+) -> tuple[FilterValue, ...]:
+    """The values the vendor offers for a filter attribute, in its order."""
+    values = {}
+    for item in client.fetch_filter_values(attribute, usage):
+        value = item.get("value") if isinstance(item, dict) else None
+        if not isinstance(value, str):
+            raise ApiContractBroken(f"filter '{attribute}'", "a value is missing or not a text.")
+        label = item.get("label")
+        values[value] = FilterValue(value, label if isinstance(label, str) else None)
+    return tuple(values.values())
+
+
+def checked_query(
+    entry: Entry,
+    *,
+    filters: Mapping[str, Sequence[str]],
+    breakdowns: Mapping[str, Sequence[FilterValue]],
+    excluded_fields: frozenset[str] = frozenset(),
+) -> Query:
+    """A query whose attributes the entry advertises.
+
+    The vendor ignores an attribute it does not know for an entry, and answers with numbers that
+    were never filtered; so it is refused here.
+    """
+    for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
+        for attribute in attributes:
+            if attribute not in entry.attributes:
+                known = ", ".join(sorted(entry.attributes)) or "none"
+                raise ConfigError(
+                    f"{setting} of {entry.kind} '{entry.id}'",
+                    f"'{attribute}' is no filter attribute of it. Dixa would ignore it and give "
+                    f"unfiltered numbers. It can be filtered by: {known}.",
+                )
+    return Query(entry, filters, breakdowns, excluded_fields)
+
+
+def _breakdowns(query: Query) -> Iterator[tuple[str, FilterValue]]:
+    for attribute, values in query.breakdowns.items():
+        wanted = query.filters.get(attribute)
+        for value in values:
+            if wanted is None or value.value in wanted:
+                yield attribute, value
+
+
+def _aggregates(
+    metric_id: str, data: Mapping[str, Any]
+) -> Iterator[tuple[str, str | None, float | None, Any]]:
+    """(measure, status, value, the whole aggregate where its shape is unknown)."""
+    for item in data.get("aggregates") or []:
+        if not isinstance(item, dict):
+            yield "unknown", None, None, item
+            continue
+        kind, content = item.get("_type"), item.get("value")
+        measure = item.get("measure")
+        if not isinstance(measure, str):
+            presence = kind == "AgentPresenceDurationValue" or isinstance(content, list)
+            measure = PRESENCE if presence else str(kind or "unknown")
+        if content is None:
+            yield measure, None, None, None if "value" in item or len(item) <= 2 else item
+        elif isinstance(content, list) and all(map(_is_presence, content)):
+            for part in content:
+                yield measure, part["status"]["status"], _number(metric_id, part["value"]), None
+        elif isinstance(content, (int, float)) and not isinstance(content, bool):
+            yield measure, None, _number(metric_id, content), None
+        else:
+            yield measure, None, None, item
+
+
+def _is_presence(part: Any) -> bool:
+    if not isinstance(part, dict) or not isinstance(part.get("status"), dict):
+        return False
+    value = part.get("value")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(part["status"].get("status"), str) and (value is None or is_number)
+
+
+def _number(metric_id: str, number: float | None) -> float | None:
+    if isinstance(number, int) and abs(number) > EXACT_IN_DOUBLE:
+        raise ApiContractBroken(
+            f"metric '{metric_id}'", f"{number} is too large to be kept exactly as a DOUBLE."
+        )
+    return None if number is None else float(number)
+
+
+def _stage_row(query: Query, window: Window, row: Any, staged: Staged) -> None:
+    primary = row.get("primaryTimestampField") if isinstance(row, dict) else None
+    instant = parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
+    if instant is None or not isinstance(primary, dict):
+        raise ApiContractBroken(
+            f"record '{query.entry.id}'",
+            "a row has no readable primaryTimestampField; the day was left as it was.",
+        )
+    if instant == window.end:
+        return
+    if not window.start <= instant < window.end:
+        staged.outside_window += 1
+    fields = {}
+    for item in row.get("fields") or []:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not name:
+            raise ApiContractBroken(f"record '{query.entry.id}'", "a field has no name.")
+        if name not in query.excluded_fields:
+            fields[name] = read_value(item.get("field"))
+    if "value" in row and "value" not in query.excluded_fields:
+        fields[RECORD_VALUE.field] = read_value(row["value"])
+    name = primary.get("name")
+    staged.add(
+        {
+            "partition_date": window.day.isoformat(),
+            "primary_timestamp": instant.isoformat(),
+            "primary_timestamp_field": name if isinstance(name, str) else None,
+        },
+        fields,
+    )
+
+
+def _z(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

@@ -1,0 +1,56 @@
+"""The one daily partitions definition, and from partition key to window."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from zoneinfo import ZoneInfo, available_timezones
+
+import dagster as dg
+
+from dixa_assets.errors import ConfigError
+from dixa_assets.extract import Window
+
+# A run takes this many days of every asset: a year is twelve runs, and the first days of a long
+# backfill are in the tables before Dagster has planned its last.
+BACKFILL_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
+
+
+def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDefinition:
+    """Local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
+    if timezone not in available_timezones():
+        raise ConfigError(
+            "DIXA_TIMEZONE",
+            f"'{timezone}' is no zone of the IANA database. Use the zone of your Dixa "
+            "organisation, for instance Europe/Copenhagen.",
+        )
+    try:
+        start = date.fromisoformat(start_date)
+    except ValueError:
+        raise ConfigError(
+            "DIXA_START_DATE", f"'{start_date}' is no date. Use YYYY-MM-DD."
+        ) from None
+    if start.isoformat() != start_date:
+        raise ConfigError("DIXA_START_DATE", f"'{start_date}' is not written YYYY-MM-DD.")
+    if not date(2000, 1, 1) <= start < datetime.now(ZoneInfo(timezone)).date():
+        raise ConfigError(
+            "DIXA_START_DATE",
+            f"{start_date} must be a day from 2000-01-01 to yesterday: the first day to load.",
+        )
+    return dg.DailyPartitionsDefinition(start_date=start_date, timezone=timezone)
+
+
+def to_window(partition_key: str, timezone: str) -> Window:
+    """The instants of a partition."""
+    return Window.of_day(date.fromisoformat(partition_key), timezone)
+
+
+def to_ranges(
+    partitions_def: dg.DailyPartitionsDefinition, keys: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Sorted keys as the fewest contiguous ranges: first and last key of each."""
+    ranges: list[tuple[str, str]] = []
+    for key in keys:
+        if ranges and partitions_def.get_next_partition_key(ranges[-1][1]) == key:
+            ranges[-1] = (ranges[-1][0], key)
+        else:
+            ranges.append((key, key))
+    return ranges

@@ -1,0 +1,65 @@
+"""The daily schedule: everything live, the trailing days, in one run."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+# Late enough that no zone's clock change makes the hour vanish or come twice.
+DAILY_CRON = "30 5 * * *"
+
+
+def build_daily_schedule(
+    *,
+    daily_keys: Sequence[dg.AssetKey],
+    other_keys: Sequence[dg.AssetKey],
+    partitions_def: dg.DailyPartitionsDefinition,
+    refresh_days: int,
+) -> dg.ScheduleDefinition:
+    """Reloads the trailing days of `daily_keys`, and `other_keys`, every morning.
+
+    Ratings arrive late and conversations reopen, so the last days are loaded anew each day; what
+    they were is replaced.
+    """
+    keys = [*daily_keys, *other_keys]
+
+    @dg.schedule(
+        name="dixa_daily_refresh",
+        cron_schedule=DAILY_CRON,
+        execution_timezone=partitions_def.timezone,
+        target=dg.AssetSelection.assets(*keys),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Reloads the last {refresh_days} days of every live metric and record, and "
+        "the filter values.",
+    )
+    def daily_refresh(
+        context: dg.ScheduleEvaluationContext,
+    ) -> dg.SkipReason | list[dg.RunRequest]:
+        at = context.scheduled_execution_time
+        days = partitions_def.get_partition_keys(current_time=at)[-refresh_days:]
+        requests = []
+        if daily_keys and days:
+            requests.append(
+                range_request(daily_keys, days[0], days[-1], run_key=f"{at.isoformat()} days")
+            )
+        if other_keys:
+            requests.append(
+                dg.RunRequest(asset_selection=list(other_keys), run_key=f"{at.isoformat()} other")
+            )
+        return requests or dg.SkipReason("The catalogue has not been fetched yet.")
+
+    return daily_refresh
+
+
+def range_request(
+    keys: Sequence[dg.AssetKey], first: str, last: str, *, run_key: str | None = None
+) -> dg.RunRequest:
+    """One run for all days from `first` to `last` of the assets."""
+    return dg.RunRequest(
+        run_key=run_key,
+        asset_selection=list(keys),
+        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+    )

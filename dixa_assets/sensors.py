@@ -1,0 +1,260 @@
+"""The sensors: one keeps the catalogue up to date, one loads what an asset still lacks.
+
+Both look at how things are, not at what happened: what a tick could not do, the next one does.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from dixa_assets.catalogue import Catalogue, Entry, Listing, merge
+from dixa_assets.client import DixaClient
+from dixa_assets.errors import ApiRefused, DixaAssetsError
+from dixa_assets.partitions import to_ranges
+from dixa_assets.resources import DixaResource
+from dixa_assets.schedules import range_request
+
+# A tick must end within 60 s. A fetch of the catalogue that takes longer than this fails the tick
+# and the next one tries again.
+CATALOGUE_SECONDS = 25.0
+RELOAD_SECONDS = 25
+# So many entries that left the list are asked for one by one; the rest wait for the next tick.
+DESCRIPTIONS_A_TICK = 20
+HISTORY_INTERVAL_SECONDS = 30
+RETRY_SECONDS = 300
+
+
+def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
+    """The known catalogue brought up to date, and what was odd about the answer.
+
+    An entry that is not listed any more is retired only when Dixa does not describe it either:
+    a list cut short retires nothing.
+    """
+    listing = Listing.from_api(client.fetch_metrics(), client.fetch_records())
+    problems = list(listing.problems)
+    asked = 0
+
+    def is_still_described(entry: Entry) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > DESCRIPTIONS_A_TICK:
+            return True
+        try:
+            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.id)
+        except ApiRefused as error:
+            if error.status in (400, 404):
+                return False
+            raise
+        problems.append(f"the {entry.kind} '{entry.id}' was missing from the list and is kept")
+        return True
+
+    catalogue = merge(
+        known,
+        listing,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        is_still_described=is_still_described,
+    )
+    return catalogue, tuple(problems)
+
+
+def build_catalogue_sensor(
+    *, loaded: Catalogue, state_key: str, interval_seconds: int
+) -> dg.SensorDefinition:
+    """Fetches the catalogue, stores a new version when it differs, reloads this code location.
+
+    Args:
+        loaded: The catalogue this code location was built from.
+        state_key: Where the state storage keeps the catalogue.
+        interval_seconds: From tick to tick.
+    """
+
+    @dg.sensor(
+        name="dixa_catalogue",
+        minimum_interval_seconds=interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks for new, changed and withdrawn metrics and records; reloads this code "
+        "location when there are any.",
+    )
+    def catalogue_sensor(context: dg.SensorEvaluationContext, dixa: DixaResource) -> dg.SkipReason:
+        storage = context.instance.defs_state_storage
+        if storage is None:
+            raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
+        version = storage.get_latest_version(state_key)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state"
+            if version is not None:
+                storage.download_state_to_path(state_key, version, path)
+            stored = Catalogue.from_json(path.read_text()) if version else Catalogue()
+            with dixa.client(give_up_after=CATALOGUE_SECONDS) as client:
+                try:
+                    live, problems = fetch_catalogue(client, stored)
+                except DixaAssetsError as error:
+                    raise dg.Failure(
+                        f"The catalogue was not refreshed, and everything stays as it is: {error}"
+                    ) from None
+            if live.version != stored.version or version is None:
+                path.write_text(live.to_json())
+                storage.upload_state_from_path(state_key, live.version, path)
+        notes = [*_summary(stored, live), *problems]
+        if live.version != loaded.version:
+            notes.append(reload_code_location(context.code_location_origin))
+        return dg.SkipReason(". ".join(notes) + ".")
+
+    return catalogue_sensor
+
+
+def reload_code_location(origin: object) -> str:
+    """Reload the code location a sensor runs in; in words, what came of it.
+
+    A proxy server (`dagster dev`, `dagster code-server start`) answers with a new server; a plain
+    `dagster api grpc` says yes and does nothing, which the unchanged server id gives away.
+    """
+    if not isinstance(origin, GrpcServerCodeLocationOrigin):
+        return (
+            "This code location cannot reload itself here: reload it in the UI, or run Dagster "
+            "with 'dagster dev' or 'dagster code-server start'"
+        )
+    client = origin.create_client()
+    before = client.get_server_id()
+    client.reload_code(timeout=RELOAD_SECONDS)
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while client.get_server_id() == before:
+        if time.monotonic() > deadline:
+            return "The code location did not reload; the next tick tries again"
+        time.sleep(0.1)
+    return "The code location was reloaded"
+
+
+def build_history_sensor(
+    *,
+    daily: Mapping[dg.AssetKey, Entry],
+    undated: Mapping[dg.AssetKey, str],
+    partitions_def: dg.DailyPartitionsDefinition,
+    history_days: int,
+) -> dg.SensorDefinition:
+    """Loads the days before an asset first appeared, and what has no days and was never loaded.
+
+    Args:
+        daily: Live metrics and records.
+        undated: Assets without partitions, each with the version its tables should be of; empty
+            for assets that any load satisfies.
+        partitions_def: The days.
+        history_days: How many days before its first appearance an asset gets by itself.
+    """
+
+    @dg.sensor(
+        name="dixa_history",
+        minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        target=dg.AssetSelection.assets(*daily, *undated),
+        description=f"Loads the {history_days} days before a metric or record first appeared, "
+        "filter values and catalogue tables, until none is missing.",
+    )
+    def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        attempts = _Attempts(context.cursor)
+        busy = _assets_in_progress(context.instance)
+        lacking: dict[tuple[str, ...], list[dg.AssetKey]] = {}
+        for key, entry in daily.items():
+            mark = f"{key.to_user_string()} {history_days}"
+            if key in busy or attempts.is_done(mark):
+                continue
+            loaded = context.instance.event_log_storage.get_materialized_partitions(key)
+            wanted = _history_of(entry, partitions_def, history_days)
+            days = tuple(day for day in wanted if day not in loaded)
+            if not days:
+                attempts.finish(mark)
+            elif attempts.start(mark):
+                lacking.setdefault(days, []).append(key)
+        stale = []
+        for key, version in undated.items():
+            mark = f"{key.to_user_string()} {version}"
+            if key in busy or attempts.is_done(mark):
+                continue
+            if _is_current(context.instance.get_latest_materialization_event(key), version):
+                attempts.finish(mark)
+            elif attempts.start(mark):
+                stale.append(key)
+        requests = [dg.RunRequest(asset_selection=stale)] if stale else []
+        for days, keys in lacking.items():
+            requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
+        if not requests:
+            return dg.SensorResult(
+                skip_reason="Nothing is missing, or it is being loaded, or waits for another try.",
+                cursor=attempts.to_cursor(),
+            )
+        return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
+
+    return history_sensor
+
+
+class _Attempts:
+    """Which loads the sensor asked for and when, kept in its cursor.
+
+    What is complete is remembered, so that days wiped by hand afterwards stay out. What failed
+    is asked for again after 5 minutes, then 10, 20 and so on up to a day.
+    """
+
+    def __init__(self, cursor: str | None) -> None:
+        self._tries: dict[str, list[float] | None] = json.loads(cursor or "{}")
+
+    def is_done(self, mark: str) -> bool:
+        return mark in self._tries and self._tries[mark] is None
+
+    def finish(self, mark: str) -> None:
+        self._tries[mark] = None
+
+    def start(self, mark: str) -> bool:
+        """Whether a try is due; if so it counts as made."""
+        count, last = self._tries.get(mark) or (0, 0)
+        if count and time.time() < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
+            return False
+        self._tries[mark] = [count + 1, time.time()]
+        return True
+
+    def to_cursor(self) -> str:
+        return json.dumps(self._tries)
+
+
+def _history_of(
+    entry: Entry, partitions_def: dg.DailyPartitionsDefinition, history_days: int
+) -> list[str]:
+    """The partition keys of the days before the entry was first seen."""
+    first_seen = datetime.fromisoformat(entry.first_seen)
+    keys = partitions_def.get_partition_keys(current_time=first_seen)
+    return list(keys[-history_days:]) if history_days else []
+
+
+def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return {key for run in runs for key in run.asset_selection or ()}
+
+
+def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
+    materialization = event.asset_materialization if event else None
+    if materialization is None:
+        return False
+    loaded = materialization.metadata.get("version")
+    return not version or (loaded is not None and loaded.value == version)
+
+
+def _summary(before: Catalogue, after: Catalogue) -> list[str]:
+    """What a tick found, in words."""
+    metrics = sum(entry.kind == "metric" for entry in after.live)
+    counts = f"{metrics} metrics and {len(after.live) - metrics} records"
+    changes = after.changes[len(before.changes) :]
+    if not changes:
+        return [f"{counts}, nothing new"]
+    said = [
+        f"{change.kind} '{change.id}' {change.change}" + (f" '{change.item}'" * bool(change.item))
+        for change in changes[:10]
+    ]
+    if len(changes) > len(said):
+        said.append(f"and {len(changes) - len(said)} more changes")
+    return [counts, "; ".join(said)]
