@@ -1,0 +1,105 @@
+"""The support centre's cast and props: agents, queues, tags, channels, addresses, articles.
+
+Fixed lists only; who does what and when is told in ``timeline``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import NAMESPACE_URL, uuid5
+from zoneinfo import ZoneInfo
+
+from dixa_assets.simulator.values import Choice, Named
+
+HOME: Final = ZoneInfo("Europe/Copenhagen")
+
+
+def _named(kind: str, *labels: str) -> tuple[Named, ...]:
+    return tuple(Named(str(uuid5(NAMESPACE_URL, f"{kind}/{label}")), label) for label in labels)
+
+
+AGENTS: Final = _named(
+    "agent",
+    'Søren "Sam" O\'Neil & Co',
+    "Ane Lindqvist",
+    "Bruno Okafor",
+    "Camille Rey",
+    "Dilan Yıldız",
+    "Eva Horváth",
+    "Freja Holm",
+    "Goran Kostić",
+    "Hana Sato",
+    "Ines Duarte",
+    "Jonas Falk",
+    "Karim Haddad",
+)
+QUEUES: Final = _named(
+    "queue", "Orders", "Returns & refunds", "Billing", "Technical help", "VIP", "Overflow"
+)
+TAGS: Final = _named(
+    "tag",
+    "late delivery",
+    "damaged",
+    "refund",
+    "invoice",
+    "login",
+    "praise",
+    "complaint",
+    "B2B",
+    "størrelse/size",
+    "bug",
+)
+ARTICLES: Final = _named(
+    "article",
+    "Track your parcel",
+    "Return a purchase",
+    "Reset a password",
+    "Read your invoice",
+    "Size guide",
+)
+
+EMAIL: Final = Choice("EMAIL", "Email")
+CHAT: Final = Choice("CHAT", "Chat")
+PHONE: Final = Choice("PSTN_PHONE", "Phone")
+CALLBACK: Final = Choice("CALLBACK", "Callback")
+CONTACT_FORM: Final = Choice("CONTACT_FORM", "Contact Form")
+CHANNELS: Final = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
+CHANNEL_WEIGHTS: Final = (6, 22, 10, 42, 20)
+
+INBOUND: Final = Choice("INBOUND", "Inbound")
+OUTBOUND: Final = Choice("OUTBOUND", "Outbound")
+DIRECTIONS: Final = (INBOUND, OUTBOUND)
+
+ADDRESSES: Final = ("support@example.com", "orders@example.com", "vip@example.com")
+NUMBERS: Final = ("+4570000001", "+4570000002")
+CONTACT_POINTS: Final = ADDRESSES + NUMBERS
+
+# Typical seconds until an agent picks the conversation up.
+PATIENCE: Final = {
+    CALLBACK.value: 900.0,
+    CHAT.value: 90.0,
+    CONTACT_FORM.value: 3600.0,
+    EMAIL.value: 3600.0,
+    PHONE.value: 45.0,
+}
+WORKING: Final = Choice("WORKING", "Working")
+AWAY: Final = Choice("AWAY", "Away")
+BREAK: Final = Choice("ON_BREAK", "On break")
+PRESENCES: Final = (WORKING, AWAY, BREAK)
+
+
+def filter_values(attribute: str) -> tuple[Choice, ...] | None:
+    """Returns the values a filter attribute can take, None for an attribute nobody knows."""
+    match attribute:
+        case "agent_id" | "queue_id" | "tag_id":
+            people = {"agent_id": AGENTS, "queue_id": QUEUES, "tag_id": TAGS}[attribute]
+            return tuple(Choice(one.id, one.label) for one in people)
+        case "channel":
+            return CHANNELS
+        case "initial_direction":
+            return DIRECTIONS
+        case "contact_point":
+            return tuple(Choice(point, point) for point in CONTACT_POINTS)
+        case "presence_status":
+            return PRESENCES
+    return None

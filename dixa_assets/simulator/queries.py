@@ -1,0 +1,167 @@
+"""Reads the body of a data request: which id, which period or conversations, which filters.
+
+Refuses what the vendor's schema refuses, with the wording its server is known for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from dixa_assets.simulator.measures import MEASURES
+from dixa_assets.simulator.world import Filter
+
+_INSTANT: Final = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII
+)
+_ZONES: Final = frozenset(available_timezones())
+_INSTANT_AFTER: Final = timedelta(microseconds=1)
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class ApiError(Exception):
+    """A request the API answers with a status other than 200 and a message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One data request. Either a half-open period, or conversation ids."""
+
+    id: str
+    filters: tuple[Filter, ...]
+    aggregations: tuple[str, ...]
+    start: datetime | None = None
+    end: datetime | None = None
+    csids: tuple[int, ...] = ()
+
+
+def bad_body(detail: str) -> ApiError:
+    """Returns the error for a body that cannot be accepted."""
+    return ApiError(400, f"Invalid value for: body ({detail})")
+
+
+def parse_query(
+    body: Any, *, now: datetime, for_metric: bool, require_filter: bool, inclusive_end: bool
+) -> Query:
+    """Returns the query a body asks for."""
+    if not isinstance(body, dict):
+        raise bad_body("expected a JSON object")
+    for key in ("id", "timezone"):
+        if not isinstance(body.get(key), str):
+            raise bad_body(f"expected a string at '{key}'")
+    zone_name: str = body["timezone"]
+    if zone_name not in _ZONES:
+        raise bad_body("unknown timezone")
+    filters = _parse_filters(body.get("filters"))
+    aggregations = _parse_aggregations(body.get("aggregations"), for_metric=for_metric)
+    period, csids = body.get("periodFilter"), body.get("csidFilter")
+    if (period is None) == (csids is None):
+        raise bad_body("expected either 'periodFilter' or 'csidFilter'")
+    if period is None:
+        return Query(body["id"], filters, aggregations, csids=_parse_csids(csids))
+    if require_filter and not filters:
+        raise bad_body("a period needs at least one of 'filters'")
+    start, end = _parse_period(period, now.astimezone(ZoneInfo(zone_name)), inclusive_end)
+    return Query(body["id"], filters, aggregations, start=start, end=end)
+
+
+def _parse_filters(filters: Any) -> tuple[Filter, ...]:
+    if filters is None:
+        return ()
+    if not isinstance(filters, list):
+        raise bad_body("expected a list at 'filters'")
+    return tuple(_parse_filter(one) for one in filters)
+
+
+def _parse_filter(one: Any) -> Filter:
+    if not isinstance(one, dict) or not isinstance(one.get("attribute"), str):
+        raise bad_body("expected a string at 'filters.attribute'")
+    values = one.get("values")
+    if not isinstance(values, list) or not values:
+        raise bad_body("expected at least one value at 'filters.values'")
+    if not all(isinstance(value, str) for value in values):
+        raise bad_body("expected strings at 'filters.values'")
+    return Filter(one["attribute"], tuple(values))
+
+
+def _parse_aggregations(measures: Any, *, for_metric: bool) -> tuple[str, ...]:
+    if measures is None:
+        return ()
+    if not for_metric:
+        raise bad_body("'aggregations' do not apply to records")
+    if not isinstance(measures, list) or not all(one in MEASURES for one in measures):
+        raise bad_body("unknown measure at 'aggregations'")
+    return tuple(measures)
+
+
+def _parse_csids(csids: Any) -> tuple[int, ...]:
+    if not isinstance(csids, list) or not csids:
+        raise bad_body("expected at least one number at 'csidFilter'")
+    if not all(type(csid) is int and csid in _INT64 for csid in csids):
+        raise bad_body("expected whole numbers at 'csidFilter'")
+    return tuple(csids)
+
+
+def _parse_period(
+    period: Any, local_now: datetime, inclusive_end: bool
+) -> tuple[datetime, datetime]:
+    match period:
+        case {"_type": "Interval", "start": str(start), "end": str(end)}:
+            first, last = _parse_instant(start), _parse_instant(end)
+            if first > last:
+                raise bad_body("'start' is after 'end'")
+            return first, last + _INSTANT_AFTER if inclusive_end else last
+        # The vendor's examples nest the name, the vendor's schema does not: both are accepted.
+        case {"_type": "Preset", "value": {"_type": str(name)} | str(name)} if name in _PRESETS:
+            days = _PRESETS[name](local_now.date())
+            start_of_first, start_of_next = (
+                datetime.combine(day, time(), local_now.tzinfo).astimezone(UTC) for day in days
+            )
+            return start_of_first, start_of_next
+    raise bad_body("expected an Interval or a Preset at 'periodFilter'")
+
+
+def _parse_instant(text: str) -> datetime:
+    if not _INSTANT.fullmatch(text):
+        raise bad_body("expected a date and time with an offset")
+    try:
+        return min(datetime.fromisoformat(text).astimezone(UTC), _LATEST)
+    except (ValueError, OverflowError):
+        raise bad_body("no such date and time") from None
+
+
+def _week(day: date, weeks: int = 0) -> date:
+    return day - timedelta(days=day.weekday() - 7 * weeks)
+
+
+def _month(day: date, months: int = 0) -> date:
+    count = day.year * 12 + day.month - 1 + months
+    return date(count // 12, count % 12 + 1, 1)
+
+
+def _quarter(day: date, quarters: int = 0) -> date:
+    return _month(day, 3 * quarters - (day.month - 1) % 3)
+
+
+# Today -> first day of the period and first day after it.
+_PRESETS: Final[dict[str, Callable[[date], tuple[date, date]]]] = {
+    "Today": lambda day: (day, day + timedelta(days=1)),
+    "Yesterday": lambda day: (day - timedelta(days=1), day),
+    "ThisWeek": lambda day: (_week(day), _week(day, 1)),
+    "PreviousWeek": lambda day: (_week(day, -1), _week(day)),
+    "ThisMonth": lambda day: (_month(day), _month(day, 1)),
+    "PreviousMonth": lambda day: (_month(day, -1), _month(day)),
+    "ThisQuarter": lambda day: (_quarter(day), _quarter(day, 1)),
+    "PreviousQuarter": lambda day: (_quarter(day, -1), _quarter(day)),
+    "ThisYear": lambda day: (date(day.year, 1, 1), date(day.year + 1, 1, 1)),
+}

@@ -1,0 +1,218 @@
+"""What changes while the server runs: settings, clock, token bucket, request log, catalogue."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from dixa_assets.simulator.faults import Faults
+from dixa_assets.simulator.metrics import LATE_METRIC, METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets.simulator.values import Json
+from dixa_assets.simulator.world import World
+
+_KEPT_REQUESTS: Final = 100_000
+
+NextForm = Literal["relative", "absolute", "bare_key"]
+
+
+@dataclass(slots=True)
+class Settings:
+    """How the server behaves; every value can be changed while it runs."""
+
+    rate: float = 10.0
+    burst: int = 4
+    latency_ms: float = 0.0
+    max_page_limit: int = 300
+    # Caps the pages of catalogues and filter values, whatever a request asks for.
+    catalogue_page_limit: int | None = None
+    require_filter: bool = False
+    end: Literal["inclusive", "exclusive"] = "inclusive"
+    next_form: NextForm = "relative"
+    retry_after: float | None = None
+
+    def change(self, changes: Json) -> None:
+        """Takes over some settings, or none of them when one is not acceptable."""
+        unknown = set(changes) - {one.name for one in fields(self)}
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        for name, value in changes.items():
+            if not _ACCEPTS[name](value):
+                raise ValueError(f"not a value for {name}: {value!r}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def to_json(self) -> Json:
+        """Returns the settings as sent to whoever asks."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+_ACCEPTS: Final[dict[str, Callable[[Any], bool]]] = {
+    "rate": _is_number,
+    "burst": _is_positive,
+    "latency_ms": _is_number,
+    "max_page_limit": _is_positive,
+    "catalogue_page_limit": lambda value: value is None or _is_positive(value),
+    "require_filter": lambda value: type(value) is bool,
+    "end": lambda value: value in ("inclusive", "exclusive"),
+    "next_form": lambda value: value in ("relative", "absolute", "bare_key"),
+    "retry_after": lambda value: value is None or _is_number(value),
+}
+
+
+class Bucket:
+    """A token bucket as the vendor's gateway keeps one per key: full at first, refilled evenly."""
+
+    def __init__(self, *, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at = time.monotonic()
+
+    def take(self) -> bool:
+        """Returns whether one more request is allowed now."""
+        if not self._rate:
+            return True
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Clock:
+    """Tells the time, or the one instant it was stopped at."""
+
+    def __init__(self, stopped_at: datetime | None = None) -> None:
+        self.stopped_at = stopped_at
+
+    def now(self) -> datetime:
+        """Returns the current instant in UTC."""
+        return self.stopped_at or datetime.now(UTC)
+
+
+class RequestLog:
+    """The latest API requests in order of arrival, without their headers."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Json] = deque(maxlen=_KEPT_REQUESTS)
+
+    def add(self, entry: Json) -> None:
+        """Appends a request."""
+        self._entries.append(entry)
+
+    def clear(self) -> bool:
+        """Returns True: every request is forgotten."""
+        self._entries.clear()
+        return True
+
+    def to_json(self) -> list[Json]:
+        """Returns every request, the oldest first."""
+        return list(self._entries)
+
+    def summary(self) -> Json:
+        """Returns how many requests there were, by operation and by status."""
+        return {
+            "total": len(self._entries),
+            "operations": Counter(str(entry["operation"]) for entry in self._entries),
+            "statuses": Counter(str(entry["status"]) for entry in self._entries),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A catalogue entry, and the built-in metric or record its data come from."""
+
+    entry: Json
+    like: str
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Returns the filter attributes the entry offers."""
+        return self._each("filters", "filterAttribute")
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Returns the measures the entry offers, none when it lists none."""
+        return self._each("aggregations", "measure")
+
+    def _each(self, key: str, name: str) -> tuple[str, ...]:
+        # Entries set up through the control endpoints may have any shape.
+        items = self.entry.get(key)
+        found = items if isinstance(items, list) else []
+        return tuple(one[name] for one in found if isinstance(one, dict) and name in one)
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The catalogue as it stands now."""
+
+    metrics: dict[str, Listed] = field(
+        default_factory=lambda: {one.id: Listed(one.to_api(), one.id) for one in METRICS.values()}
+    )
+    records: dict[str, Listed] = field(
+        default_factory=lambda: {one.id: Listed(one.to_api(), one.id) for one in RECORDS.values()}
+    )
+    extra_fields: dict[str, dict[str, Json]] = field(default_factory=dict)
+    late_at: float | None = None
+
+    def welcome_late_metric(self) -> None:
+        """Adds the late metric once its time has come."""
+        if self.late_at is not None and time.monotonic() >= self.late_at:
+            self.late_at = None
+            self.metrics[LATE_METRIC.id] = Listed(LATE_METRIC.to_api(), LATE_METRIC.id)
+
+    def put(self, kind: Literal["metrics", "records"], entry: Json, like: str) -> None:
+        """Adds or replaces an entry whose data are those of another one."""
+        listed: dict[str, Listed] = getattr(self, kind)
+        known = {*METRICS, LATE_METRIC.id} if kind == "metrics" else {*RECORDS}
+        if like in listed:
+            like = listed[like].like
+        elif like not in known:
+            raise ValueError(f"nothing to be like: {like!r}")
+        listed[str(entry["id"])] = Listed(deepcopy(entry), like)
+
+    def extend(self, record_id: str, api_row: Json) -> Json:
+        """Returns a data row with the extra fields of its record; one of the same name goes."""
+        extra = self.extra_fields.get(record_id)
+        if not extra:
+            return api_row
+        kept = [one for one in api_row["fields"] if one["name"] not in extra]
+        added = [{"name": name, "field": data} for name, data in extra.items()]
+        return {**api_row, "fields": kept + added}
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the API and the control endpoints share."""
+
+    world: World
+    key: str
+    settings: Settings = field(default_factory=Settings)
+    clock: Clock = field(default_factory=Clock)
+    shelf: Shelf = field(default_factory=Shelf)
+    log: RequestLog = field(default_factory=RequestLog)
+    faults: Faults = field(default_factory=Faults)
+    bucket: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fill_bucket()
+
+    def fill_bucket(self) -> None:
+        """Starts the rate limit afresh with the current settings."""
+        self.bucket = Bucket(rate=self.settings.rate, burst=self.settings.burst)

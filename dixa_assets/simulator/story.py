@@ -1,0 +1,272 @@
+"""The life of one conversation, from its creation to its last closing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from random import Random
+from typing import Final
+from uuid import UUID
+
+from dixa_assets.simulator import people
+from dixa_assets.simulator.shapes import make_row
+from dixa_assets.simulator.values import (
+    NO_VALUES,
+    Choice,
+    Conversation,
+    Int32,
+    Moment,
+    Named,
+    Row,
+    Value,
+)
+
+MILLISECOND: Final = timedelta(milliseconds=1)
+# Minutes of the UTC day: local midnights of Copenhagen (22, 23), Santiago (3, 4), Cairo (21, 22),
+# Kolkata (18:30) and Apia (10, 11), summer and winter, and the hours of the European night.
+EDGE_MINUTES: Final = (0, 60, 120, 180, 240, 300, 600, 660, 1110, 1260, 1320, 1380)
+_SLA_SECONDS: Final = 3600.0
+
+Pace = Callable[[datetime, float], datetime]
+
+
+class Story:
+    """Writes down the rows one conversation leaves behind.
+
+    An edge conversation lives through everything that can happen, one step per edge, so that
+    every edge sees rows of every record.
+    """
+
+    def __init__(self, rows: list[Row], rng: Random, talk: Conversation, *, edge: bool) -> None:
+        self._rows = rows
+        self._rng = rng
+        self._talk = talk
+        self._edge = edge
+        self._queue = talk.queue
+        self._agent: Named | None = None
+        self._tags: tuple[Named, ...] = ()
+        self._pace: Pace = next_edge if edge else self._random_pace
+
+    def tell(self) -> None:
+        """Adds every row of the conversation's whole life."""
+        rng, talk = self._rng, self._talk
+        self._create()
+        if self._happens(0.05, edge=False):
+            return self._close(self._pace(talk.created_at, 1800.0), closed_by="Enduser")
+        waiting = people.PATIENCE[talk.channel.value]
+        at = talk.created_at
+        if self._happens(0.2, edge=False):
+            at = self._pace(at, waiting / 2)
+            self._assign(at, rng.choice(people.AGENTS), accepted=False)
+        at = self._pace(at, waiting)
+        self._assign(at, rng.choice(people.AGENTS), accepted=True)
+        picked_up = at
+        at = self._pace(at, waiting / 3)
+        self._first_reply(at)
+        if self._happens(0.14, edge=True):
+            if not self._edge:
+                at = self._pace(at, 600.0)
+            self._transfer(at)
+        for tag in rng.sample(people.TAGS, k=1 if self._edge else rng.choice((0, 0, 1, 1, 2, 3))):
+            self._tag(at, tag)
+        for turn in range(0 if self._edge else rng.choice((0, 0, 1, 2, 3, 5))):
+            at = self._pace(at, waiting / 4)
+            self._message(at, self._agent if turn % 2 else None)
+        at = self._pace(at, 600.0)
+        self._close(at, closed_by=rng.choice(("Agent", "Agent", "Agent", "Enduser", "Unknown")))
+        self._handle(at, picked_up)
+        if self._happens(0.12, edge=True):
+            self._reopen(at)
+        return None
+
+    def _random_pace(self, after: datetime, typical: float) -> datetime:
+        factor = min(self._rng.lognormvariate(0.0, 0.7), 6.0)
+        return after + timedelta(milliseconds=int(typical * factor * 1000) + 1)
+
+    def _happens(self, chance: float, *, edge: bool) -> bool:
+        return edge if self._edge else self._rng.random() < chance
+
+    def _add(
+        self,
+        record_id: str,
+        at: datetime,
+        *values: Value | None,
+        value: Value | None = None,
+        visible_at: datetime | None = None,
+    ) -> None:
+        self._rows.append(
+            make_row(
+                record_id,
+                at,
+                values,
+                visible_at=visible_at or at,
+                value=value,
+                conversation=self._talk,
+                agent=self._agent,
+                queue=self._queue,
+                tags=self._tags,
+            )
+        )
+
+    def _create(self) -> None:
+        talk, rng = self._talk, self._rng
+        self._add(
+            "created_conversations",
+            talk.created_at,
+            talk.csid,
+            talk.direction,
+            talk.channel,
+            Choice(talk.contact_point, talk.contact_point),
+            self._queue,
+            _uuid(rng),
+            # Beyond 2**53, where a detour through a float would change it.
+            None if rng.random() < 0.3 else 2**53 + 2 * rng.getrandbits(61) + 1,
+            rng.choice(("da", "en", "de", "sv")),
+            rng.random() < 0.1,
+        )
+        if talk.direction == people.INBOUND:
+            self._message(talk.created_at, None)
+
+    def _assign(self, at: datetime, agent: Named, *, accepted: bool) -> None:
+        talk = self._talk
+        self._agent = agent
+        kinds = (Choice("OFFERED", "Offered"), Choice("CLAIMED", "Claimed by agent"))
+        self._add(
+            "conversation_assignments",
+            at,
+            talk.csid,
+            agent,
+            self._queue,
+            Moment("created_at", talk.created_at),
+            self._rng.choice(kinds) if accepted else kinds[0],
+            accepted,
+            value=(at - talk.created_at).total_seconds() if accepted else None,
+        )
+
+    def _first_reply(self, at: datetime) -> None:
+        talk = self._talk
+        seconds = (at - talk.created_at).total_seconds()
+        message_id = self._message(at, self._agent)
+        self._add(
+            "first_response_time",
+            at,
+            talk.csid,
+            self._agent,
+            self._queue,
+            talk.channel,
+            message_id,
+            seconds <= _SLA_SECONDS,
+            value=seconds,
+        )
+
+    def _message(self, at: datetime, author: Named | None) -> UUID:
+        rng, message_id = self._rng, _uuid(self._rng)
+        count = rng.choice((0, 0, 0, 1, 2))
+        files: Value = [f"file-{rng.randrange(1000)}.pdf" for _ in range(count)]
+        if not files and rng.random() < 0.3:
+            files = NO_VALUES
+        self._add(
+            "messages_sent",
+            at,
+            self._talk.csid,
+            message_id,
+            Choice("AGENT", "Agent") if author else Choice("END_USER", "End user"),
+            author,
+            self._talk.channel,
+            Int32(rng.randint(3, 220)),
+            Int32(count),
+            files,
+        )
+        return message_id
+
+    def _transfer(self, at: datetime) -> None:
+        before, self._queue = self._queue, self._rng.choice(people.QUEUES)
+        self._add(
+            "transferred_conversations", at, self._talk.csid, self._agent, before, self._queue
+        )
+        self._assign(self._pace(at, 120.0), self._rng.choice(people.AGENTS), accepted=True)
+
+    def _tag(self, at: datetime, tag: Named) -> None:
+        self._tags = (*self._tags, tag)
+        by = None if self._rng.random() < 0.2 else self._agent
+        self._add("tagged_conversations", at, self._talk.csid, tag, by, list(self._tags))
+
+    def _close(self, at: datetime, *, closed_by: str) -> None:
+        talk = self._talk
+        self._add(
+            "closed_conversations",
+            at,
+            talk.csid,
+            talk.csid,
+            at,
+            self._agent,
+            self._queue,
+            closed_by,
+            talk.direction,
+            talk.channel,
+            Choice(talk.contact_point, talk.contact_point),
+            list(self._tags),
+        )
+        self._survey(at)
+
+    def _handle(self, at: datetime, since: datetime) -> None:
+        share = None if self._rng.random() < 0.25 else round(self._rng.random(), 4)
+        seconds = round((at - since).total_seconds() * self._rng.uniform(0.1, 0.9), 3)
+        self._add(
+            "handling_time", at, self._talk.csid, self._agent, self._queue, share, value=seconds
+        )
+
+    def _survey(self, at: datetime) -> None:
+        rng = self._rng
+        kinds: tuple[str, ...] = ("ratings", "nps_ratings", "thumbs_ratings")
+        if not self._edge:
+            kinds = tuple(rng.choices(kinds, (70, 15, 15))) if rng.random() < 0.45 else ()
+        survey_id = _uuid(rng)
+        minutes = min(max(2.0, rng.expovariate(1 / 600)), 6 * 24 * 60.0)
+        answered = at + timedelta(milliseconds=int(minutes * 60_000))
+        common = (self._talk.csid, self._agent, self._queue)
+        for kind in kinds:
+            if kind == "ratings":
+                comment = rng.choice((None, None, "Tak for hjælpen!", 'She said "wait".\nTwice.'))
+                score = rng.choice((1, 2, 3, 4, 4, 5, 5, 5))
+                self._add(
+                    kind,
+                    at,
+                    *common,
+                    survey_id,
+                    answered,
+                    comment,
+                    value=score,
+                    visible_at=answered,
+                )
+            elif kind == "nps_ratings":
+                score = Int32(rng.randint(0, 10))
+                self._add(kind, at, *common, survey_id, answered, value=score, visible_at=answered)
+            else:
+                self._add(kind, at, *common, answered, rng.random() < 0.8, visible_at=answered)
+
+    def _reopen(self, closed: datetime) -> None:
+        rng = self._rng
+        at = closed + timedelta(milliseconds=rng.randrange(2 * 3_600_000, 96 * 3_600_000))
+        at = next_edge(closed, 0.0) if self._edge else at
+        self._add("reopened_conversations", at, self._talk.csid, self._queue, self._agent)
+        self._message(at, None)
+        replied = self._pace(at, 1800.0)
+        self._message(replied, self._agent)
+        again = self._pace(replied, 900.0)
+        self._close(again, closed_by="Agent")
+        self._handle(again, at)
+
+
+def next_edge(after: datetime, _typical: float) -> datetime:
+    """Returns the next edge on the same side of the full minute, however long it takes."""
+    early = MILLISECOND if after.microsecond else timedelta()
+    whole = after + early
+    midnight = datetime.combine(whole.date(), time(), UTC)
+    minute = (whole - midnight) // timedelta(minutes=1)
+    following = next((edge for edge in EDGE_MINUTES if edge > minute), 24 * 60)
+    return midnight + timedelta(minutes=following) - early
+
+
+def _uuid(rng: Random) -> UUID:
+    return UUID(int=rng.getrandbits(128), version=4)

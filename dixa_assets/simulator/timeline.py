@@ -1,0 +1,120 @@
+"""Tells what happens to everything that begins on one UTC day: a pure function of seed and date.
+
+Random events follow the rhythm of a Danish support centre. Beside them, edge events sit exactly
+on full and half hours and one millisecond before, where time zones have their midnights.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from random import Random
+from typing import Final
+
+from dixa_assets.simulator import people
+from dixa_assets.simulator.shapes import make_row
+from dixa_assets.simulator.story import EDGE_MINUTES, MILLISECOND, Story
+from dixa_assets.simulator.values import NO_VALUES, Choice, Conversation, Int32, Named, Row, Value
+
+FIRST_DAY: Final = date(2010, 1, 1)
+# No conversation has an event later than this after the day it began.
+LIFETIME_DAYS: Final = 8
+CSIDS_PER_DAY: Final = 10_000
+MAX_CONVERSATIONS_PER_DAY: Final = 5_000
+
+_HOUR_WEIGHTS: Final = (
+    *(1, 1, 1, 1, 1, 2, 6, 20, 60, 90, 100, 95, 75, 85, 90, 80, 60, 35, 22, 18, 14, 8, 4, 2),
+)
+_WEEKDAY_FACTORS: Final = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
+
+
+def tell_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
+    """Returns every row of everything that begins on a UTC day, in no order."""
+    rng = Random(f"{seed}:{conversations_per_day}:{day.isoformat()}")  # noqa: S311
+    midnight = datetime.combine(day, time(), UTC)
+    edges = [
+        midnight + timedelta(minutes=minute) - before
+        for minute in EDGE_MINUTES
+        for before in (timedelta(), MILLISECOND)
+    ]
+    # A millisecond before midnight is the day before: take it at the end of this day instead.
+    edges = [edge if edge >= midnight else edge + timedelta(days=1) for edge in edges]
+    births = _random_instants(midnight, conversations_per_day, rng)
+    first_csid = (day - FIRST_DAY).days * CSIDS_PER_DAY + 1
+    rows: list[Row] = []
+    for offset, born in enumerate(births):
+        Story(rows, rng, _conversation(first_csid + offset, born, rng), edge=False).tell()
+    for offset, born in enumerate(edges, start=len(births)):
+        Story(rows, rng, _conversation(first_csid + offset, born, rng), edge=True).tell()
+    _tell_presence(rows, rng, day, edges)
+    reads = _random_instants(midnight, conversations_per_day // 3, rng)
+    _tell_knowledge(rows, rng, [*reads, *edges])
+    return rows
+
+
+def _random_instants(midnight: datetime, typical: int, rng: Random) -> list[datetime]:
+    weights = []
+    for hour in range(24):
+        local = (midnight + timedelta(hours=hour)).astimezone(people.HOME)
+        weight = _HOUR_WEIGHTS[local.hour]
+        weights.append(weight * _WEEKDAY_FACTORS[local.weekday()])
+    count = max(1, round(typical * _WEEKDAY_FACTORS[midnight.weekday()] * rng.uniform(0.85, 1.15)))
+    hours = rng.choices(range(24), weights, k=count)
+    return sorted(
+        midnight + timedelta(hours=hour, milliseconds=rng.randrange(3_600_000)) for hour in hours
+    )
+
+
+def _conversation(csid: int, born: datetime, rng: Random) -> Conversation:
+    (channel,) = rng.choices(people.CHANNELS, people.CHANNEL_WEIGHTS)
+    by_phone = channel in (people.PHONE, people.CALLBACK)
+    return Conversation(
+        csid=csid,
+        created_at=born,
+        channel=channel,
+        direction=people.INBOUND if rng.random() < 0.85 else people.OUTBOUND,
+        contact_point=rng.choice(people.NUMBERS if by_phone else people.ADDRESSES),
+        queue=None if rng.random() < 0.08 else rng.choice(people.QUEUES),
+    )
+
+
+def _tell_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime]) -> None:
+    def add(agent: Named, status: Choice, started: datetime, ended: datetime) -> None:
+        working = status == people.WORKING
+        channels: Value = sorted({rng.choice(people.CHANNELS).value for _ in range(3)})
+        values = (agent, status, started, channels if working else [], working)
+        seconds = (ended - started).total_seconds()
+        rows.append(make_row("agent_presence", ended, values, value=seconds, agent=agent))
+
+    for agent in people.AGENTS:
+        if rng.random() > _WEEKDAY_FACTORS[day.weekday()]:
+            continue
+        start = datetime.combine(day, time(rng.choice((7, 8, 8, 9, 13))), people.HOME)
+        moments = [start.astimezone(UTC) + timedelta(milliseconds=rng.randrange(1_800_000))]
+        for hours in (2.5, 0.5, 2.0, 0.25, 2.5):
+            share = rng.uniform(0.8, 1.2)
+            moments.append(moments[-1] + timedelta(milliseconds=int(hours * share * 3_600_000)))
+        statuses = (people.WORKING, people.BREAK, people.WORKING, people.AWAY, people.WORKING)
+        for status, (started, ended) in zip(statuses, pairwise(moments), strict=True):
+            add(agent, status, started, ended)
+    for turn, edge in enumerate(edges):
+        agent = people.AGENTS[turn % len(people.AGENTS)]
+        add(agent, people.PRESENCES[turn % 3], edge - timedelta(minutes=30), edge)
+
+
+def _tell_knowledge(rows: list[Row], rng: Random, instants: list[datetime]) -> None:
+    actions = (Choice("VIEWED", "Viewed"), Choice("SHARED", "Shared with the customer"))
+    for at in instants:
+        agent = None if rng.random() < 0.3 else rng.choice(people.AGENTS)
+        words = rng.sample(
+            ("parcel", "invoice", "størrelse", "refund", "login"), k=rng.randint(0, 2)
+        )
+        values = (
+            rng.choice(people.ARTICLES),
+            Int32(rng.randint(1, 9)),
+            rng.choice(actions),
+            agent,
+            None if rng.random() < 0.4 else round(rng.random(), 6),
+            words if words or rng.random() < 0.5 else NO_VALUES,
+        )
+        rows.append(make_row("knowledge_article_usage", at, values, agent=agent))

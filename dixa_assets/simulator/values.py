@@ -1,0 +1,151 @@
+"""Typed values and data rows, as Python objects and as the API spells them.
+
+Knows nothing of how the rows come about (``timeline``) nor of HTTP (``app``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A UUID with a display name: an agent, a queue, a tag, an article."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A string with a display name: a channel, a direction, a status."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An instant that carries its own name."""
+
+    name: str
+    at: datetime
+
+
+class Int32(int):
+    """An integer the API sends as 32 bits wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoValues:
+    """A list field whose ``values`` key is left out."""
+
+
+NO_VALUES: Final = _NoValues()
+
+Value = bool | int | float | str | UUID | datetime | Named | Choice | Moment | list[Any] | _NoValues
+
+
+def to_instant(at: datetime) -> str:
+    """Returns a UTC instant with milliseconds and ``Z``."""
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+_TYPED: Final[dict[type, Callable[[Any], Json]]] = {
+    bool: lambda value: {"value": value, "_type": "BooleanField"},
+    Int32: lambda value: {"value": int(value), "_type": "IntField"},
+    int: lambda value: {"value": value, "_type": "LongField"},
+    float: lambda value: {"value": value, "_type": "DoubleField"},
+    str: lambda value: {"value": value, "_type": "StringField"},
+    Choice: lambda value: {"value": value.value, "label": value.label, "_type": "StringField"},
+    UUID: lambda value: {"value": str(value), "_type": "UUIDField"},
+    Named: lambda value: {"value": value.id, "label": value.label, "_type": "UUIDField"},
+    datetime: lambda value: {"value": to_instant(value), "_type": "InstantField"},
+    Moment: lambda value: {
+        "name": value.name,
+        "timestamp": to_instant(value.at),
+        "_type": "TimestampField",
+    },
+    list: lambda value: {"values": [to_typed(item) for item in value], "_type": "ListField"},
+    _NoValues: lambda _: {"_type": "ListField"},
+}
+
+
+def to_typed(value: Value) -> Json:
+    """Returns the typed field the API sends for a value."""
+    return _TYPED[type(value)](value)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What stays the same during the life of a conversation."""
+
+    csid: int
+    created_at: datetime
+    channel: Choice
+    direction: Choice
+    contact_point: str
+    queue: Named | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of record data, and what is needed to filter and aggregate it.
+
+    A row is an event at ``at``; the API shows it from ``visible_at`` on.
+    """
+
+    record_id: str
+    timestamp_name: str
+    at: datetime
+    visible_at: datetime
+    names: tuple[str, ...]
+    values: tuple[Value | None, ...]
+    value: Value | None = None
+    conversation: Conversation | None = None
+    agent: Named | None = None
+    queue: Named | None = None
+    tags: tuple[Named, ...] = ()
+
+    def field(self, name: str) -> Value | None:
+        """Returns the value of one field, None when it is null."""
+        return self.values[self.names.index(name)]
+
+    def attribute(self, name: str) -> tuple[str, ...]:
+        """Returns the row's values of a filter attribute, none when it is null."""
+        match name:
+            case "agent_id":
+                return (self.agent.id,) if self.agent else ()
+            case "queue_id":
+                return (self.queue.id,) if self.queue else ()
+            case "tag_id":
+                return tuple(tag.id for tag in self.tags)
+        if self.conversation is None:
+            return ()
+        match name:
+            case "channel":
+                return (self.conversation.channel.value,)
+            case "initial_direction":
+                return (self.conversation.direction.value,)
+            case "contact_point":
+                return (self.conversation.contact_point,)
+        return ()
+
+    def to_api(self) -> Json:
+        """Returns the row as the API sends it: a null field has no ``field`` key."""
+        answer: Json = {
+            "primaryTimestampField": {"name": self.timestamp_name, "timestamp": to_instant(self.at)}
+        }
+        if self.value is not None:
+            answer["value"] = to_typed(self.value)
+        answer["fields"] = [
+            {"name": name} if value is None else {"name": name, "field": to_typed(value)}
+            for name, value in zip(self.names, self.values, strict=True)
+        ]
+        return answer
