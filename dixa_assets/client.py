@@ -5,26 +5,17 @@ nothing of catalogue entries, tables or Dagster. Vendor facts are from the refer
 Analytics API and the vendor's API standards (10 requests/s, burst 4, per token).
 """
 
-import hashlib
 import json
 import logging
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
-from filelock import FileLock
-from pyrate_limiter import Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
-from pyrate_limiter.abstracts.algorithm import Decision, State, StateAlgorithm
-from pyrate_limiter.abstracts.store import StateStore
-from pyrate_limiter.clocks import WallClock
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -41,6 +32,7 @@ from dixa_assets.errors import (
     ApiUnavailable,
     ConfigError,
 )
+from dixa_assets.pace import shared_limiter
 
 logger = logging.getLogger(__name__)
 
@@ -75,44 +67,6 @@ class Usage:
     seconds_waiting: float = 0.0
 
 
-class SharedTokenBucket(StateStore):
-    """The limiter's state in a small file, so that every process on this machine shares it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = FileLock(f"{path}.lock", poll_interval=0.005)
-
-    def check(
-        self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
-    ) -> Decision:
-        """Take `weight` tokens at `now` (milliseconds) if they are there."""
-        with self._lock:
-            state, decision = algorithm.step(rates, self._read(algorithm, rates, now), now, weight)
-            if decision.allowed:
-                self._path.write_text(" ".join(str(int(part)) for part in state))
-            return decision
-
-    def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
-        """The state now, for reporting."""
-        with self._lock:
-            return self._read(algorithm, rates, time.time_ns() // 1_000_000)
-
-    def reset(self) -> None:
-        """Forget all tokens taken."""
-        self._path.unlink(missing_ok=True)
-
-    def _read(self, algorithm: StateAlgorithm, rates: list[Rate], now: int) -> State:
-        try:
-            state = algorithm.decode(self._path.read_text().split())
-        except (FileNotFoundError, ValueError):
-            return algorithm.initial(rates)
-        # A clock that was set back, or a file cut short, must not stop all traffic.
-        horizon = (now + 10_000) * 1000
-        if len(state) != len(rates) or any(part > horizon for part in state):
-            return algorithm.initial(rates)
-        return state
-
-
 class DixaClient:
     """The seven operations of the Analytics API, at the vendor's pace, with one retry layer.
 
@@ -144,13 +98,13 @@ class DixaClient:
         max_attempts: int = 8,
         give_up_after: float = 600.0,
     ) -> None:
+        self._base = _checked_base_url(base_url)
         token = api_key.strip().removeprefix("Bearer ").strip()
         if not token or not token.isascii() or not token.isprintable():
             raise ConfigError(
                 "DIXA_API_KEY", "is missing or not a token; paste the token as Dixa shows it."
             )
         self._token = token
-        self._base = _checked_base_url(base_url)
         self._prefix = f"/{api_version}/analytics"
         self._page_size = PAGE_SIZES[0]
         self._stopping = threading.Event()
@@ -161,7 +115,7 @@ class DixaClient:
             limits=httpx.Limits(max_connections=16),
             follow_redirects=False,
         )
-        self._limiter = _shared_limiter(
+        self._limiter = shared_limiter(
             f"{self._base} {token}", requests_per_second=requests_per_second, burst=burst
         )
         self._retrying = Retrying(
@@ -379,7 +333,7 @@ class DixaClient:
         if status in RETRYABLE_STATUS and (retry_after or 0) <= LONGEST_RETRY_AFTER:
             return ApiUnavailable(request, answer, status=status, retry_after=retry_after)
         advice = ADVICE.get(status, "Repeating the request cannot help.")
-        if status == 400 and body_names_filters(response.text):
+        if status == 400 and "filter" in response.text.lower():
             advice += (
                 " If Dixa insists on a filter with every period, name an attribute in"
                 " DIXA_REQUIRED_FILTER (for instance initial_direction): all its values are sent."
@@ -405,11 +359,6 @@ class DixaClient:
         self._stopping.wait(seconds)
 
 
-def body_names_filters(text: str) -> bool:
-    """Whether an error text speaks of filters, as a server that requires one would."""
-    return "filter" in text.lower()
-
-
 def _checked_base_url(base_url: str) -> str:
     parts = urlsplit(base_url.strip())
     loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
@@ -420,22 +369,6 @@ def _checked_base_url(base_url: str) -> str:
     if parts.username or parts.query or parts.path.strip("/"):
         raise ConfigError("DIXA_BASE_URL", "must be scheme and host alone, without path or user.")
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> Limiter:
-    # Named by a digest, so that the token itself is in no file name.
-    digest = hashlib.sha256(f"dixa_assets {identity}".encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"dixa_assets-{getattr(os, 'getuid', int)()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    bucket = StateBucket(
-        [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
-        algorithm=TokenBucket(),
-        store=SharedTokenBucket(folder / f"{digest}.pace"),
-        # The one clock that processes and restarts have in common.
-        clock=WallClock(),
-    )
-    # A token bucket keeps no log, so there is nothing for the library's leak thread to do.
-    return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=0)
 
 
 def _describe(method: str, path: str, body: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ comes from Dagster's state storage, where the catalogue sensor puts it.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
@@ -14,7 +15,7 @@ from dagster._core.storage.defs_state.base import DefsStateStorage
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster_duckdb import DuckDBResource
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dixa_assets.assets import (
     LoadOptions,
@@ -26,11 +27,12 @@ from dixa_assets.assets import (
 )
 from dixa_assets.catalogue import Catalogue, Entry
 from dixa_assets.client import DEFAULT_BASE_URL
+from dixa_assets.errors import ConfigError
 from dixa_assets.partitions import build_partitions_def
-from dixa_assets.resources import DixaResource
+from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schedules import build_daily_schedule
 from dixa_assets.sensors import build_catalogue_sensor, build_history_sensor, fetch_catalogue
-from dixa_assets.warehouse import STORAGE_VERSION
+from dixa_assets.warehouse import STORAGE_VERSION, Warehouse
 
 
 class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
@@ -90,6 +92,25 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         )
     )
 
+    @model_validator(mode="after")
+    def _refuse_impossible_settings(self) -> Self:
+        build_partitions_def(self.start_date, self.timezone)
+        least = {
+            "catalogue_refresh_seconds": 5,
+            "history_days": 0,
+            "refresh_days": 1,
+            "requests_per_second": 0.01,
+            "burst": 1,
+            "windows_at_a_time": 1,
+            "database_wait_seconds": 0,
+        }
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ConfigError(
+                    f"DIXA_{name.upper()}", f"is {getattr(self, name)}; at least {minimum} works."
+                )
+        return self
+
     @property
     def defs_state_config(self) -> DefsStateConfig:
         """Where the catalogue is kept: one per API host."""
@@ -118,7 +139,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         if storage and version:
             storage.download_state_to_path(key, version, state_path)
             known = Catalogue.from_json(state_path.read_text())
-        resource = self._dixa(os.environ.get("DIXA_API_KEY", ""))
+        resource = self.build_dixa(os.environ.get("DIXA_API_KEY", ""))
         with resource.client() as client:
             catalogue, _ = fetch_catalogue(client, known)
         state_path.write_text(catalogue.to_json())
@@ -144,11 +165,8 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             database_wait_seconds=self.database_wait_seconds,
         )
         resources = {
-            "dixa": self._dixa(dg.EnvVar("DIXA_API_KEY")),
-            "duckdb": DuckDBResource(
-                database=str(Path(self.duckdb_path).absolute()),
-                connection_config={"storage_compatibility_version": STORAGE_VERSION},
-            ),
+            "dixa": self.build_dixa(dg.EnvVar("DIXA_API_KEY")),
+            "duckdb": self._duckdb(),
         }
         catalogue_sensor = build_catalogue_sensor(
             loaded=catalogue,
@@ -206,7 +224,8 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def _is_wanted(self, entry: Entry) -> bool:
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
 
-    def _dixa(self, api_key: str) -> DixaResource:
+    def build_dixa(self, api_key: str) -> DixaResource:
+        """The API resource with the key, or with the name of the variable that holds it."""
         return DixaResource(
             api_key=api_key,
             base_url=self.base_url,
@@ -214,4 +233,15 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             auth_scheme=self.auth_scheme,
             requests_per_second=self.requests_per_second,
             burst=self.burst,
+        )
+
+    def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:
+        """The warehouse as loads see it."""
+        wait = self.database_wait_seconds if wait_seconds is None else wait_seconds
+        return build_warehouse(self._duckdb(), timezone=self.timezone, wait_seconds=wait)
+
+    def _duckdb(self) -> DuckDBResource:
+        return DuckDBResource(
+            database=str(Path(self.duckdb_path).absolute()),
+            connection_config={"storage_compatibility_version": STORAGE_VERSION},
         )

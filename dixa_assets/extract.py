@@ -14,12 +14,11 @@ from zoneinfo import ZoneInfo
 from dixa_assets.catalogue import Entry
 from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import ApiContractBroken, ConfigError
-from dixa_assets.schema import (
+from dixa_assets.schema import RECORD_VALUE, Table
+from dixa_assets.values import (
     BIGINT,
     EXACT_IN_DOUBLE,
-    RECORD_VALUE,
     VARCHAR,
-    Table,
     Value,
     parse_instant,
     read_value,

@@ -2,42 +2,14 @@
 
 One description serves the DDL, the Columns tab of the Dagster UI and the drift check. No SQL is
 built here and nothing is fetched.
-
-Types are DuckDB's names. The vendor's catalogue gives fields no type; each value in the data
-carries its own, so a column's type is what its values have been so far, `widest` of them all.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from dixa_assets.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
-
-BOOLEAN = "BOOLEAN"
-BIGINT = "BIGINT"
-DOUBLE = "DOUBLE"
-VARCHAR = "VARCHAR"
-TIMESTAMPTZ = "TIMESTAMPTZ"
-DATE = "DATE"
-JSON = "JSON"
-
-INT64 = 2**63
-# Integers up to here are the same number as a DOUBLE.
-EXACT_IN_DOUBLE = 2**53
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A vendor value ready for its column: DuckDB type, JSON-ready content, label."""
-
-    type: str | None
-    content: Any
-    label: str | list[str | None] | None = None
-
-
-NOTHING = Value(None, None)
+from dixa_assets.values import BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,138 +248,6 @@ def column_name(field: str, part: str, taken: Iterable[str]) -> str:
 
 
 RESERVED = frozenset(column.name for column in (*RECORD_COLUMNS, RECORD_VALUE, *LOADED_COLUMNS))
-
-
-def widest(first: str | None, second: str | None, *, exact: bool = True) -> str | None:
-    """The narrowest type that holds values of both without loss.
-
-    Args:
-        first: A type, or None where no value was seen.
-        second: Another.
-        exact: Whether every integer among the values is the same number as a DOUBLE.
-    """
-    if first == second or second is None:
-        return first
-    if first is None:
-        return second
-    if {first, second} == {BIGINT, DOUBLE}:
-        return DOUBLE if exact else VARCHAR
-    if JSON in (first, second) or first.endswith("[]") != second.endswith("[]"):
-        return JSON
-    return "VARCHAR[]" if first.endswith("[]") else VARCHAR
-
-
-def read_value(typed: Any) -> Value:
-    """A typed value of the API, `{_type, value, label?}` and its kin, as a `Value`.
-
-    Known types are read as what they claim to be when their content agrees; otherwise the content
-    speaks for itself. A type nobody knows is kept whole, as JSON.
-    """
-    if not isinstance(typed, dict):
-        return _from_content(typed)
-    kind = typed.get("_type")
-    if not isinstance(kind, str | None):
-        return Value(JSON, typed)
-    label = typed.get("label")
-    label = label if isinstance(label, str) else None
-    if kind == "ListField" or (kind is None and "values" in typed):
-        return _read_list(typed.get("values"))
-    if kind == "TimestampField" or (kind is None and "timestamp" in typed):
-        name = typed.get("name")
-        value = _instant(typed.get("timestamp")) or _from_content(typed.get("timestamp"))
-        return Value(value.type, value.content, name if isinstance(name, str) else None)
-    if kind not in _READERS or "value" not in typed:
-        return Value(JSON, typed) if typed else NOTHING
-    content = typed["value"]
-    reader = _READERS[kind]
-    value = (reader(content) if reader else None) or _from_content(content)
-    return value if label is None else Value(value.type, value.content, label)
-
-
-def parse_instant(text: Any) -> datetime | None:
-    """The instant a text names, or None. Without an offset it is read as UTC.
-
-    Dixa's endpoints differ: `…Z` here, `…Z[GMT]` or no zone at all elsewhere.
-    """
-    if not isinstance(text, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(text.partition("[")[0])
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _boolean(content: Any) -> Value | None:
-    return Value(BOOLEAN, content) if isinstance(content, bool) else None
-
-
-def _integer(content: Any) -> Value | None:
-    if isinstance(content, int) and not isinstance(content, bool) and -INT64 <= content < INT64:
-        return Value(BIGINT, content)
-    return None
-
-
-def _double(content: Any) -> Value | None:
-    if isinstance(content, float):
-        return Value(DOUBLE, content)
-    if _integer(content) and abs(content) <= EXACT_IN_DOUBLE:
-        return Value(DOUBLE, float(content))
-    return None
-
-
-def _string(content: Any) -> Value | None:
-    return Value(VARCHAR, content) if isinstance(content, str) else None
-
-
-def _instant(content: Any) -> Value | None:
-    instant = parse_instant(content)
-    return Value(TIMESTAMPTZ, instant.isoformat()) if instant else None
-
-
-_READERS: dict[str | None, Callable[[Any], Value | None] | None] = {
-    "BooleanField": _boolean,
-    "IntField": _integer,
-    "LongField": _integer,
-    "DoubleField": _double,
-    "StringField": _string,
-    "UUIDField": _string,
-    "InstantField": _instant,
-    None: None,
-}
-
-
-def _from_content(content: Any) -> Value:
-    if content is None:
-        return NOTHING
-    if isinstance(content, int) and not isinstance(content, bool) and not _integer(content):
-        return Value(VARCHAR, str(content))
-    for reader in (_boolean, _integer, _double, _string):
-        if value := reader(content):
-            return value
-    return Value(JSON, content)
-
-
-def _read_list(items: Any) -> Value:
-    if items is None:
-        return NOTHING
-    if not isinstance(items, list):
-        return _from_content(items)
-    values = [read_value(item) for item in items]
-    element: str | None = None
-    for value in values:
-        exact = all(abs(v.content) <= EXACT_IN_DOUBLE for v in values if v.type == BIGINT)
-        element = widest(element, value.type, exact=exact)
-    if element == JSON or any(value.type and value.type.endswith("[]") for value in values):
-        return Value(JSON, items)
-    contents = [
-        json.dumps(value.content)
-        if element == VARCHAR and value.content is not None and not isinstance(value.content, str)
-        else value.content
-        for value in values
-    ]
-    labels = [value.label if isinstance(value.label, str) else None for value in values]
-    return Value(f"{element or VARCHAR}[]", contents, labels if any(labels) else None)
 
 
 def documented_type(column: Column) -> str:

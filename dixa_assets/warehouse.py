@@ -1,6 +1,6 @@
-"""DuckDB: make sure of a table, widen it where data ask for it, replace a partition whole.
+"""DuckDB: replace a partition whole, in one transaction, holding the file as short as can be.
 
-The only module with SQL. A write holds the database file for as long as it takes to open, write
+A write holds the database file for as long as it takes to open, write
 and close it: a lock file beside the database queues this project's own processes, and whoever
 else has the file open is waited for.
 
@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -27,75 +27,28 @@ from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
 from dixa_assets.extract import Staged, Window
-from dixa_assets.schema import (
-    BIGINT,
-    DATE,
-    DOUBLE,
-    EXACT_IN_DOUBLE,
-    JSON,
-    METRIC_COLUMNS,
-    METRIC_VALUES,
-    METRICS_DAILY,
-    TIMESTAMPTZ,
-    VARCHAR,
-    Column,
-    Table,
-    column_name,
-    columns_by_source,
-    comment_of,
-    widest,
+from dixa_assets.schema import METRIC_VALUES, Column, Table
+from dixa_assets.tables import (
+    COLUMNS,
+    LOADS,
+    TAIL,
+    WAREHOUSE,
+    create_table,
+    ensure_daily_view,
+    ensure_metric_view,
+    evolve,
+    literal,
+    names_of,
+    physical,
+    quote,
+    relation_of,
+    remember_columns,
+    transaction,
 )
+from dixa_assets.values import TIMESTAMPTZ, VARCHAR
 
 # Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
 STORAGE_VERSION = "v1.5.0"
-
-LOADS = Table(
-    "dixa_catalogue",
-    "loads",
-    "One row per loaded partition: what its latest load asked for, got and cost.",
-    (
-        Column("asset_key", VARCHAR, "The asset, as schema/relation."),
-        Column("partition_date", DATE, "The local day; NULL for assets without partitions."),
-        Column("interval_start", TIMESTAMPTZ, "First instant that was asked for."),
-        Column("interval_end", TIMESTAMPTZ, "First instant after what was asked for."),
-        Column("timezone", VARCHAR, "The zone of the day."),
-        Column("rows", BIGINT, "Rows written."),
-        Column("rows_outside_window", BIGINT, "Rows whose timestamp lies outside the window."),
-        Column("requests", BIGINT, "Requests sent, retries included."),
-        Column("retries", BIGINT, "Requests that were repeats of a failed one."),
-        Column("pages", BIGINT, "Pages read."),
-        Column("bytes", BIGINT, "Bytes of the answers' bodies."),
-        Column("seconds", DOUBLE, "From the first request to the commit."),
-        Column("filters", JSON, "Filters sent with every request."),
-        Column("breakdowns", JSON, "Attributes the metric was broken down by."),
-        Column("schema_changes", JSON, "Columns this load added or widened."),
-        Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
-        Column("run_id", VARCHAR, "The Dagster run."),
-    ),
-)
-COLUMNS = Table(
-    "dixa_catalogue",
-    "columns",
-    "Every column of every table, with the field of Dixa's it comes from.",
-    (
-        Column("table_schema", VARCHAR, "Schema of the table."),
-        Column("table_name", VARCHAR, "The table."),
-        Column("column_name", VARCHAR, "The column."),
-        Column("type", VARCHAR, "Its type; NULL while no value has shown one."),
-        Column("comment", VARCHAR, "What it holds."),
-        Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
-        Column("part", VARCHAR, "Whether it holds the field's value or its label."),
-    ),
-)
-WAREHOUSE = Table(
-    "dixa_catalogue",
-    "warehouse",
-    "What the whole warehouse has in common.",
-    (
-        Column("timezone", VARCHAR, "The zone whose midnights bound every partition."),
-        Column("created_at", TIMESTAMPTZ, "When the first table was made."),
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +141,19 @@ class Warehouse:
         """
         staged.close()
         table = staged.table
-        with self._connect() as connection:
+        with self._connect() as connection, _naming(self.path, table):
             self._ensure_foundation(connection)
-            columns, changes = _evolve(connection, staged)
-            with _transaction(connection):
+            columns, changes = evolve(connection, staged)
+            with transaction(connection):
                 where = " AND ".join(f"{quote(name)} = ?" for name in scope) or "true"
                 connection.execute(
-                    f"DELETE FROM {_relation(table)} WHERE {where}", list(scope.values())
+                    f"DELETE FROM {relation_of(table)} WHERE {where}", list(scope.values())
                 )
                 if staged.rows:
                     connection.execute(_insert(staged, columns), [load.run_id])
                 _note_load(connection, (view or table).key, staged, load, changes)
             if view is not None:
-                _ensure_metric_view(connection, view, scope["metric"])
+                ensure_metric_view(connection, view, scope["metric"])
         return Written(staged.rows, tuple(changes), tuple(columns))
 
     def check(self) -> None:
@@ -233,10 +186,6 @@ class Warehouse:
             ) from None
         except PermissionError as error:
             raise ConfigError("DIXA_DUCKDB_PATH", f"cannot be written ({error}).") from None
-        except duckdb.Error as error:
-            raise WarehouseError(
-                f"{self.path}: DuckDB refused, and nothing of this write was kept: {error}"
-            ) from error
 
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
         while True:
@@ -266,18 +215,18 @@ class Warehouse:
             [WAREHOUSE.schema, WAREHOUSE.name],
         ).fetchone()
         if exists == (0,):
-            with _transaction(connection):
+            with transaction(connection):
                 for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
-                    _create(connection, table, table.columns)
+                    create_table(connection, table, table.columns)
                 for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
-                    _remember_columns(connection, table, table.columns)
+                    remember_columns(connection, table, table.columns)
                 connection.execute(
-                    f"INSERT INTO {_relation(WAREHOUSE)} VALUES (?, ?)",
+                    f"INSERT INTO {relation_of(WAREHOUSE)} VALUES (?, ?)",
                     [self.timezone, datetime.now(UTC)],
                 )
             connection.execute("CHECKPOINT")
-        _ensure_daily_view(connection)
-        found = connection.execute(f"SELECT timezone FROM {_relation(WAREHOUSE)}").fetchone()
+        ensure_daily_view(connection)
+        found = connection.execute(f"SELECT timezone FROM {relation_of(WAREHOUSE)}").fetchone()
         if found != (self.timezone,):
             raise ConfigError(
                 "DIXA_TIMEZONE",
@@ -295,268 +244,37 @@ class Warehouse:
             ) from None
 
 
-def quote(identifier: str) -> str:
-    """An SQL identifier, whatever the text."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL string, for statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _relation(table: Table) -> str:
-    return f"{quote(table.schema)}.{quote(table.name)}"
-
-
-def _names(columns: Sequence[Column]) -> str:
-    return ", ".join(quote(column.name) for column in columns)
-
-
-def _physical(type_: str | None) -> str:
-    return type_ or VARCHAR
-
-
 @contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("BEGIN")
+def _naming(path: Path, table: Table) -> Iterator[None]:
+    """Tell DuckDB's errors during a write as what they mean for the table."""
     try:
         yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A failed COMMIT has already ended the transaction.
-        with suppress(duckdb.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _create(connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]) -> None:
-    definitions = ", ".join(f"{quote(c.name)} {_physical(c.type)}" for c in columns)
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
-    connection.execute(f"CREATE TABLE {_relation(table)} ({definitions})")
-    _comment(connection, "TABLE", table, columns)
-
-
-def _create_view(connection: duckdb.DuckDBPyConnection, view: Table, select: str) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
-    connection.execute(f"CREATE OR REPLACE VIEW {_relation(view)} AS {select}")
-    _comment(connection, "VIEW", view, view.columns)
-
-
-def _comment(
-    connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
-) -> None:
-    relation = _relation(table)
-    connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
-    for column in columns:
-        connection.execute(
-            f"COMMENT ON COLUMN {relation}.{quote(column.name)} IS {literal(comment_of(column))}"
-        )
-
-
-def _table_comment(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
-    found = connection.execute(
-        "SELECT comment FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
-        [table.schema, table.name],
-    ).fetchone()
-    return (found and found[0]) or ""
-
-
-def _ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
-    """The view over all metrics, where `dixa.metrics_daily` finds it.
-
-    A database file is a catalog named after it. In `dixa.duckdb` a schema `dixa` would make every
-    `dixa.…` ambiguous, while the catalog's own schema answers to `dixa.metrics_daily` just so.
-    """
-    in_own_catalog = connection.execute(
-        "SELECT lower(current_database()) = ?", [METRICS_DAILY.schema]
-    ).fetchone() == (True,)
-    view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
-        [view.schema, view.name],
-    ).fetchone()
-    if found == (1,):
-        return
-    with _transaction(connection):
-        # The file may have had another name before.
-        if in_own_catalog:
-            schema = quote(METRICS_DAILY.schema)
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema}.{schema} CASCADE")
-        _create_view(
-            connection,
-            view,
-            f"SELECT {_names(view.columns)} FROM {_relation(METRIC_VALUES)}",
-        )
-
-
-def _ensure_metric_view(connection: duckdb.DuckDBPyConnection, view: Table, metric_id: str) -> None:
-    """The view of one metric, made when missing and commented anew when its description changed."""
-    found = connection.execute(
-        "SELECT comment FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
-        [view.schema, view.name],
-    ).fetchone()
-    if found is None or (found[0] or "") != view.comment:
-        with _transaction(connection):
-            _create_view(
-                connection,
-                view,
-                f"SELECT {_names(METRIC_COLUMNS)} FROM {_relation(METRIC_VALUES)} "
-                f"WHERE metric = {literal(metric_id)}",
-            )
-
-
-def _evolve(
-    connection: duckdb.DuckDBPyConnection, staged: Staged
-) -> tuple[list[Column], list[str]]:
-    """Bring the table to where the staged rows fit; its columns, and what was changed."""
-    table = staged.table
-    known = _known_columns(connection, table)
-    columns, changes = _plan(connection, staged, known)
-    if known and columns == known and _table_comment(connection, table) == table.comment:
-        return columns, []
-    before = {column.name: column for column in known}
-    with _transaction(connection):
-        if not known:
-            _create(connection, table, columns)
-            changes = []
-        else:
-            relation = _relation(table)
-            for column in columns:
-                name = quote(column.name)
-                old = before.get(column.name)
-                if old is None:
-                    connection.execute(
-                        f"ALTER TABLE {relation} ADD COLUMN {name} {_physical(column.type)}"
-                    )
-                elif _physical(old.type) != _physical(column.type):
-                    connection.execute(
-                        f"ALTER TABLE {relation} ALTER COLUMN {name} "
-                        f"SET DATA TYPE {column.type} USING {_converted(name, old.type, column)}"
-                    )
-            _comment(connection, "TABLE", table, [c for c in columns if c not in known])
-        _remember_columns(connection, table, columns)
-    # DuckDB 1.5 recovers from a crash more surely when no ALTER waits in its log.
-    connection.execute("CHECKPOINT")
-    return columns, changes
-
-
-def _plan(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, known: Sequence[Column]
-) -> tuple[list[Column], list[str]]:
-    """The columns the table must have, and in words how that differs from those it has."""
-    table = staged.table
-    head = [column for column in table.columns if not column.part and column.name not in _TAIL]
-    tail = [column for column in table.columns if column.name in _TAIL]
-    columns = list(known) or head
-    declared = columns_by_source(table.columns)
-    changes: list[str] = []
-    sources = dict.fromkeys([*_in_order(staged, declared)])
-    for source in sources:
-        seen = staged.types.get(source)
-        taken = [column.name for column in (*columns, *tail)]
-        old = columns_by_source(columns).get(source)
-        comment = declared[source].comment if source in declared else ""
-        if old is None:
-            name = column_name(*source, taken)
-            columns.append(Column(name, seen, comment, *source))
-            changes.append(f"new column {name} ({_physical(seen)})")
-            continue
-        exact = source not in staged.inexact and _is_exact(connection, table, old, seen)
-        wider = widest(old.type, seen, exact=exact)
-        new = Column(old.name, wider, comment or old.comment, *source)
-        columns[columns.index(old)] = new
-        if old.type is not None and wider != old.type:
-            changes.append(f"column {old.name} widened from {old.type} to {wider}")
-    if not known:
-        columns += tail
-    return columns, changes
-
-
-_TAIL = ("loaded_at", "run_id")
-
-
-def _in_order(
-    staged: Staged, declared: Mapping[tuple[str, str], Column]
-) -> Iterator[tuple[str, str]]:
-    """Sources in the order of a new table's columns: the value, each field with its label."""
-    fields = dict.fromkeys([name for name, _ in (*declared, *staged.types)])
-    for name in sorted(fields, key=lambda each: each != ""):
-        for source in ((name, "value"), (name, "label")):
-            if source in declared or source in staged.types:
-                yield source
-
-
-def _is_exact(
-    connection: duckdb.DuckDBPyConnection, table: Table, column: Column, seen: str | None
-) -> bool:
-    """Whether every integer the column holds is the same number as a DOUBLE."""
-    if column.type != BIGINT or seen != DOUBLE:
-        return True
-    found = connection.execute(
-        f"SELECT count(*) FROM {_relation(table)} WHERE {quote(column.name)} NOT BETWEEN ? AND ?",
-        [-EXACT_IN_DOUBLE, EXACT_IN_DOUBLE],
-    ).fetchone()
-    return found == (0,)
-
-
-def _converted(name: str, old: str | None, column: Column) -> str:
-    """The expression that turns a column's old values into its new type without loss."""
-    if old is None:
-        return f"NULL::{column.type}"
-    text = name
-    if old == TIMESTAMPTZ:
-        text = f"strftime({name}, {literal(_ISO)})"
-    elif old == f"{TIMESTAMPTZ}[]":
-        text = f"list_transform({name}, lambda each: strftime(each, {literal(_ISO)}))"
-    return f"to_json({text})" if column.type == JSON else f"CAST({text} AS {column.type})"
-
-
-_ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
+    except duckdb.Error as error:
+        raise WarehouseError(
+            f"{table.key} in {path} could not be written and is as it was: {error}"
+        ) from error
 
 
 def _insert(staged: Staged, columns: Sequence[Column]) -> str:
     """INSERT … SELECT from the staged file; its one parameter is the run's id."""
     read, select = {}, {}
     for column in columns:
-        if column.name in _TAIL:
+        if column.name in TAIL:
             continue
         key = staged.keys.get((column.field, column.part)) if column.part else column.name
         if key is None:
             continue
         # Instants are read as text: DuckDB's own cast knows offsets, its JSON reader not all.
-        stored = _physical(column.type)
+        stored = physical(column.type)
         read[key] = stored.replace(TIMESTAMPTZ, VARCHAR)
         select[column.name] = f"CAST({quote(key)} AS {stored})"
     reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in read.items())
-    names = ", ".join(quote(name) for name in (*select, *_TAIL))
+    names = ", ".join(quote(name) for name in (*select, *TAIL))
     return (
-        f"INSERT INTO {_relation(staged.table)} ({names}) "
+        f"INSERT INTO {relation_of(staged.table)} ({names}) "
         f"SELECT {', '.join(select.values())}, now(), ? "
         f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
         f"columns = {{{reading}}}, maximum_object_size = 268435456)"
-    )
-
-
-def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Column]:
-    rows = connection.execute(
-        f"SELECT column_name, type, comment, field, part FROM {_relation(COLUMNS)} "
-        "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
-        [table.schema, table.name],
-    ).fetchall()
-    return [Column(*row) for row in rows]
-
-
-def _remember_columns(
-    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
-) -> None:
-    connection.execute(
-        f"DELETE FROM {_relation(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
-        [table.schema, table.name],
-    )
-    connection.executemany(
-        f"INSERT INTO {_relation(COLUMNS)} VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns],
     )
 
 
@@ -570,7 +288,7 @@ def _note_load(
     window, usage = load.window, staged.usage
     day: date | None = window.day if window else None
     connection.execute(
-        f"DELETE FROM {_relation(LOADS)} WHERE asset_key = ? AND partition_date IS NOT DISTINCT "
+        f"DELETE FROM {relation_of(LOADS)} WHERE asset_key = ? AND partition_date IS NOT DISTINCT "
         "FROM ?",
         [asset_key, day],
     )
@@ -595,7 +313,7 @@ def _note_load(
     }
     marks = ", ".join("?" for _ in row)
     connection.execute(
-        f"INSERT INTO {_relation(LOADS)} ({_names(LOADS.columns)}) VALUES ({marks})",
+        f"INSERT INTO {relation_of(LOADS)} ({names_of(LOADS.columns)}) VALUES ({marks})",
         list(row.values()),
     )
 

@@ -48,7 +48,12 @@ def build_control(state: State) -> Starlette:
 
         return Route(f"/simulator/{path}", endpoint, methods=["DELETE"])
 
+    def reset(wish: Json) -> Json:
+        state.reset(now=parse_now(wish["now"]) if wish.get("now") else None)
+        return {}
+
     routes = [
+        post("reset", reset),
         get("requests", state.log.to_json),
         delete("requests", lambda _: state.log.clear()),
         get("summary", state.log.summary),

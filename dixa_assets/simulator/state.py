@@ -171,6 +171,12 @@ class Shelf:
     extra_fields: dict[str, dict[str, Json]] = field(default_factory=dict)
     late_at: float | None = None
 
+    def restore(self) -> None:
+        """Goes back to the built-in entries."""
+        fresh = Shelf()
+        self.metrics, self.records = fresh.metrics, fresh.records
+        self.extra_fields, self.late_at = {}, None
+
     def welcome_late_metric(self) -> None:
         """Adds the late metric once its time has come."""
         if self.late_at is not None and time.monotonic() >= self.late_at:
@@ -211,6 +217,15 @@ class State:
     bucket: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
+        self.fill_bucket()
+
+    def reset(self, *, now: datetime | None) -> None:
+        """Goes back to the built-in catalogue and an empty log, without faults or a rate limit."""
+        self.settings.change(Settings(rate=0.0).to_json())
+        self.clock.stopped_at = now
+        self.shelf.restore()
+        self.log.clear()
+        self.faults.clear()
         self.fill_bucket()
 
     def fill_bucket(self) -> None:

@@ -1,0 +1,74 @@
+"""The pace of requests: one token bucket per token, shared by all processes of this machine."""
+
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from pyrate_limiter import Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
+from pyrate_limiter.abstracts.algorithm import Decision, State, StateAlgorithm
+from pyrate_limiter.abstracts.store import StateStore
+from pyrate_limiter.clocks import WallClock
+
+
+def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> Limiter:
+    """A limiter whose tokens every process with the same identity takes from the same bucket.
+
+    Args:
+        identity: What the budget belongs to: host and token.
+        requests_per_second: The rate at which tokens come back.
+        burst: How many there are at most.
+    """
+    # Named by a digest, so that the token itself is in no file name.
+    digest = hashlib.sha256(f"dixa_assets {identity}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"dixa_assets-{getattr(os, 'getuid', int)()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    bucket = StateBucket(
+        [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
+        algorithm=TokenBucket(),
+        store=SharedTokenBucket(folder / f"{digest}.pace"),
+        # The one clock that processes and restarts have in common.
+        clock=WallClock(),
+    )
+    # A token bucket keeps no log, so there is nothing for the library's leak thread to do.
+    return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=0)
+
+
+class SharedTokenBucket(StateStore):
+    """The limiter's state in a small file, so that every process on this machine shares it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(f"{path}.lock", poll_interval=0.005)
+
+    def check(
+        self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
+    ) -> Decision:
+        """Take `weight` tokens at `now` (milliseconds) if they are there."""
+        with self._lock:
+            state, decision = algorithm.step(rates, self._read(algorithm, rates, now), now, weight)
+            if decision.allowed:
+                self._path.write_text(" ".join(str(int(part)) for part in state))
+            return decision
+
+    def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
+        """The state now, for reporting."""
+        with self._lock:
+            return self._read(algorithm, rates, time.time_ns() // 1_000_000)
+
+    def reset(self) -> None:
+        """Forget all tokens taken."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self, algorithm: StateAlgorithm, rates: list[Rate], now: int) -> State:
+        try:
+            state = algorithm.decode(self._path.read_text().split())
+        except (FileNotFoundError, ValueError):
+            return algorithm.initial(rates)
+        # A clock that was set back, or a file cut short, must not stop all traffic.
+        horizon = (now + 10_000) * 1000
+        if len(state) != len(rates) or any(part > horizon for part in state):
+            return algorithm.initial(rates)
+        return state

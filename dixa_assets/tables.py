@@ -1,0 +1,329 @@
+"""DuckDB's tables and views: made, commented, widened where the data ask for it.
+
+With `warehouse`, which writes rows into them, the only module with SQL.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import duckdb
+
+from dixa_assets.extract import Staged
+from dixa_assets.schema import (
+    LOADED_COLUMNS,
+    METRIC_COLUMNS,
+    METRIC_VALUES,
+    METRICS_DAILY,
+    Column,
+    Table,
+    column_name,
+    columns_by_source,
+    comment_of,
+)
+from dixa_assets.values import (
+    BIGINT,
+    DATE,
+    DOUBLE,
+    EXACT_IN_DOUBLE,
+    JSON,
+    TIMESTAMPTZ,
+    VARCHAR,
+    widest,
+)
+
+LOADS = Table(
+    "dixa_catalogue",
+    "loads",
+    "One row per loaded partition: what its latest load asked for, got and cost.",
+    (
+        Column("asset_key", VARCHAR, "The asset, as schema/relation."),
+        Column("partition_date", DATE, "The local day; NULL for assets without partitions."),
+        Column("interval_start", TIMESTAMPTZ, "First instant that was asked for."),
+        Column("interval_end", TIMESTAMPTZ, "First instant after what was asked for."),
+        Column("timezone", VARCHAR, "The zone of the day."),
+        Column("rows", BIGINT, "Rows written."),
+        Column("rows_outside_window", BIGINT, "Rows whose timestamp lies outside the window."),
+        Column("requests", BIGINT, "Requests sent, retries included."),
+        Column("retries", BIGINT, "Requests that were repeats of a failed one."),
+        Column("pages", BIGINT, "Pages read."),
+        Column("bytes", BIGINT, "Bytes of the answers' bodies."),
+        Column("seconds", DOUBLE, "From the first request to the commit."),
+        Column("filters", JSON, "Filters sent with every request."),
+        Column("breakdowns", JSON, "Attributes the metric was broken down by."),
+        Column("schema_changes", JSON, "Columns this load added or widened."),
+        Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
+        Column("run_id", VARCHAR, "The Dagster run."),
+    ),
+)
+COLUMNS = Table(
+    "dixa_catalogue",
+    "columns",
+    "Every column of every table, with the field of Dixa's it comes from.",
+    (
+        Column("table_schema", VARCHAR, "Schema of the table."),
+        Column("table_name", VARCHAR, "The table."),
+        Column("column_name", VARCHAR, "The column."),
+        Column("type", VARCHAR, "Its type; NULL while no value has shown one."),
+        Column("comment", VARCHAR, "What it holds."),
+        Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
+        Column("part", VARCHAR, "Whether it holds the field's value or its label."),
+    ),
+)
+WAREHOUSE = Table(
+    "dixa_catalogue",
+    "warehouse",
+    "What the whole warehouse has in common.",
+    (
+        Column("timezone", VARCHAR, "The zone whose midnights bound every partition."),
+        Column("created_at", TIMESTAMPTZ, "When the first table was made."),
+    ),
+)
+
+
+# The columns that every write fills itself.
+TAIL = tuple(column.name for column in LOADED_COLUMNS)
+# Instants become text in the form the API shows them.
+_ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
+
+
+def quote(identifier: str) -> str:
+    """An SQL identifier, whatever the text."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL string, for statements that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def relation_of(table: Table) -> str:
+    """The table's quoted name with its schema."""
+    return f"{quote(table.schema)}.{quote(table.name)}"
+
+
+def names_of(columns: Sequence[Column]) -> str:
+    """The columns' quoted names, as a list in SQL."""
+    return ", ".join(quote(column.name) for column in columns)
+
+
+def physical(type_: str | None) -> str:
+    """The type a column is stored in: text while it has none."""
+    return type_ or VARCHAR
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All of the body's statements, or none of them."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT has already ended the transaction.
+        with suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
+) -> None:
+    """Make a table and its schema, with comments."""
+    definitions = ", ".join(f"{quote(c.name)} {physical(c.type)}" for c in columns)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
+    connection.execute(f"CREATE TABLE {relation_of(table)} ({definitions})")
+    _comment(connection, "TABLE", table, columns)
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, view: Table, select: str) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
+    connection.execute(f"CREATE OR REPLACE VIEW {relation_of(view)} AS {select}")
+    _comment(connection, "VIEW", view, view.columns)
+
+
+def _comment(
+    connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
+) -> None:
+    relation = relation_of(table)
+    connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
+    for column in columns:
+        connection.execute(
+            f"COMMENT ON COLUMN {relation}.{quote(column.name)} IS {literal(comment_of(column))}"
+        )
+
+
+def _table_comment(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+    found = connection.execute(
+        "SELECT comment FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
+        [table.schema, table.name],
+    ).fetchone()
+    return (found and found[0]) or ""
+
+
+def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
+    """The view over all metrics, where `dixa.metrics_daily` finds it.
+
+    A database file is a catalog named after it. In `dixa.duckdb` a schema `dixa` would make every
+    `dixa.…` ambiguous, while the catalog's own schema answers to `dixa.metrics_daily` just so.
+    """
+    in_own_catalog = connection.execute(
+        "SELECT lower(current_database()) = ?", [METRICS_DAILY.schema]
+    ).fetchone() == (True,)
+    view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
+        [view.schema, view.name],
+    ).fetchone()
+    if found == (1,):
+        return
+    with transaction(connection):
+        # The file may have had another name before.
+        if in_own_catalog:
+            schema = quote(METRICS_DAILY.schema)
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema}.{schema} CASCADE")
+        _create_view(
+            connection,
+            view,
+            f"SELECT {names_of(view.columns)} FROM {relation_of(METRIC_VALUES)}",
+        )
+
+
+def ensure_metric_view(connection: duckdb.DuckDBPyConnection, view: Table, metric_id: str) -> None:
+    """The view of one metric, made when missing and commented anew when its description changed."""
+    found = connection.execute(
+        "SELECT comment FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
+        [view.schema, view.name],
+    ).fetchone()
+    if found is None or (found[0] or "") != view.comment:
+        with transaction(connection):
+            _create_view(
+                connection,
+                view,
+                f"SELECT {names_of(METRIC_COLUMNS)} FROM {relation_of(METRIC_VALUES)} "
+                f"WHERE metric = {literal(metric_id)}",
+            )
+
+
+def evolve(connection: duckdb.DuckDBPyConnection, staged: Staged) -> tuple[list[Column], list[str]]:
+    """Bring the table to where the staged rows fit; its columns, and what was changed."""
+    table = staged.table
+    known = _known_columns(connection, table)
+    columns, changes = _plan(connection, staged, known)
+    if known and columns == known and _table_comment(connection, table) == table.comment:
+        return columns, []
+    before = {column.name: column for column in known}
+    with transaction(connection):
+        if not known:
+            create_table(connection, table, columns)
+            changes = []
+        else:
+            relation = relation_of(table)
+            for column in columns:
+                name = quote(column.name)
+                old = before.get(column.name)
+                if old is None:
+                    connection.execute(
+                        f"ALTER TABLE {relation} ADD COLUMN {name} {physical(column.type)}"
+                    )
+                elif physical(old.type) != physical(column.type):
+                    connection.execute(
+                        f"ALTER TABLE {relation} ALTER COLUMN {name} "
+                        f"SET DATA TYPE {column.type} USING {_converted(name, old.type, column)}"
+                    )
+            _comment(connection, "TABLE", table, [c for c in columns if c not in known])
+        remember_columns(connection, table, columns)
+    # DuckDB 1.5 recovers from a crash more surely when no ALTER waits in its log.
+    connection.execute("CHECKPOINT")
+    return columns, changes
+
+
+def _plan(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, known: Sequence[Column]
+) -> tuple[list[Column], list[str]]:
+    """The columns the table must have, and in words how that differs from those it has."""
+    table = staged.table
+    head = [column for column in table.columns if not column.part and column.name not in TAIL]
+    tail = [column for column in table.columns if column.name in TAIL]
+    columns = list(known) or head
+    declared = columns_by_source(table.columns)
+    changes: list[str] = []
+    sources = dict.fromkeys([*_in_order(staged, declared)])
+    for source in sources:
+        seen = staged.types.get(source)
+        taken = [column.name for column in (*columns, *tail)]
+        old = columns_by_source(columns).get(source)
+        comment = declared[source].comment if source in declared else ""
+        if old is None:
+            name = column_name(*source, taken)
+            columns.append(Column(name, seen, comment, *source))
+            changes.append(f"new column {name} ({physical(seen)})")
+            continue
+        exact = source not in staged.inexact and _is_exact(connection, table, old, seen)
+        wider = widest(old.type, seen, exact=exact)
+        new = Column(old.name, wider, comment or old.comment, *source)
+        columns[columns.index(old)] = new
+        if old.type is not None and wider != old.type:
+            changes.append(f"column {old.name} widened from {old.type} to {wider}")
+    if not known:
+        columns += tail
+    return columns, changes
+
+
+def _in_order(
+    staged: Staged, declared: Mapping[tuple[str, str], Column]
+) -> Iterator[tuple[str, str]]:
+    """Sources in the order of a new table's columns: the value, each field with its label."""
+    fields = dict.fromkeys([name for name, _ in (*declared, *staged.types)])
+    for name in sorted(fields, key=lambda each: each != ""):
+        for source in ((name, "value"), (name, "label")):
+            if source in declared or source in staged.types:
+                yield source
+
+
+def _is_exact(
+    connection: duckdb.DuckDBPyConnection, table: Table, column: Column, seen: str | None
+) -> bool:
+    """Whether every integer the column holds is the same number as a DOUBLE."""
+    if column.type != BIGINT or seen != DOUBLE:
+        return True
+    found = connection.execute(
+        f"SELECT count(*) FROM {relation_of(table)} WHERE {quote(column.name)} NOT BETWEEN ? AND ?",
+        [-EXACT_IN_DOUBLE, EXACT_IN_DOUBLE],
+    ).fetchone()
+    return found == (0,)
+
+
+def _converted(name: str, old: str | None, column: Column) -> str:
+    """The expression that turns a column's old values into its new type without loss."""
+    if old is None:
+        return f"NULL::{column.type}"
+    text = name
+    if old == TIMESTAMPTZ:
+        text = f"strftime({name}, {literal(_ISO)})"
+    elif old == f"{TIMESTAMPTZ}[]":
+        text = f"list_transform({name}, lambda each: strftime(each, {literal(_ISO)}))"
+    return f"to_json({text})" if column.type == JSON else f"CAST({text} AS {column.type})"
+
+
+def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Column]:
+    rows = connection.execute(
+        f"SELECT column_name, type, comment, field, part FROM {relation_of(COLUMNS)} "
+        "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
+        [table.schema, table.name],
+    ).fetchall()
+    return [Column(*row) for row in rows]
+
+
+def remember_columns(
+    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
+) -> None:
+    """Note where each column of a table comes from."""
+    connection.execute(
+        f"DELETE FROM {relation_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
+        [table.schema, table.name],
+    )
+    connection.executemany(
+        f"INSERT INTO {relation_of(COLUMNS)} VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns],
+    )
