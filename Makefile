@@ -1,0 +1,39 @@
+# Everything runs from .venv, which `make install` builds with the versions of constraints.txt.
+PYTHON ?= python3
+PORT ?= 3000
+BIN := .venv/bin
+HOME_FOLDER := $(CURDIR)/.dagster_home
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev doctor test check
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Create .venv with the pinned versions
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: .venv/installed ## A simulated Dixa with the Dagster UI, no account needed (PORT=3000)
+	@exec $(BIN)/python -m dixa_assets.simulator.demo --port $(PORT)
+
+dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PORT=3000)
+	@mkdir -p $(HOME_FOLDER) && ln -sf ../dagster.yaml $(HOME_FOLDER)/dagster.yaml
+	@echo "The Dagster UI comes up at http://127.0.0.1:$(PORT)"
+	@DAGSTER_HOME=$(HOME_FOLDER) exec $(BIN)/dagster dev -w workspace.yaml -p $(PORT)
+
+doctor: .venv/installed ## Say whether the settings in .env can work
+	@$(BIN)/python -m dixa_assets.doctor
+
+test: .venv/installed ## Run the tests
+	@$(BIN)/python -m pytest
+
+check: .venv/installed ## Lint, formatting, types, definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/dg check defs
+	$(BIN)/dagster definitions validate -w workspace.yaml
