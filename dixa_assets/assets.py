@@ -101,9 +101,8 @@ def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.As
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with _as_failure(), dixa.client() as client:
             warehouse = _warehouse(duckdb, options)
-            with warehouse.staging() as folder:
-                started = time.monotonic()
-                staged = Staged(folder / name, table)
+            started = time.monotonic()
+            with warehouse.staging() as folder, Staged(folder / name, table) as staged:
                 extract_filter_values(client, attribute, staged)
                 written = warehouse.replace(staged, {}, Load(context.run_id, started))
                 context.log.info(f"{attribute}: {written.rows} values")
@@ -137,10 +136,10 @@ def build_catalogue_assets(catalogue: Catalogue, options: LoadOptions) -> dg.Ass
             with warehouse.staging() as folder:
                 for table, rows in tables:
                     started = time.monotonic()
-                    staged = Staged(folder / table.name, table)
-                    for row in rows:
-                        staged.add(row)
-                    warehouse.replace(staged, {}, Load(context.run_id, started))
+                    with Staged(folder / table.name, table) as staged:
+                        for row in rows:
+                            staged.add(row)
+                        warehouse.replace(staged, {}, Load(context.run_id, started))
                     yield dg.MaterializeResult(
                         asset_key=[table.schema, table.name],
                         metadata={"dagster/row_count": len(rows), "version": catalogue.version},
@@ -189,7 +188,7 @@ def _build_daily_asset(
     )
     def daily(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
-    ) -> None:
+    ) -> Iterator[dg.AssetMaterialization]:
         with _as_failure(), dixa.client() as client:
             warehouse = _warehouse(duckdb, options)
             query = _build_query(client, entry, options)
@@ -202,7 +201,11 @@ def _build_daily_asset(
                     staged = Staged(
                         folder / window.day.isoformat(), METRIC_VALUES if is_metric else table
                     )
-                    extract(client, query, window, staged)
+                    try:
+                        extract(client, query, window, staged)
+                    except BaseException:
+                        staged.discard()
+                        raise
                     return staged
 
                 for done, (window, staged) in enumerate(
@@ -222,37 +225,32 @@ def _build_daily_asset(
                         view=table if is_metric else None,
                     )
                     staged.discard()
-                    _report_day(context, entry, window, staged, written, started[window])
                     context.log.info(
                         f"{window.day} ({window.hours:g} h): {written.rows} rows, "
                         f"{staged.usage.requests} requests, {staged.usage.retries} of them "
                         f"repeats; day {done} of {len(windows)}"
                     )
+                    yield dg.AssetMaterialization(
+                        context.asset_key,
+                        partition=window.day.isoformat(),
+                        metadata=_day_metadata(entry, window, staged, written, started[window]),
+                    )
 
     return daily
 
 
-def _report_day(
-    context: dg.AssetExecutionContext,
-    entry: Entry,
-    window: Window,
-    staged: Staged,
-    written: Written,
-    started: float,
-) -> None:
+def _day_metadata(
+    entry: Entry, window: Window, staged: Staged, written: Written, started: float
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         **_load_metadata(staged, written, started),
         "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
-        **{measure: number for measure, number in staged.totals.items()},
+        **staged.totals,
     }
     if entry.kind == "record":
         metadata["rows_outside_window"] = staged.outside_window
         metadata["dagster/column_schema"] = _column_schema(written.columns)
-    context.log_event(
-        dg.AssetMaterialization(
-            context.asset_key, partition=window.day.isoformat(), metadata=metadata
-        )
-    )
+    return metadata
 
 
 def _fetch_side_by_side(

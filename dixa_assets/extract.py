@@ -147,6 +147,12 @@ class Staged:
         self._file.write(text + "\n")
         self.rows += 1
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
     def close(self) -> None:
         """Finish the file. Call before it is read."""
         self._file.close()

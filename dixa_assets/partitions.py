@@ -9,9 +9,9 @@ import dagster as dg
 from dixa_assets.errors import ConfigError
 from dixa_assets.extract import Window
 
-# A run takes this many days of every asset: a year is twelve runs, and the first days of a long
-# backfill are in the tables before Dagster has planned its last.
-BACKFILL_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
+# One run per contiguous range: no process starts per day, and the command line takes ranges only
+# of assets with this policy. A run that dies keeps the days it has finished.
+BACKFILL_POLICY = dg.BackfillPolicy.single_run()
 
 
 def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDefinition:

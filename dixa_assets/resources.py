@@ -27,7 +27,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "other programs use the same token.",
     )
     burst: int = Field(
-        default=3, ge=1, le=100, description="Requests that may go at once; Dixa allows four."
+        default=3, ge=1, description="Requests that may go at once; Dixa allows four."
     )
 
     def client(self, *, give_up_after: float = 600.0) -> DixaClient:

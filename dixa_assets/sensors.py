@@ -27,7 +27,7 @@ CATALOGUE_SECONDS = 25.0
 RELOAD_SECONDS = 25
 # So many entries that left the list are asked for one by one; the rest wait for the next tick.
 DESCRIPTIONS_A_TICK = 20
-HISTORY_INTERVAL_SECONDS = 30
+HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 
 

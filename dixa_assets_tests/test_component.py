@@ -1,0 +1,195 @@
+"""What the catalogue becomes in Dagster, and what configuration is refused."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dixa_assets.assets import to_markdown
+from dixa_assets.catalogue import Catalogue
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.errors import ConfigError
+from dixa_assets.simulator.metrics import METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets_tests.conftest import Simulator
+from dixa_assets_tests.processes import run, settings_for
+from dixa_assets_tests.scenario import component, fetched
+
+
+def keys_of(definitions: dg.Definitions) -> set[str]:
+    return {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+
+
+def test_every_metric_and_record_is_an_asset_with_description_columns_and_table(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    catalogue = fetched(analytics)
+    graph = analytics.build_definitions(catalogue).resolve_asset_graph()
+    assert {f"dixa_metrics/{name}" for name in METRICS} <= keys_of(
+        analytics.build_definitions(catalogue)
+    )
+    assert {f"dixa_records/{name}" for name in RECORDS} <= keys_of(
+        analytics.build_definitions(catalogue)
+    )
+    for entry in catalogue.entries:
+        node = graph.get(dg.AssetKey([entry.schema, entry.name]))
+        assert node.description == to_markdown(entry.description)
+        assert node.metadata["dagster/table_name"] == f"{entry.schema}.{entry.name}"
+        columns = [column.name for column in node.metadata["dagster/column_schema"].columns]
+        assert columns[0] == "partition_date"
+        assert columns[-2:] == ["loaded_at", "run_id"]
+        assert {field.field for field in entry.fields} <= set(columns)
+        assert (
+            node.partitions_def == graph.get(dg.AssetKey(["dixa_metrics", "csat"])).partitions_def
+        )
+
+
+def test_an_empty_catalogue_gives_the_sensor_that_fetches_the_first() -> None:
+    definitions = DixaAnalytics().build_definitions(Catalogue())
+    dg.Definitions.validate_loadable(definitions)
+    assert [sensor.name for sensor in definitions.sensors or ()] == ["dixa_catalogue"]
+
+
+def test_a_retired_metric_stays_an_asset_and_leaves_the_schedule(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    before = fetched(analytics)
+    simulator.withdraw("metrics", "csat")
+    after = fetched(analytics, before)
+    definitions = analytics.build_definitions(after)
+    key = dg.AssetKey(["dixa_metrics", "csat"])
+    node = definitions.resolve_asset_graph().get(key)
+    assert node.tags["dixa/status"] == "retired"
+    assert key in scheduled(analytics.build_definitions(before))
+    assert key not in scheduled(definitions)
+
+
+def refresh_requests(definitions: dg.Definitions, at: str) -> list[dg.RunRequest]:
+    schedule = definitions.resolve_schedule_def("dixa_daily_refresh")
+    context = dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(at))
+    return list(schedule.evaluate_tick(context).run_requests or ())
+
+
+def scheduled(definitions: dg.Definitions) -> set[dg.AssetKey]:
+    requests = refresh_requests(definitions, "2025-11-10T05:30:00+01:00")
+    return {key for request in requests for key in request.asset_selection or ()}
+
+
+def test_the_schedule_reloads_the_trailing_days_of_everything_in_one_run(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, refresh_days=3)
+    definitions = analytics.build_definitions(fetched(analytics))
+    requests = refresh_requests(definitions, "2025-10-27T05:30:00+01:00")
+    daily = [each for each in requests if "dagster/asset_partition_range_start" in each.tags]
+    assert len(daily) == 1
+    assert daily[0].tags["dagster/asset_partition_range_start"] == "2025-10-24"
+    assert daily[0].tags["dagster/asset_partition_range_end"] == "2025-10-26"
+    assert len(daily[0].asset_selection or ()) == len(METRICS) + len(RECORDS)
+    schedule = definitions.resolve_schedule_def("dixa_daily_refresh")
+    assert schedule.execution_timezone == "Europe/Copenhagen"
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_include_and_exclude_choose_the_assets(simulator: Simulator, tmp_path: Path) -> None:
+    analytics = component(simulator, tmp_path, include=["csat", "ratings", "nps"], exclude=["nps"])
+    keys = keys_of(analytics.build_definitions(fetched(analytics)))
+    chosen = {key for key in keys if key.startswith(("dixa_metrics/", "dixa_records/"))}
+    assert chosen == {"dixa_metrics/csat", "dixa_records/ratings"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "setting"),
+    [
+        ({"timezone": "Europe/Kopenhagen"}, "DIXA_TIMEZONE"),
+        ({"timezone": ""}, "DIXA_TIMEZONE"),
+        ({"start_date": "2025-02-30"}, "DIXA_START_DATE"),
+        ({"start_date": "01.02.2025"}, "DIXA_START_DATE"),
+        ({"start_date": "20250201"}, "DIXA_START_DATE"),
+        ({"start_date": "2199-01-01"}, "DIXA_START_DATE"),
+        ({"history_days": -1}, "DIXA_HISTORY_DAYS"),
+        ({"refresh_days": 0}, "DIXA_REFRESH_DAYS"),
+        ({"catalogue_refresh_seconds": 0}, "DIXA_CATALOGUE_REFRESH_SECONDS"),
+    ],
+)
+def test_an_impossible_setting_is_refused_by_name(attributes: dict[str, Any], setting: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        DixaAnalytics(**attributes)
+    assert str(refused.value).startswith(f"{setting}: ")
+
+
+def test_markup_in_a_description_is_shown_and_not_obeyed() -> None:
+    text = "<script>alert(1)</script> [click](https://evil.example) **bold** `code`"
+    shown = to_markdown(text)
+    for mark in ("<", ">", "[", "]", "*", "`"):
+        assert shown.count(f"\\{mark}") == text.count(mark)
+    assert "https://" not in shown
+
+
+def test_the_command_line_refreshes_the_catalogue_and_materializes_a_range(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = settings_for(simulator, tmp_path)
+    with dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance:
+        analytics = DixaAnalytics(base_url=simulator.url)
+        state = tmp_path / "state"
+        state.write_text(fetched(component(simulator, tmp_path)).to_json())
+        storage = instance.defs_state_storage
+        assert storage is not None
+        storage.upload_state_from_path(analytics.defs_state_config.key, "v1", state)
+    command = ["dagster", "asset", "materialize", "-m", "dixa_assets.definitions"]
+    command += ["--select", "key:dixa_metrics/csat"]
+    done = run([*command, "--partition-range", "2025-10-25...2025-10-27"], settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    warehouse = DixaAnalytics(duckdb_path=settings["DIXA_DUCKDB_PATH"]).build_warehouse()
+    rows = warehouse.query("SELECT partition_date FROM dixa_metrics.csat")
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("DIXA_API_KEY", "", "DIXA_API_KEY: is missing"),
+        ("DIXA_API_KEY", "wrong", "Check DIXA_API_KEY"),
+        ("DIXA_TIMEZONE", "Mars/Olympus", "DIXA_TIMEZONE: 'Mars/Olympus'"),
+        ("DIXA_START_DATE", "2199-01-01", "DIXA_START_DATE: 2199-01-01"),
+        ("DIXA_HISTORY_DAYS", "many", "DIXA_HISTORY_DAYS: "),
+        ("DIXA_DUCKDB_PATH", "/proc/no/dixa.duckdb", "DIXA_DUCKDB_PATH: "),
+        ("DIXA_BASE_URL", "http://dev.dixa.io", "DIXA_BASE_URL: must be https"),
+    ],
+)
+def test_the_doctor_names_the_setting_and_shows_no_stack_trace(
+    setting: str, value: str, says: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path, **{setting: value}))
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_doctor_passes_working_settings(simulator: Simulator, tmp_path: Path) -> None:
+    done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "26 metrics and 13 records" in done.stdout
+
+
+def test_the_doctor_refuses_another_zone_naming_both(simulator: Simulator, tmp_path: Path) -> None:
+    run(["dixa_assets.doctor"], settings_for(simulator, tmp_path))
+    elsewhere = settings_for(simulator, tmp_path, DIXA_TIMEZONE="America/Santiago")
+    done = run(["dixa_assets.doctor"], elsewhere)
+    assert done.returncode == 1
+    assert "DIXA_TIMEZONE: is America/Santiago" in done.stderr
+    assert "Europe/Copenhagen" in done.stderr
+
+
+def test_an_unreachable_api_is_a_warning_and_what_is_loaded_stays_usable(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    nowhere = settings_for(simulator, tmp_path, DIXA_BASE_URL="http://127.0.0.1:9")
+    done = run(["dixa_assets.doctor"], nowhere)
+    assert done.returncode == 0
+    assert "! API: " in done.stdout

@@ -1,0 +1,84 @@
+"""The house's rings: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dixa_assets
+
+HOUSE = Path(dixa_assets.__file__).parent
+# From the inside out: a module imports from rings before its own, and from the one before it in
+# its own. Nothing else.
+PURE = [
+    "errors",
+    "pace",
+    "client",
+    "catalogue",
+    "values",
+    "schema",
+    "extract",
+    "tables",
+    "warehouse",
+]
+DAGSTER = [
+    "partitions",
+    "resources",
+    "assets",
+    "schedules",
+    "sensors",
+    "component",
+    "definitions",
+    "doctor",
+]
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            found.add(node.module or "")
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert {path.stem for path in HOUSE.glob("*.py")} == {*PURE, *DAGSTER, "__init__"}
+
+
+@pytest.mark.parametrize("module", [*PURE, *DAGSTER])
+def test_a_module_imports_only_from_the_rings_inside_it(module: str) -> None:
+    order = [*PURE, *DAGSTER]
+    allowed = {f"dixa_assets.{name}" for name in order[: order.index(module)]}
+    own = {name for name in imports_of(HOUSE / f"{module}.py") if name.startswith("dixa_assets")}
+    assert own <= allowed
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_modules_know_no_dagster(module: str) -> None:
+    roots = {name.partition(".")[0] for name in imports_of(HOUSE / f"{module}.py")}
+    assert not {root for root in roots if root.startswith("dagster")}
+
+
+@pytest.mark.parametrize(
+    ("package", "houses"),
+    [("httpx", {"client"}), ("duckdb", {"tables", "warehouse"}), ("pyrate_limiter", {"pace"})],
+)
+def test_a_foreign_package_has_one_house(package: str, houses: set[str]) -> None:
+    users = {
+        module
+        for module in [*PURE, *DAGSTER]
+        if package in {name.partition(".")[0] for name in imports_of(HOUSE / f"{module}.py")}
+    }
+    assert users == houses
+
+
+def test_the_simulator_is_an_island() -> None:
+    for path in (HOUSE / "simulator").glob("*.py"):
+        own = {name for name in imports_of(path) if name.startswith("dixa_assets")}
+        assert all(name.startswith("dixa_assets.simulator") for name in own), path.name
+    for module in [*PURE, *DAGSTER]:
+        names = imports_of(HOUSE / f"{module}.py")
+        assert not {name for name in names if name.startswith("dixa_assets.simulator")}
