@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
@@ -113,10 +114,9 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     @property
     def defs_state_config(self) -> DefsStateConfig:
-        """Where the catalogue is kept: one per API host."""
-        return DefsStateConfig.from_args(
-            self.defs_state, default_key=f"DixaAnalytics[{self.base_url}]"
-        )
+        """Where the catalogue is kept: one per API host; two accounts need a `key` each."""
+        host = urlsplit(self.base_url).hostname
+        return DefsStateConfig.from_args(self.defs_state, default_key=f"DixaAnalytics[{host}]")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Definitions from the catalogue version this process is pinned to, or the latest."""
