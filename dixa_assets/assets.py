@@ -5,8 +5,9 @@ What a step does is fetch, write, report. How to ask is in `extract`, how to wri
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from dagster_duckdb import DuckDBResource
 
 from dixa_assets.catalogue import Catalogue, Entry
 from dixa_assets.client import DixaClient
-from dixa_assets.errors import ApiError, DixaAssetsError
+from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
     FilterValue,
     Query,
@@ -259,58 +260,42 @@ def _fetch_side_by_side(
     fetch: Callable[[Window], Staged],
     at_a_time: int,
 ) -> Iterator[tuple[Window, Staged]]:
-    """Windows with their rows, each as soon as it is there.
+    """Windows with their rows, in order, some fetched ahead so that the API is never idle.
 
-    A few windows wait fetched while one is written, so that the API is never idle. A window that
-    fails is named at the end, when the others are through.
+    A window that fails is named at the end, when the others are through.
     """
     waiting = iter(windows)
-    running: dict[Future[Staged], Window] = {}
-    failed: dict[Window, DixaAssetsError] = {}
+    running: deque[tuple[Window, Future[Staged]]] = deque()
+    failed: dict[str, DixaAssetsError] = {}
     with ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa") as pool:
         try:
             while True:
-                while len(running) < 2 * at_a_time and not _is_hopeless(failed):
+                while len(running) < 2 * at_a_time and not _is_hopeless(failed.values()):
                     window = next(waiting, None)
                     if window is None:
                         break
-                    running[pool.submit(fetch, window)] = window
+                    running.append((window, pool.submit(fetch, window)))
                 if not running:
                     break
-                ready, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    window = running.pop(future)
-                    try:
-                        staged = future.result()
-                    except DixaAssetsError as error:
-                        failed[window] = error
-                    else:
-                        yield window, staged
+                window, future = running.popleft()
+                try:
+                    staged = future.result()
+                except DixaAssetsError as error:
+                    failed[window.day.isoformat()] = error
+                else:
+                    yield window, staged
         finally:
-            for future in running:
+            for _, future in running:
                 future.cancel()
             if running:
                 client.close()
     if failed:
-        raise DaysFailed(failed, len(windows))
+        raise DaysFailed(failed, asked=len(windows))
 
 
-class DaysFailed(DixaAssetsError):
-    """Some days of a load failed; the others are written."""
-
-    def __init__(self, failed: Mapping[Window, DixaAssetsError], asked: int) -> None:
-        self.retryable = all(error.retryable for error in failed.values())
-        self.days = sorted(window.day.isoformat() for window in failed)
-        first = min(failed, key=lambda window: window.day)
-        super().__init__(
-            f"{len(failed)} of {asked} days failed ({', '.join(self.days)}) and are as they were. "
-            f"{first.day}: {failed[first]}"
-        )
-
-
-def _is_hopeless(failed: Mapping[Window, DixaAssetsError]) -> bool:
+def _is_hopeless(failed: Collection[DixaAssetsError]) -> bool:
     return len(failed) >= FAILED_DAYS_BEFORE_STOPPING or any(
-        isinstance(error, ApiError) and error.status in HOPELESS_STATUS for error in failed.values()
+        isinstance(error, ApiError) and error.status in HOPELESS_STATUS for error in failed
     )
 
 

@@ -6,12 +6,15 @@
     │   ├── ApiUnavailable     no answer, 408, 429, 5xx, a broken answer    retryable
     │   ├── ApiRefused         400, 401, 403, 404, a redirect               permanent
     │   └── ApiContractBroken  an answer that contradicts the API's rules   permanent
+    ├── DaysFailed             some days of a load failed                   as its errors are
     ├── CatalogueError         the catalogue cannot be what was meant       permanent
     └── WarehouseError         the database cannot take the write           permanent
         └── WarehouseBusy      another process holds it                     retryable
 
 Each message says what was tried, what came back and what to do.
 """
+
+from collections.abc import Mapping
 
 
 class DixaAssetsError(Exception):
@@ -76,6 +79,24 @@ class ApiRefused(ApiError):
 
 class ApiContractBroken(ApiError):
     """A well-formed answer that contradicts the API's rules, such as a page key given twice."""
+
+
+class DaysFailed(DixaAssetsError):
+    """Some days of a load failed, by day; the others are written.
+
+    Args:
+        failed: The error of each day that failed.
+        asked: How many days were to be loaded.
+    """
+
+    def __init__(self, failed: Mapping[str, DixaAssetsError], *, asked: int) -> None:
+        self.failed = failed
+        self.retryable = all(error.retryable for error in failed.values())
+        first = min(failed)
+        super().__init__(
+            f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}) and are as they "
+            f"were. {first}: {failed[first]}"
+        )
 
 
 class CatalogueError(DixaAssetsError):

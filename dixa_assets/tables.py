@@ -15,6 +15,7 @@ from dixa_assets.schema import (
     METRIC_COLUMNS,
     METRIC_VALUES,
     METRICS_DAILY,
+    RECORD_VALUE,
     Column,
     Table,
     column_name,
@@ -247,13 +248,15 @@ def _plan(
     tail = [column for column in table.columns if column.name in TAIL]
     columns = list(known) or head
     declared = columns_by_source(table.columns)
+    comments = {source: column.comment for source, column in declared.items()}
+    comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
     changes: list[str] = []
     sources = dict.fromkeys([*_in_order(staged, declared)])
     for source in sources:
         seen = staged.types.get(source)
         taken = [column.name for column in (*columns, *tail)]
         old = columns_by_source(columns).get(source)
-        comment = declared[source].comment if source in declared else ""
+        comment = comments.get(source, "")
         if old is None:
             name = column_name(*source, taken)
             columns.append(Column(name, seen, comment, *source))
