@@ -162,8 +162,16 @@ def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:
 
 
 def to_markdown(text: str) -> str:
-    """Text of the API as Markdown that shows it letter by letter: no markup, link or script."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", text).replace("://", "\\://")
+    """Text of the API as Markdown that shows it as it is: no markup, link or script.
+
+    Nothing more than that takes is escaped, because lists show descriptions as plain text.
+    """
+    return re.sub(
+        r"[\\`*\[\]<>]|&(?=[#\w]+;)|(?<!\w)_|_(?!\w)|^(?=[#>+-])|@|(?<=:)//|(?<=www)\.|~(?=~)",
+        lambda found: "\\" + (found[0] or ""),
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def _build_daily_asset(

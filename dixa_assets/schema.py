@@ -165,13 +165,30 @@ def catalogue_tables(catalogue: Catalogue) -> list[tuple[Table, list[dict[str, A
     )
     measures = Column("measures", "VARCHAR[]", "What the metric can be asked for.")
     return [
-        _catalogue_table("metrics", "Every metric.", (*described, *_STATUS, measures), metrics),
-        _catalogue_table("records", "Every record.", (*described, *_STATUS), records),
         _catalogue_table(
-            "filters", "What can be filtered by what.", (*described, attribute), filters
+            "metrics",
+            "Every metric Dixa lists or has listed.",
+            (*described, *_STATUS, measures),
+            metrics,
         ),
-        _catalogue_table("aggregations", "Measures.", (*described, measure), aggregations),
-        _catalogue_table("fields", "Fields of the records.", (*described, *field_columns), fields),
+        _catalogue_table(
+            "records", "Every record Dixa lists or has listed.", (*described, *_STATUS), records
+        ),
+        _catalogue_table(
+            "filters",
+            "By which attributes each metric and record can be filtered.",
+            (*described, attribute),
+            filters,
+        ),
+        _catalogue_table(
+            "aggregations",
+            "Which measures each metric can be asked for.",
+            (*described, measure),
+            aggregations,
+        ),
+        _catalogue_table(
+            "fields", "Which fields each record declares.", (*described, *field_columns), fields
+        ),
         _catalogue_table(
             "relations", "Which metric is made from which record.", _RELATION, related
         ),
