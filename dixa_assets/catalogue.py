@@ -90,6 +90,8 @@ class Entry:
     def from_api(cls, kind: Kind, data: Mapping[str, Any]) -> Self:
         """From the vendor's MetricMetadata or MetricRecordMetadata; raises on what is unusable."""
         related = data.get("relatedRecordIds" if kind == "metric" else "relatedMetricIds") or []
+        if not isinstance(related, list):
+            raise TypeError("the related ids are not a list")
         return cls(
             kind=kind,
             id=_named(data, "id"),
@@ -256,9 +258,11 @@ def to_identifier(text: str) -> str:
 def distinct_identifier(text: str, taken: Iterable[str]) -> str:
     """`to_identifier(text)`, told apart from names in use (which SQL compares without case)."""
     name = to_identifier(text)
-    if name.lower() in {other.lower() for other in taken}:
-        return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    return name
+    in_use = {other.lower() for other in taken}
+    digest, found, length = hashlib.sha256(text.encode()).hexdigest(), name, 6
+    while found.lower() in in_use:
+        found, length = f"{name}_{digest[:length]}", length + 1
+    return found
 
 
 def _plain(text: str) -> bool:
@@ -328,13 +332,17 @@ def _json(value: Any) -> str | None:
 
 def _text(value: Any) -> str:
     # No zero byte: descriptions become SQL comments, which end at one.
-    return value.replace("\0", "") if isinstance(value, str) else ""
+    # No half character: a lone surrogate is JSON but no UTF-8.
+    text = value.replace("\0", "") if isinstance(value, str) else ""
+    return text.encode(errors="replace").decode()
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:
     name = data[key]
     if not isinstance(name, str) or not name.strip():
         raise TypeError(f"{key} is not a text")
+    if name.encode(errors="ignore").decode() != name:
+        raise TypeError(f"{key} holds half a character")
     return name
 
 

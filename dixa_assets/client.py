@@ -7,6 +7,8 @@ Analytics API and the vendor's API standards (10 requests/s, burst 4, per token)
 
 import json
 import logging
+import math
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -99,7 +101,7 @@ class DixaClient:
         give_up_after: float = 600.0,
     ) -> None:
         self._base = _checked_base_url(base_url)
-        token = api_key.strip().removeprefix("Bearer ").strip()
+        token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
         if not token or not token.isascii() or not token.isprintable():
             raise ConfigError(
                 "DIXA_API_KEY", "is missing or not a token; paste the token as Dixa shows it."
@@ -248,7 +250,7 @@ class DixaClient:
             key = payload.get("pageKey")
             return {"pageKey": key} if isinstance(key, str) and key else None
         parts = urlsplit(link)
-        if parts.netloc and f"{parts.scheme}://{parts.netloc}".lower() != self._base.lower():
+        if parts.netloc and _origin(link) != _origin(self._base):
             raise ApiContractBroken(
                 request,
                 f"the next page lies on another host ({parts.hostname}), which was not asked.",
@@ -294,6 +296,11 @@ class DixaClient:
             response = self._http.request(method, path, params=dict(params), json=body)
         except httpx.InvalidURL as error:
             raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
+        except RuntimeError:
+            # Closed between the look above and the sending.
+            if not self._stopping.is_set():
+                raise
+            raise ApiError(request, "not sent: this load is being stopped.") from None
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__}: {error}"
             raise ApiUnavailable(
@@ -307,8 +314,8 @@ class DixaClient:
     def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
         try:
             payload = json.loads(response.content, parse_constant=_refuse_constant)
-        except ValueError as error:
-            kind = response.headers.get("content-type", "no content type")
+        except (ValueError, RecursionError) as error:
+            kind = self._redact(response.headers.get("content-type", "no content type"))
             raise ApiUnavailable(
                 request,
                 f"the answer ({response.status_code}, {kind}) is not JSON: {error}.",
@@ -321,7 +328,8 @@ class DixaClient:
 
     def _refusal(self, response: httpx.Response, request: str) -> ApiError:
         status = response.status_code
-        answer = f"{status} {response.reason_phrase}".strip() + f": {self._message(response)}"
+        reason = self._redact(response.reason_phrase)
+        answer = f"{status} {reason}".strip() + f": {self._message(response)}"
         if response.is_redirect:
             return ApiRefused(
                 request,
@@ -333,6 +341,8 @@ class DixaClient:
         if status in RETRYABLE_STATUS and (retry_after or 0) <= LONGEST_RETRY_AFTER:
             return ApiUnavailable(request, answer, status=status, retry_after=retry_after)
         advice = ADVICE.get(status, "Repeating the request cannot help.")
+        if status in RETRYABLE_STATUS:
+            advice = f"It asks to come back in {retry_after:.0f} s: load again after that."
         if status == 400 and "filter" in response.text.lower():
             advice += (
                 " If Dixa insists on a filter with every period, name an attribute in"
@@ -350,7 +360,7 @@ class DixaClient:
         else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
                 text = payload["message"]
-        return self._redact(" ".join(text.split())[:300]) or "no message"
+        return self._redact(" ".join(text.split()))[:300] or "no message"
 
     def _redact(self, text: str) -> str:
         return text.replace(self._token, "***")
@@ -360,15 +370,27 @@ class DixaClient:
 
 
 def _checked_base_url(base_url: str) -> str:
-    parts = urlsplit(base_url.strip())
+    try:
+        parts = urlsplit(base_url.strip())
+        parts.port  # noqa: B018
+    except ValueError as error:
+        raise ConfigError("DIXA_BASE_URL", f"is not an address: {error}.") from None
     loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise ConfigError("DIXA_BASE_URL", f"'{base_url}' is not an address like https://host.")
     if parts.scheme == "http" and not loopback:
         raise ConfigError("DIXA_BASE_URL", "must be https: the key is sent with every request.")
-    if parts.username or parts.query or parts.path.strip("/"):
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigError("DIXA_BASE_URL", "must be scheme and host alone, without path or user.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _origin(url: str) -> tuple[str, str | None, str | None]:
+    """Scheme, host and port, the scheme's own port taken for none."""
+    parts = urlsplit(url)
+    own_port = {"http": "80", "https": "443"}.get(parts.scheme)
+    port = parts.netloc.rpartition(":")[2] if ":" in parts.netloc.rpartition("]")[2] else None
+    return parts.scheme, parts.hostname, None if port == own_port else port
 
 
 def _describe(method: str, path: str, body: Mapping[str, Any] | None) -> str:
@@ -384,7 +406,8 @@ def _retry_after(header: str | None) -> float | None:
     if not header:
         return None
     try:
-        return max(float(header), 0.0)
+        seconds = float(header)
+        return None if math.isnan(seconds) else max(seconds, 0.0)
     except ValueError:
         pass
     try:

@@ -93,7 +93,7 @@ class Query:
     breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
     excluded_fields: frozenset[str] = frozenset()
 
-    def body(self, window: Window, **narrowed: str) -> dict[str, Any]:
+    def body(self, window: Window, /, **narrowed: str) -> dict[str, Any]:
         """The request body for a window, with attributes of `narrowed` set to one value."""
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
@@ -274,7 +274,10 @@ def _aggregates(
     metric_id: str, data: Mapping[str, Any]
 ) -> Iterator[tuple[str, str | None, float | None, Any]]:
     """(measure, status, value, the whole aggregate where its shape is unknown)."""
-    for item in data.get("aggregates") or []:
+    aggregates = data.get("aggregates") or []
+    if not isinstance(aggregates, list):
+        raise ApiContractBroken(f"metric '{metric_id}'", "'aggregates' is not a list.")
+    for item in aggregates:
         if not isinstance(item, dict):
             yield "unknown", None, None, item
             continue
@@ -323,7 +326,10 @@ def _stage_row(query: Query, window: Window, row: Any, staged: Staged) -> None:
     if not window.start <= instant < window.end:
         staged.outside_window += 1
     fields = {}
-    for item in row.get("fields") or []:
+    items = row.get("fields") or []
+    if not isinstance(items, list):
+        raise ApiContractBroken(f"record '{query.entry.id}'", "'fields' is not a list.")
+    for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
             raise ApiContractBroken(f"record '{query.entry.id}'", "a field has no name.")

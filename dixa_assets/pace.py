@@ -68,7 +68,8 @@ class SharedTokenBucket(StateStore):
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
         # A clock that was set back, or a file cut short, must not stop all traffic.
-        horizon = (now + 10_000) * 1000
+        slowest = max(rate.burst * rate.interval / rate.limit for rate in rates)
+        horizon = (now + 10_000 + slowest) * 1000
         if len(state) != len(rates) or any(part > horizon for part in state):
             return algorithm.initial(rates)
         return state

@@ -73,8 +73,10 @@ def read_value(typed: Any) -> Value:
         name = typed.get("name")
         value = _instant(typed.get("timestamp")) or _from_content(typed.get("timestamp"))
         return Value(value.type, value.content, name if isinstance(name, str) else None)
+    if kind in _READERS and not typed.keys() - {"_type"}:
+        return NOTHING
     if kind not in _READERS or "value" not in typed:
-        return Value(JSON, typed) if typed else NOTHING
+        return Value(JSON, typed)
     content = typed["value"]
     reader = _READERS[kind]
     value = (reader(content) if reader else None) or _from_content(content)
@@ -151,9 +153,9 @@ def _read_list(items: Any) -> Value:
     if not isinstance(items, list):
         return _from_content(items)
     values = [read_value(item) for item in items]
+    exact = all(abs(value.content) <= EXACT_IN_DOUBLE for value in values if value.type == BIGINT)
     element: str | None = None
     for value in values:
-        exact = all(abs(v.content) <= EXACT_IN_DOUBLE for v in values if v.type == BIGINT)
         element = widest(element, value.type, exact=exact)
     if element == JSON or any(value.type and value.type.endswith("[]") for value in values):
         return Value(JSON, items)
