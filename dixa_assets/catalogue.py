@@ -330,19 +330,21 @@ def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
+def speakable(text: str) -> str:
+    """`text` without what JSON allows but SQL or UTF-8 does not: zero bytes, half characters."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 def _text(value: Any) -> str:
-    # No zero byte: descriptions become SQL comments, which end at one.
-    # No half character: a lone surrogate is JSON but no UTF-8.
-    text = value.replace("\0", "") if isinstance(value, str) else ""
-    return text.encode(errors="replace").decode()
+    return speakable(value) if isinstance(value, str) else ""
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:
     name = data[key]
     if not isinstance(name, str) or not name.strip():
         raise TypeError(f"{key} is not a text")
-    if name.encode(errors="ignore").decode() != name:
-        raise TypeError(f"{key} holds half a character")
+    if name != speakable(name):
+        raise TypeError(f"{key} holds a zero byte or half a character")
     return name
 
 

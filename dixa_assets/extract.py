@@ -4,6 +4,7 @@ Request bodies, page walking, flattening typed fields. No Dagster, no SQL.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from dixa_assets.catalogue import Entry
+from dixa_assets.catalogue import Entry, speakable
 from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import ApiContractBroken, ConfigError
 from dixa_assets.schema import RECORD_VALUE, Table
 from dixa_assets.values import (
     BIGINT,
     EXACT_IN_DOUBLE,
+    NOTHING,
     VARCHAR,
     Value,
     parse_instant,
@@ -122,11 +124,14 @@ class Staged:
         self.path = path
         self.table = table
         self.rows = 0
+        self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types: dict[tuple[str, str], str | None] = {}
         self.inexact: set[tuple[str, str]] = set()
         self.usage = Usage()
         self.outside_window = 0
+        # Rows without a value, by field that the catalogue says always has one.
+        self.nulls: Counter[str] = Counter()
         # The metric's total by measure, for people who read the load's metadata.
         self.totals: dict[str, float] = {}
         # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
@@ -146,6 +151,7 @@ class Staged:
             raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
         self._file.write(text + "\n")
         self.rows += 1
+        self.longest_line = max(self.longest_line, len(text))
 
     def __enter__(self) -> Self:
         return self
@@ -213,9 +219,23 @@ def extract_record(client: DixaClient, query: Query, window: Window, staged: Sta
     """
     if window.is_empty:
         return
+    required = {item.field for item in query.entry.fields if not item.nullable}
+    required -= query.excluded_fields
     for page in client.fetch_record_pages(query.body(window), staged.usage):
         for row in page:
-            _stage_row(query, window, row, staged)
+            instant, timestamp_field, fields = _read_row(query, row)
+            if instant == window.end:
+                continue
+            staged.outside_window += not window.start <= instant < window.end
+            staged.nulls.update(name for name in required if fields.get(name, NOTHING).type is None)
+            staged.add(
+                {
+                    "partition_date": window.day.isoformat(),
+                    "primary_timestamp": instant.isoformat(),
+                    "primary_timestamp_field": timestamp_field,
+                },
+                fields,
+            )
 
 
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
@@ -313,39 +333,29 @@ def _number(metric_id: str, number: float | None) -> float | None:
     return None if number is None else float(number)
 
 
-def _stage_row(query: Query, window: Window, row: Any, staged: Staged) -> None:
+def _read_row(query: Query, row: Any) -> tuple[datetime, str | None, dict[str, Value]]:
+    """A row's primary timestamp, the name of its field, and the fields to be stored."""
     primary = row.get("primaryTimestampField") if isinstance(row, dict) else None
     instant = parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
-    if instant is None or not isinstance(primary, dict):
+    items = (row.get("fields") if isinstance(row, dict) else None) or []
+    if instant is None or not isinstance(primary, dict) or not isinstance(items, list):
         raise ApiContractBroken(
             f"record '{query.entry.id}'",
-            "a row has no readable primaryTimestampField; the day was left as it was.",
+            "a row has no readable primaryTimestampField, or its 'fields' are not a list; the day "
+            "was left as it was.",
         )
-    if instant == window.end:
-        return
-    if not window.start <= instant < window.end:
-        staged.outside_window += 1
-    fields = {}
-    items = row.get("fields") or []
-    if not isinstance(items, list):
-        raise ApiContractBroken(f"record '{query.entry.id}'", "'fields' is not a list.")
+    fields: dict[str, Value] = {}
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
             raise ApiContractBroken(f"record '{query.entry.id}'", "a field has no name.")
         if name not in query.excluded_fields:
+            name = speakable(name)
             fields[name] = read_value(item.get("field"))
     if "value" in row and "value" not in query.excluded_fields:
         fields[RECORD_VALUE.field] = read_value(row["value"])
-    name = primary.get("name")
-    staged.add(
-        {
-            "partition_date": window.day.isoformat(),
-            "primary_timestamp": instant.isoformat(),
-            "primary_timestamp_field": name if isinstance(name, str) else None,
-        },
-        fields,
-    )
+    timestamp_field = primary.get("name")
+    return instant, timestamp_field if isinstance(timestamp_field, str) else None, fields
 
 
 def _z(instant: datetime) -> str:

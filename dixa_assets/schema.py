@@ -256,7 +256,7 @@ def column_name(field: str, part: str, taken: Iterable[str]) -> str:
     meets a taken name gets a trailing `_`.
     """
     if field == RECORD_VALUE.field:
-        return "value_label" if part == "label" else RECORD_VALUE.name
+        return RECORD_VALUE.name if part == "value" else f"{RECORD_VALUE.name}_label"
     name = f"{field}_label" if part == "label" else field
     in_use = {other.lower() for other in taken} | RESERVED
     while name.lower() in in_use or not name.strip():
@@ -265,6 +265,7 @@ def column_name(field: str, part: str, taken: Iterable[str]) -> str:
 
 
 RESERVED = frozenset(column.name for column in (*RECORD_COLUMNS, RECORD_VALUE, *LOADED_COLUMNS))
+RESERVED |= {f"{RECORD_VALUE.name}_label"}
 
 
 def documented_type(column: Column) -> str:

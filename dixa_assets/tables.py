@@ -45,6 +45,7 @@ LOADS = Table(
         Column("timezone", VARCHAR, "The zone of the day."),
         Column("rows", BIGINT, "Rows written."),
         Column("rows_outside_window", BIGINT, "Rows whose timestamp lies outside the window."),
+        Column("nulls", JSON, "Rows lacking a value, by field that Dixa says always has one."),
         Column("requests", BIGINT, "Requests sent, retries included."),
         Column("retries", BIGINT, "Requests that were repeats of a failed one."),
         Column("pages", BIGINT, "Pages read."),
@@ -172,22 +173,20 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
         "SELECT lower(current_database()) = ?", [METRICS_DAILY.schema]
     ).fetchone() == (True,)
     view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
+    if in_own_catalog:
+        # The file may have had another name before.
+        connection.execute(f"DROP SCHEMA IF EXISTS {quote(METRICS_DAILY.schema)} CASCADE")
     found = connection.execute(
         "SELECT count(*) FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
         [view.schema, view.name],
     ).fetchone()
-    if found == (1,):
-        return
-    with transaction(connection):
-        # The file may have had another name before.
-        if in_own_catalog:
-            schema = quote(METRICS_DAILY.schema)
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema}.{schema} CASCADE")
-        _create_view(
-            connection,
-            view,
-            f"SELECT {names_of(view.columns)} FROM {relation_of(METRIC_VALUES)}",
-        )
+    if found == (0,):
+        with transaction(connection):
+            _create_view(
+                connection,
+                view,
+                f"SELECT {names_of(view.columns)} FROM {relation_of(METRIC_VALUES)}",
+            )
 
 
 def ensure_metric_view(connection: duckdb.DuckDBPyConnection, view: Table, metric_id: str) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import duckdb
@@ -47,8 +47,17 @@ from dixa_assets.tables import (
 )
 from dixa_assets.values import TIMESTAMPTZ, VARCHAR
 
+SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
 STORAGE_VERSION = "v1.5.0"
+
+
+class Query(Protocol):
+    """Answers queries, with instants in UTC."""
+
+    def __call__(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """The result of one, its parameters bound."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,12 @@ class Warehouse:
         wait_seconds: float = 600.0,
     ) -> None:
         self.path = Path(path)
+        if self.path.stem.lower() in SCHEMAS:
+            raise ConfigError(
+                "DIXA_DUCKDB_PATH",
+                f"'{self.path.name}' is named like a schema in it, and DuckDB could not tell "
+                f"'{self.path.stem}.table' from a table of the whole file. Take another name.",
+            )
         self.timezone = timezone
         # The agent string is the one DuckDBResource sets: one process may not open the same file
         # with two configurations.
@@ -109,12 +124,10 @@ class Warehouse:
         """
         root = Path(f"{self.path}.staging")
         self._make_folder(root)
-        for left in root.iterdir():
-            lock = FileLock(f"{left}.lock", blocking=False)
-            if left.is_dir():
-                with suppress(Timeout), lock:
-                    shutil.rmtree(left, ignore_errors=True)
-                    Path(lock.lock_file).unlink(missing_ok=True)
+        for left in {path.with_suffix("") for path in root.iterdir()}:
+            with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
+                shutil.rmtree(left, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
         folder = root / uuid4().hex
         with FileLock(f"{folder}.lock") as lock:
             folder.mkdir()
@@ -144,16 +157,21 @@ class Warehouse:
         with self._connect() as connection, _naming(self.path, table):
             self._ensure_foundation(connection)
             columns, changes = evolve(connection, staged)
+            if view is not None:
+                ensure_metric_view(connection, view, scope["metric"])
             with transaction(connection):
                 where = " AND ".join(f"{quote(name)} = ?" for name in scope) or "true"
                 connection.execute(
                     f"DELETE FROM {relation_of(table)} WHERE {where}", list(scope.values())
                 )
                 if staged.rows:
-                    connection.execute(_insert(staged, columns), [load.run_id])
+                    inserted = connection.execute(_insert(staged, columns), [load.run_id])
+                    if inserted.fetchone() != (staged.rows,):
+                        raise WarehouseError(
+                            f"{table.key}: the staged file {staged.path} does not hold the "
+                            f"{staged.rows} rows that were put into it; the partition is as it was."
+                        )
                 _note_load(connection, (view or table).key, staged, load, changes)
-            if view is not None:
-                ensure_metric_view(connection, view, scope["metric"])
         return Written(staged.rows, tuple(changes), tuple(columns))
 
     def check(self) -> None:
@@ -163,8 +181,14 @@ class Warehouse:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The result of a query, with instants in UTC."""
+        with self.reading() as query:
+            return query(sql, parameters)
+
+    @contextmanager
+    def reading(self) -> Iterator[Query]:
+        """A function that answers queries like `query`, for several in a row."""
         with self._connect() as connection:
-            return connection.execute(sql, list(parameters)).df()
+            yield lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -274,7 +298,7 @@ def _insert(staged: Staged, columns: Sequence[Column]) -> str:
         f"INSERT INTO {relation_of(staged.table)} ({names}) "
         f"SELECT {', '.join(select.values())}, now(), ? "
         f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
-        f"columns = {{{reading}}}, maximum_object_size = 268435456)"
+        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})"
     )
 
 
@@ -300,6 +324,7 @@ def _note_load(
         "timezone": window.timezone if window else None,
         "rows": staged.rows,
         "rows_outside_window": staged.outside_window,
+        "nulls": json.dumps(staged.nulls),
         "requests": usage.requests,
         "retries": usage.retries,
         "pages": usage.pages,

@@ -382,3 +382,22 @@ def test_filter_values_and_the_catalogue_land_in_tables(
     assert set(metrics.id) == set(METRICS)
     assert metrics.is_live.all()
     assert len(warehouse.query("SELECT * FROM dixa_catalogue.changes")) == len(catalogue.changes)
+
+
+@pytest.mark.parametrize("name", ["nul\\u0000inside", "lone \\ud800 surrogate", "value_label"])
+def test_a_field_name_that_no_table_can_hold_keeps_no_row_out(
+    name: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    body = """{"data": [{
+        "primaryTimestampField": {"name": "at", "timestamp": "2025-11-01T09:00:00.000Z"},
+        "value": {"_type": "StringField", "value": "own", "label": "own"},
+        "fields": [{"name": "NAME", "field":
+            {"_type": "StringField", "value": "kept\\u0000", "label": "half \\ud800"}}]}]}"""
+    simulator.tell(
+        "faults", kind="status", status=200, operation="postAnalyticsRecords", times=1,
+        body=body.replace("NAME", name), content_type="application/json",
+    )  # fmt: skip
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
+    rows = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings")
+    assert "kept\x00" in rows.to_dict("records")[0].values()
