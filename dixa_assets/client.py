@@ -33,6 +33,7 @@ from dixa_assets.errors import (
     ApiRefused,
     ApiUnavailable,
     ConfigError,
+    PageKeyRefused,
 )
 from dixa_assets.pace import shared_limiter
 
@@ -222,7 +223,16 @@ class DixaClient:
                     request, f"more than {MAX_PAGES} pages for one query, nothing was kept."
                 )
             # The same body goes with every key: the key alone does not carry the query.
-            payload = self._send(method, path, body, paging, usage)
+            try:
+                payload = self._send(method, path, body, paging, usage)
+            except ApiRefused as error:
+                if error.status != 400:
+                    raise
+                raise PageKeyRefused(
+                    request,
+                    f"a page key it gave before was refused ({error.answer}).",
+                    status=400,
+                ) from None
 
     def _first_page(
         self, method: str, path: str, body: Mapping[str, Any] | None, usage: Usage

@@ -77,6 +77,16 @@ class ApiRefused(ApiError):
     """The API understood and said no; the same request will be refused again."""
 
 
+class PageKeyRefused(ApiRefused):
+    """A page key that the API gave with one page and refused with the next: it may have expired."""
+
+
+class RowsMoved(ApiError):
+    """Rows moved from page to page while the pages were read, each time they were read."""
+
+    retryable = True
+
+
 class ApiContractBroken(ApiError):
     """A well-formed answer that contradicts the API's rules, such as a page key given twice."""
 

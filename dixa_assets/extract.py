@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from dixa_assets.catalogue import Entry, speakable
 from dixa_assets.client import DixaClient, Usage
-from dixa_assets.errors import ApiContractBroken, ConfigError
+from dixa_assets.errors import ApiContractBroken, ConfigError, PageKeyRefused, RowsMoved
 from dixa_assets.schema import RECORD_VALUE, Table
 from dixa_assets.values import (
     BIGINT,
@@ -28,6 +28,8 @@ from dixa_assets.values import (
 )
 
 MILLISECOND = timedelta(milliseconds=1)
+# How often a window's pages are read before the rows are said to be moving.
+READINGS = 3
 # The measure of an aggregate that names none: presence durations come as a list of statuses.
 PRESENCE = "AgentPresenceDuration"
 
@@ -123,19 +125,25 @@ class Staged:
     def __init__(self, path: Path, table: Table) -> None:
         self.path = path
         self.table = table
+        self.usage = Usage()
+        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
+        self._file = path.open("w", encoding="utf-8", errors="replace")
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows; what they cost stays counted."""
+        self._file.seek(0)
+        self._file.truncate()
         self.rows = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types: dict[tuple[str, str], str | None] = {}
         self.inexact: set[tuple[str, str]] = set()
-        self.usage = Usage()
         self.outside_window = 0
         # Rows without a value, by field that the catalogue says always has one.
         self.nulls: Counter[str] = Counter()
         # The metric's total by measure, for people who read the load's metadata.
         self.totals: dict[str, float] = {}
-        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
-        self._file = path.open("w", encoding="utf-8", errors="replace")
 
     def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
         """Add a row: `own` columns by name, and the vendor's `fields`."""
@@ -213,15 +221,46 @@ def extract_metric(client: DixaClient, query: Query, window: Window, staged: Sta
 def extract_record(client: DixaClient, query: Query, window: Window, staged: Staged) -> None:
     """Stage a record's rows for one window, every page.
 
+    Pages are cut by number, so a row inserted while they are read makes another come twice. A
+    window whose pages overlap is read again: rows that repeat in the same place each time are
+    really equal and kept, others were moved.
+    """
+    if window.is_empty:
+        return
+    repeats: list[Any] = []
+    for reading in range(1, READINGS + 1):
+        before = repeats
+        try:
+            repeats = _stage_pages(client, query, window, staged)
+        except PageKeyRefused:
+            if reading == READINGS:
+                raise
+        else:
+            if repeats == before:
+                return
+        staged.clear()
+    raise RowsMoved(
+        f"record '{query.entry.id}'", f"rows moved between pages in each of {READINGS} readings."
+    )
+
+
+def _stage_pages(
+    client: DixaClient, query: Query, window: Window, staged: Staged
+) -> list[dict[str, Any]]:
+    """Stage all pages once; the rows that begin a page though the page before had them.
+
     Rows outside the window are kept and counted: which timestamp Dixa's period looks at is not
     documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
     window for sure, and is left to it.
     """
-    if window.is_empty:
-        return
     required = {item.field for item in query.entry.fields if not item.nullable}
     required -= query.excluded_fields
+    repeats = []
+    previous: list[dict[str, Any]] = []
     for page in client.fetch_record_pages(query.body(window), staged.usage):
+        if page[0] in previous:
+            repeats.append(page[0])
+        previous = page
         for row in page:
             instant, timestamp_field, fields = _read_row(query, row)
             if instant == window.end:
@@ -236,6 +275,7 @@ def extract_record(client: DixaClient, query: Query, window: Window, staged: Sta
                 },
                 fields,
             )
+    return repeats
 
 
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
