@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dixa_assets.catalogue import Catalogue, Entry
+from dixa_assets.checks import Checks
 from dixa_assets.client import DixaClient
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
@@ -45,6 +47,10 @@ from dixa_assets.schema import (
 )
 from dixa_assets.warehouse import Load, Warehouse, Written
 
+# A day without the morning's refresh is noticed, two are a failure.
+FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
+)
 # A day that fails does not keep the others from loading; this many say that the next will too.
 FAILED_DAYS_BEFORE_STOPPING = 5
 # These say the same of every other day at once.
@@ -75,15 +81,15 @@ class LoadOptions:
         )
 
 
-def build_metric_asset(entry: Entry, options: LoadOptions) -> dg.AssetsDefinition:
+def build_metric_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
     """The daily asset of a metric: a view over the table all metrics share."""
-    return _build_daily_asset(entry, options, metric_table(entry), extract_metric)
+    return _build_daily_asset(entry, options, checks, metric_table(entry), extract_metric)
 
 
-def build_record_asset(entry: Entry, options: LoadOptions) -> dg.AssetsDefinition:
+def build_record_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
     """The daily asset of a record: a table of its own."""
     table = record_table(entry, options.excluded_fields(entry))
-    return _build_daily_asset(entry, options, table, extract_record)
+    return _build_daily_asset(entry, options, checks, table, extract_record)
 
 
 def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.AssetsDefinition:
@@ -100,8 +106,8 @@ def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.As
     def filter_values(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with _as_failure(), dixa.client() as client:
-            warehouse = _warehouse(duckdb, options)
+        with as_failure(), dixa.client() as client:
+            warehouse = open_warehouse(duckdb, options)
             started = time.monotonic()
             with warehouse.staging() as folder, Staged(folder / name, table) as staged:
                 extract_filter_values(client, attribute, staged)
@@ -132,8 +138,8 @@ def build_catalogue_assets(catalogue: Catalogue, options: LoadOptions) -> dg.Ass
     def catalogue_assets(
         context: dg.AssetExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        with _as_failure():
-            warehouse = _warehouse(duckdb, options)
+        with as_failure():
+            warehouse = open_warehouse(duckdb, options)
             with warehouse.staging() as folder:
                 for table, rows in tables:
                     started = time.monotonic()
@@ -177,6 +183,7 @@ def to_markdown(text: str) -> str:
 def _build_daily_asset(
     entry: Entry,
     options: LoadOptions,
+    checks: Checks,
     table: Table,
     extract: Callable[[DixaClient, Query, Window, Staged], None],
 ) -> dg.AssetsDefinition:
@@ -193,13 +200,16 @@ def _build_daily_asset(
         # Each day is reported as it is written, and a result at the end would report them again.
         output_required=False,
         tags={"dixa/status": "live" if entry.is_live else "retired"},
-        code_version="1",
+        check_specs=checks.specs,
+        freshness_policy=FRESHNESS_POLICY if entry.is_live else None,
+        # Records go first in a run: the metrics' checks compare with them.
+        op_tags={} if is_metric else {"dagster/priority": "1"},
     )
     def daily(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
-    ) -> Iterator[dg.AssetMaterialization]:
-        with _as_failure(), dixa.client() as client:
-            warehouse = _warehouse(duckdb, options)
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        with as_failure(), dixa.client() as client:
+            warehouse = open_warehouse(duckdb, options)
             query = _build_query(client, entry, options)
             windows = [to_window(key, options.timezone) for key in context.partition_keys]
             with warehouse.staging() as folder:
@@ -217,33 +227,41 @@ def _build_daily_asset(
                         raise
                     return staged
 
-                for done, (window, staged) in enumerate(
-                    _fetch_side_by_side(client, windows, fetch, options.windows_at_a_time), 1
-                ):
-                    scope = {"partition_date": window.day.isoformat()}
-                    written = warehouse.replace(
-                        staged,
-                        scope | ({"metric": entry.id} if is_metric else {}),
-                        Load(
-                            context.run_id,
-                            started[window],
-                            window,
-                            query.filters,
-                            tuple(query.breakdowns),
-                        ),
-                        view=table if is_metric else None,
-                    )
-                    staged.discard()
-                    context.log.info(
-                        f"{window.day} ({window.hours:g} h): {written.rows} rows, "
-                        f"{staged.usage.requests} requests, {staged.usage.retries} of them "
-                        f"repeats; day {done} of {len(windows)}"
-                    )
-                    yield dg.AssetMaterialization(
-                        context.asset_key,
-                        partition=window.day.isoformat(),
-                        metadata=_day_metadata(entry, window, staged, written, started[window]),
-                    )
+                failed: DaysFailed | None = None
+                try:
+                    for done, (window, staged) in enumerate(
+                        _fetch_side_by_side(client, windows, fetch, options.windows_at_a_time), 1
+                    ):
+                        scope = {"partition_date": window.day.isoformat()}
+                        written = warehouse.replace(
+                            staged,
+                            scope | ({"metric": entry.id} if is_metric else {}),
+                            Load(
+                                context.run_id,
+                                started[window],
+                                window,
+                                query.filters,
+                                tuple(query.breakdowns),
+                            ),
+                            view=table if is_metric else None,
+                        )
+                        staged.discard()
+                        context.log.info(
+                            f"{window.day} ({window.hours:g} h): {written.rows} rows, "
+                            f"{staged.usage.requests} requests, {staged.usage.retries} of them "
+                            f"repeats; day {done} of {len(windows)}"
+                        )
+                        yield dg.AssetMaterialization(
+                            context.asset_key,
+                            partition=window.day.isoformat(),
+                            metadata=_day_metadata(entry, window, staged, written, started[window]),
+                        )
+                except DaysFailed as error:
+                    failed = error
+            with warehouse.reading() as ask:
+                yield from checks.results(ask)
+            if failed is not None:
+                raise failed
 
     return daily
 
@@ -325,7 +343,7 @@ def _build_query(client: DixaClient, entry: Entry, options: LoadOptions) -> Quer
 
 
 @contextmanager
-def _as_failure() -> Iterator[None]:
+def as_failure() -> Iterator[None]:
     """Turn this project's errors into Dagster's, which a retry policy can tell apart."""
     try:
         yield
@@ -337,7 +355,8 @@ def _as_failure() -> Iterator[None]:
         ) from None
 
 
-def _warehouse(duckdb: DuckDBResource, options: LoadOptions) -> Warehouse:
+def open_warehouse(duckdb: DuckDBResource, options: LoadOptions) -> Warehouse:
+    """The warehouse of a step."""
     return build_warehouse(
         duckdb, timezone=options.timezone, wait_seconds=options.database_wait_seconds
     )

@@ -27,6 +27,7 @@ from dixa_assets.assets import (
     build_record_asset,
 )
 from dixa_assets.catalogue import Catalogue, Entry
+from dixa_assets.checks import build_checks
 from dixa_assets.client import DEFAULT_BASE_URL
 from dixa_assets.errors import ConfigError
 from dixa_assets.partitions import build_partitions_def
@@ -193,7 +194,15 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 *filter_assets,
                 *(
                     (build_metric_asset if entry.kind == "metric" else build_record_asset)(
-                        entry, options
+                        entry,
+                        options,
+                        build_checks(
+                            entry,
+                            catalogue,
+                            partitions_def=partitions_def,
+                            history_days=self.history_days,
+                            excluded_fields=options.excluded_fields(entry),
+                        ),
                     )
                     for entry in wanted
                 ),

@@ -43,6 +43,14 @@ def to_window(partition_key: str, timezone: str) -> Window:
     return Window.of_day(date.fromisoformat(partition_key), timezone)
 
 
+def history_of(
+    first_seen: str, partitions_def: dg.DailyPartitionsDefinition, history_days: int
+) -> list[str]:
+    """The keys of the days before an asset was first seen (an ISO instant)."""
+    keys = partitions_def.get_partition_keys(current_time=datetime.fromisoformat(first_seen))
+    return list(keys[-history_days:]) if history_days else []
+
+
 def to_ranges(
     partitions_def: dg.DailyPartitionsDefinition, keys: Sequence[str]
 ) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dixa_assets.catalogue import Catalogue, Entry, Listing, merge
 from dixa_assets.client import DixaClient
 from dixa_assets.errors import ApiRefused, DixaAssetsError
-from dixa_assets.partitions import to_ranges
+from dixa_assets.partitions import history_of, to_ranges
 from dixa_assets.resources import DixaResource
 from dixa_assets.schedules import range_request
 
@@ -166,7 +166,7 @@ def build_history_sensor(
             if key in busy or attempts.is_done(mark):
                 continue
             loaded = context.instance.event_log_storage.get_materialized_partitions(key)
-            wanted = _history_of(entry, partitions_def, history_days)
+            wanted = history_of(entry.first_seen, partitions_def, history_days)
             days = tuple(day for day in wanted if day not in loaded)
             if not days:
                 attempts.finish(mark)
@@ -220,15 +220,6 @@ class _Attempts:
 
     def to_cursor(self) -> str:
         return json.dumps(self._tries)
-
-
-def _history_of(
-    entry: Entry, partitions_def: dg.DailyPartitionsDefinition, history_days: int
-) -> list[str]:
-    """The partition keys of the days before the entry was first seen."""
-    first_seen = datetime.fromisoformat(entry.first_seen)
-    keys = partitions_def.get_partition_keys(current_time=first_seen)
-    return list(keys[-history_days:]) if history_days else []
 
 
 def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:

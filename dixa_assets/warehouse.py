@@ -188,6 +188,7 @@ class Warehouse:
     def reading(self) -> Iterator[Query]:
         """A function that answers queries like `query`, for several in a row."""
         with self._connect() as connection:
+            self._ensure_foundation(connection)
             yield lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
 
     @contextmanager
