@@ -5,10 +5,10 @@ BIN := .venv/bin
 HOME_FOLDER := $(CURDIR)/.dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor test check
+.PHONY: help install demo dev doctor test check crash-test fuzz soak
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Create .venv with the pinned versions
 
@@ -37,3 +37,12 @@ check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/mypy
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/dg check defs
 	$(BIN)/dagster definitions validate -w workspace.yaml
+
+crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare with an undisturbed one
+	@$(BIN)/python -m dixa_assets_tests.crash_test --kills 50
+
+fuzz: .venv/installed ## Load 10,000 mutated answers: a day is replaced whole or left alone
+	@$(BIN)/python -m dixa_assets_tests.fuzz --cases 10000
+
+soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare every row
+	@$(BIN)/python -m dixa_assets_tests.soak --minutes 10

@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
 
 from dixa_assets.assets import to_markdown
 from dixa_assets.catalogue import Catalogue
@@ -13,7 +15,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.conftest import Simulator
+from dixa_assets_tests.conftest import KEY, Simulator
 from dixa_assets_tests.processes import run, settings_for
 from dixa_assets_tests.scenario import component, fetched
 
@@ -193,3 +195,21 @@ def test_an_unreachable_api_is_a_warning_and_what_is_loaded_stays_usable(
     done = run(["dixa_assets.doctor"], nowhere)
     assert done.returncode == 0
     assert "! API: " in done.stdout
+
+
+def test_the_resource_shows_its_host_and_not_its_key(simulator: Simulator, tmp_path: Path) -> None:
+    resource = component(simulator, tmp_path).build_dixa(KEY)
+    for shown in (repr(resource), str(resource), f"{resource}"):
+        assert simulator.url in shown
+        assert KEY not in shown
+
+
+def test_the_definitions_hold_the_name_of_the_key_and_not_the_key(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIXA_API_KEY", "a-key-that-must-not-show")
+    analytics = component(simulator, tmp_path)
+    repository = analytics.build_definitions(fetched(analytics)).get_repository_def()
+    snapshot = serialize_value(RepositorySnap.from_def(repository))
+    assert "DIXA_API_KEY" in snapshot
+    assert "a-key-that-must-not-show" not in snapshot
