@@ -5,9 +5,7 @@ What a step does is fetch, write, report. How to ask is in `extract`, how to wri
 
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,22 +17,19 @@ from dagster_duckdb import DuckDBResource
 from dixa_assets.catalogue import Catalogue, Entry
 from dixa_assets.checks import Checks
 from dixa_assets.client import DixaClient
-from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
+from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
     FilterValue,
     Query,
     Staged,
-    Window,
     checked_query,
     extract_filter_values,
-    extract_metric,
-    extract_record,
     fetch_filter_values,
 )
+from dixa_assets.load import LoadedDay, load_days
 from dixa_assets.partitions import BACKFILL_POLICY, to_window
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schema import (
-    METRIC_VALUES,
     METRICS_DAILY,
     Column,
     Table,
@@ -51,10 +46,6 @@ from dixa_assets.warehouse import Load, Warehouse, Written
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
     warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
 )
-# A day that fails does not keep the others from loading; this many say that the next will too.
-FAILED_DAYS_BEFORE_STOPPING = 5
-# These say the same of every other day at once.
-HOPELESS_STATUS = frozenset({401, 403, 404})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +74,13 @@ class LoadOptions:
 
 def build_metric_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
     """The daily asset of a metric: a view over the table all metrics share."""
-    return _build_daily_asset(entry, options, checks, metric_table(entry), extract_metric)
+    return _build_daily_asset(entry, options, checks, metric_table(entry))
 
 
 def build_record_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
     """The daily asset of a record: a table of its own."""
     table = record_table(entry, options.excluded_fields(entry))
-    return _build_daily_asset(entry, options, checks, table, extract_record)
+    return _build_daily_asset(entry, options, checks, table)
 
 
 def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.AssetsDefinition:
@@ -106,14 +97,16 @@ def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.As
     def filter_values(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        started = time.monotonic()
         with as_failure(), dixa.client() as client:
             warehouse = open_warehouse(duckdb, options)
-            started = time.monotonic()
             with warehouse.staging() as folder, Staged(folder / name, table) as staged:
                 extract_filter_values(client, attribute, staged)
                 written = warehouse.replace(staged, {}, Load(context.run_id, started))
                 context.log.info(f"{attribute}: {written.rows} values")
-        return dg.MaterializeResult(metadata=_load_metadata(staged, written, started))
+        return dg.MaterializeResult(
+            metadata=_load_metadata(staged, written, time.monotonic() - started)
+        )
 
     return filter_values
 
@@ -185,10 +178,7 @@ def _build_daily_asset(
     options: LoadOptions,
     checks: Checks,
     table: Table,
-    extract: Callable[[DixaClient, Query, Window, Staged], None],
 ) -> dg.AssetsDefinition:
-    is_metric = entry.kind == "metric"
-
     @dg.asset(
         key=[table.schema, table.name],
         group_name=table.schema,
@@ -203,7 +193,7 @@ def _build_daily_asset(
         check_specs=checks.specs,
         freshness_policy=FRESHNESS_POLICY if entry.is_live else None,
         # Records go first in a run: the metrics' checks compare with them.
-        op_tags={} if is_metric else {"dagster/priority": "1"},
+        op_tags={"dagster/priority": "1"} if entry.kind == "record" else {},
     )
     def daily(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
@@ -212,52 +202,28 @@ def _build_daily_asset(
             warehouse = open_warehouse(duckdb, options)
             query = _build_query(client, entry, options)
             windows = [to_window(key, options.timezone) for key in context.partition_keys]
-            with warehouse.staging() as folder:
-                started: dict[Window, float] = {}
-
-                def fetch(window: Window) -> Staged:
-                    started[window] = time.monotonic()
-                    staged = Staged(
-                        folder / window.day.isoformat(), METRIC_VALUES if is_metric else table
+            failed: DaysFailed | None = None
+            try:
+                for done, day in enumerate(
+                    load_days(
+                        client,
+                        warehouse,
+                        query,
+                        windows,
+                        table,
+                        run_id=context.run_id,
+                        at_a_time=options.windows_at_a_time,
+                    ),
+                    1,
+                ):
+                    context.log.info(f"{day.in_words()}; day {done} of {len(windows)}")
+                    yield dg.AssetMaterialization(
+                        context.asset_key,
+                        partition=day.window.day.isoformat(),
+                        metadata=_day_metadata(entry, day),
                     )
-                    try:
-                        extract(client, query, window, staged)
-                    except BaseException:
-                        staged.discard()
-                        raise
-                    return staged
-
-                failed: DaysFailed | None = None
-                try:
-                    for done, (window, staged) in enumerate(
-                        _fetch_side_by_side(client, windows, fetch, options.windows_at_a_time), 1
-                    ):
-                        scope = {"partition_date": window.day.isoformat()}
-                        written = warehouse.replace(
-                            staged,
-                            scope | ({"metric": entry.id} if is_metric else {}),
-                            Load(
-                                context.run_id,
-                                started[window],
-                                window,
-                                query.filters,
-                                tuple(query.breakdowns),
-                            ),
-                            view=table if is_metric else None,
-                        )
-                        staged.discard()
-                        context.log.info(
-                            f"{window.day} ({window.hours:g} h): {written.rows} rows, "
-                            f"{staged.usage.requests} requests, {staged.usage.retries} of them "
-                            f"repeats; day {done} of {len(windows)}"
-                        )
-                        yield dg.AssetMaterialization(
-                            context.asset_key,
-                            partition=window.day.isoformat(),
-                            metadata=_day_metadata(entry, window, staged, written, started[window]),
-                        )
-                except DaysFailed as error:
-                    failed = error
+            except DaysFailed as error:
+                failed = error
             with warehouse.reading() as ask:
                 yield from checks.results(ask)
             if failed is not None:
@@ -266,63 +232,17 @@ def _build_daily_asset(
     return daily
 
 
-def _day_metadata(
-    entry: Entry, window: Window, staged: Staged, written: Written, started: float
-) -> dict[str, Any]:
+def _day_metadata(entry: Entry, day: LoadedDay) -> dict[str, Any]:
+    window = day.window
     metadata: dict[str, Any] = {
-        **_load_metadata(staged, written, started),
+        **_load_metadata(day.staged, day.written, day.seconds),
         "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
-        **staged.totals,
+        **day.staged.totals,
     }
     if entry.kind == "record":
-        metadata["rows_outside_window"] = staged.outside_window
-        metadata["dagster/column_schema"] = _column_schema(written.columns)
+        metadata["rows_outside_window"] = day.staged.outside_window
+        metadata["dagster/column_schema"] = _column_schema(day.written.columns)
     return metadata
-
-
-def _fetch_side_by_side(
-    client: DixaClient,
-    windows: Sequence[Window],
-    fetch: Callable[[Window], Staged],
-    at_a_time: int,
-) -> Iterator[tuple[Window, Staged]]:
-    """Windows with their rows, in order, some fetched ahead so that the API is never idle.
-
-    A window that fails is named at the end, when the others are through.
-    """
-    waiting = iter(windows)
-    running: deque[tuple[Window, Future[Staged]]] = deque()
-    failed: dict[str, DixaAssetsError] = {}
-    with ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa") as pool:
-        try:
-            while True:
-                while len(running) < 2 * at_a_time and not _is_hopeless(failed.values()):
-                    window = next(waiting, None)
-                    if window is None:
-                        break
-                    running.append((window, pool.submit(fetch, window)))
-                if not running:
-                    break
-                window, future = running.popleft()
-                try:
-                    staged = future.result()
-                except DixaAssetsError as error:
-                    failed[window.day.isoformat()] = error
-                else:
-                    yield window, staged
-        finally:
-            for _, future in running:
-                future.cancel()
-            if running:
-                client.close()
-    if failed:
-        raise DaysFailed(failed, asked=len(windows))
-
-
-def _is_hopeless(failed: Collection[DixaAssetsError]) -> bool:
-    return len(failed) >= FAILED_DAYS_BEFORE_STOPPING or any(
-        isinstance(error, ApiError) and error.status in HOPELESS_STATUS for error in failed
-    )
 
 
 def _build_query(client: DixaClient, entry: Entry, options: LoadOptions) -> Query:
@@ -380,14 +300,14 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
     )
 
 
-def _load_metadata(staged: Staged, written: Written, started: float) -> dict[str, Any]:
+def _load_metadata(staged: Staged, written: Written, seconds: float) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": written.rows,
         "rows": written.rows,
         "requests": staged.usage.requests,
         "pages": staged.usage.pages,
         "retries": staged.usage.retries,
-        "seconds": round(time.monotonic() - started, 3),
+        "seconds": round(seconds, 3),
     }
     if written.schema_changes:
         metadata["schema_changes"] = "; ".join(written.schema_changes)

@@ -21,6 +21,7 @@ PURE = [
     "tables",
     "warehouse",
     "quality",
+    "load",
 ]
 DAGSTER = [
     "partitions",
