@@ -252,7 +252,14 @@ class Warehouse:
             connection.execute("CHECKPOINT")
         ensure_daily_view(connection)
         found = connection.execute(f"SELECT timezone FROM {relation_of(WAREHOUSE)}").fetchone()
-        if found != (self.timezone,):
+        if found == (self.timezone,):
+            return
+        days = connection.execute(
+            f"SELECT count(*) FROM {relation_of(LOADS)} WHERE partition_date IS NOT NULL"
+        ).fetchone()
+        if days == (0,):
+            connection.execute(f"UPDATE {relation_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
+        else:
             raise ConfigError(
                 "DIXA_TIMEZONE",
                 f"is {self.timezone}, but {self.path} holds days of {found and found[0]}, and days "

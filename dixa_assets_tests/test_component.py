@@ -17,7 +17,7 @@ from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets_tests.conftest import KEY, Simulator
 from dixa_assets_tests.processes import run, settings_for
-from dixa_assets_tests.scenario import component, fetched
+from dixa_assets_tests.scenario import component, fetched, load
 
 
 def keys_of(definitions: dg.Definitions) -> set[str]:
@@ -180,12 +180,20 @@ def test_the_doctor_passes_working_settings(simulator: Simulator, tmp_path: Path
 
 
 def test_the_doctor_refuses_another_zone_naming_both(simulator: Simulator, tmp_path: Path) -> None:
-    run(["dixa_assets.doctor"], settings_for(simulator, tmp_path))
+    path = settings_for(simulator, tmp_path)["DIXA_DUCKDB_PATH"]
+    analytics = component(simulator, tmp_path, duckdb_path=path)
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01").success
     elsewhere = settings_for(simulator, tmp_path, DIXA_TIMEZONE="America/Santiago")
     done = run(["dixa_assets.doctor"], elsewhere)
     assert done.returncode == 1
     assert "DIXA_TIMEZONE: is America/Santiago" in done.stderr
     assert "Europe/Copenhagen" in done.stderr
+
+
+def test_the_zone_may_change_while_no_day_is_loaded(simulator: Simulator, tmp_path: Path) -> None:
+    for zone in ("Europe/Copenhagen", "America/Santiago"):
+        done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path, DIXA_TIMEZONE=zone))
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_unreachable_api_is_a_warning_and_what_is_loaded_stays_usable(
