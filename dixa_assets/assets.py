@@ -21,7 +21,6 @@ from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
     FilterValue,
     Query,
-    Staged,
     checked_query,
     extract_filter_values,
     fetch_filter_values,
@@ -40,6 +39,7 @@ from dixa_assets.schema import (
     metric_table,
     record_table,
 )
+from dixa_assets.staging import Staged
 from dixa_assets.warehouse import Load, Warehouse, Written
 
 # A day without the morning's refresh is noticed, two are a failure.

@@ -168,7 +168,12 @@ class DixaClient:
 
     def fetch_metric_data(self, query: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
         """The aggregates of one metric query: `{id, aggregates?}`."""
-        return self._fetch_object("POST", "/metrics", query, usage)
+        data = self._fetch_object("POST", "/metrics", query, usage)
+        other = data.get("id", query["id"])
+        if other != query["id"]:
+            told = self._redact(other)[:100] if isinstance(other, str) else "no text"
+            raise ApiContractBroken(f"metric '{query['id']}'", f"the answer is about '{told}'.")
+        return data
 
     def fetch_record_pages(
         self, query: Mapping[str, Any], usage: Usage
@@ -201,6 +206,8 @@ class DixaClient:
         keys: set[str] = set()
         while True:
             rows = payload.get("data")
+            if rows is None and keys:
+                raise ApiContractBroken(request, "a page that was promised came without 'data'.")
             if rows is None:
                 logger.warning("%s: an answer without 'data' was read as an empty page", request)
                 rows = []
@@ -259,11 +266,14 @@ class DixaClient:
         if not isinstance(link, str) or not link:
             key = payload.get("pageKey")
             return {"pageKey": key} if isinstance(key, str) and key else None
-        parts = urlsplit(link)
+        try:
+            parts = urlsplit(link)
+        except ValueError:
+            raise ApiContractBroken(request, "the link to the next page is no address.") from None
         if parts.netloc and _origin(link) != _origin(self._base):
+            host = self._redact(str(parts.hostname))
             raise ApiContractBroken(
-                request,
-                f"the next page lies on another host ({parts.hostname}), which was not asked.",
+                request, f"the next page lies on another host ({host}), which was not asked."
             )
         # Not parse_qs: it would turn a '+' of the base64 key into a space.
         pairs = (pair.partition("=") for pair in parts.query.split("&"))
@@ -304,7 +314,7 @@ class DixaClient:
         usage.requests += 1
         try:
             response = self._http.request(method, path, params=dict(params), json=body)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
         except RuntimeError:
             # Closed between the look above and the sending.
@@ -314,7 +324,9 @@ class DixaClient:
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__}: {error}"
             raise ApiUnavailable(
-                request, f"no complete answer ({self._redact(reason)}).", "Is the API reachable?"
+                request,
+                f"no complete answer ({self._redact(reason)[:300]}).",
+                "Is the API reachable?",
             ) from None
         usage.bytes += len(response.content)
         if response.is_success:
@@ -353,7 +365,7 @@ class DixaClient:
         advice = ADVICE.get(status, "Repeating the request cannot help.")
         if status in RETRYABLE_STATUS:
             advice = f"It asks to come back in {retry_after:.0f} s: load again after that."
-        if status == 400 and "filter" in response.text.lower():
+        if status == 400 and "filter" in _text(response).lower():
             advice += (
                 " If Dixa insists on a filter with every period, name an attribute in"
                 " DIXA_REQUIRED_FILTER (for instance initial_direction): all its values are sent."
@@ -362,10 +374,10 @@ class DixaClient:
 
     def _message(self, response: httpx.Response) -> str:
         """The server's own words, from `{"message": …}` or as text, short and without the key."""
-        text = response.text
+        text = _text(response)
         try:
             payload = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
@@ -373,7 +385,7 @@ class DixaClient:
         return self._redact(" ".join(text.split()))[:300] or "no message"
 
     def _redact(self, text: str) -> str:
-        return text.replace(self._token, "***")
+        return re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)
 
     def _sleep(self, seconds: float) -> None:
         self._stopping.wait(seconds)
@@ -407,6 +419,11 @@ def _describe(method: str, path: str, body: Mapping[str, Any] | None) -> str:
     return f"{method} {path}" + (f" for '{body['id']}'" if body else "")
 
 
+def _text(response: httpx.Response) -> str:
+    """An answer's body, whatever encoding it claims to have: some are no encodings of text."""
+    return response.content.decode("utf-8", "replace")
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
@@ -422,7 +439,7 @@ def _retry_after(header: str | None) -> float | None:
         pass
     try:
         return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

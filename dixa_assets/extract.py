@@ -3,28 +3,28 @@
 Request bodies, page walking, flattening typed fields. No Dagster, no SQL.
 """
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from dixa_assets.catalogue import Entry, speakable
 from dixa_assets.client import DixaClient, Usage
-from dixa_assets.errors import ApiContractBroken, ConfigError, PageKeyRefused, RowsMoved
-from dixa_assets.schema import RECORD_VALUE, Table
+from dixa_assets.errors import (
+    ApiContractBroken,
+    ConfigError,
+    PageKeyRefused,
+    RowsMoved,
+)
+from dixa_assets.schema import RECORD_VALUE
+from dixa_assets.staging import Staged
 from dixa_assets.values import (
-    BIGINT,
     EXACT_IN_DOUBLE,
     NOTHING,
-    VARCHAR,
     Value,
     parse_instant,
     read_value,
-    widest,
 )
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -115,77 +115,6 @@ class Query:
         return body
 
 
-class Staged:
-    """Rows of one partition as lines of JSON in a file, with the types their values have.
-
-    Columns go by short keys, so that no name of the API is an identifier before the warehouse
-    has given it one. Rows that will not fit in memory stay on disk.
-    """
-
-    def __init__(self, path: Path, table: Table) -> None:
-        self.path = path
-        self.table = table
-        self.usage = Usage()
-        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
-        self._file = path.open("w", encoding="utf-8", errors="replace")
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all rows; what they cost stays counted."""
-        self._file.seek(0)
-        self._file.truncate()
-        self.rows = 0
-        self.longest_line = 0
-        self.keys: dict[tuple[str, str], str] = {}
-        self.types: dict[tuple[str, str], str | None] = {}
-        self.inexact: set[tuple[str, str]] = set()
-        self.outside_window = 0
-        # Rows without a value, by field that the catalogue says always has one.
-        self.nulls: Counter[str] = Counter()
-        # The metric's total by measure, for people who read the load's metadata.
-        self.totals: dict[str, float] = {}
-
-    def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
-        """Add a row: `own` columns by name, and the vendor's `fields`."""
-        line = dict(own)
-        for name, value in (fields or {}).items():
-            self._put(line, (name, "value"), value.type, value.content)
-            if value.label is not None:
-                label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
-                self._put(line, (name, "label"), label_type, value.label)
-        try:
-            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        except ValueError:
-            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
-        self._file.write(text + "\n")
-        self.rows += 1
-        self.longest_line = max(self.longest_line, len(text))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-    def close(self) -> None:
-        """Finish the file. Call before it is read."""
-        self._file.close()
-
-    def discard(self) -> None:
-        """Remove the file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
-    def _put(
-        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
-    ) -> None:
-        key = self.keys.setdefault(source, f"_{len(self.keys)}")
-        if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
-            self.inexact.add(source)
-        self.types[source] = widest(self.types.get(source), type_, exact=source not in self.inexact)
-        line[key] = content
-
-
 def extract_metric(client: DixaClient, query: Query, window: Window, staged: Staged) -> None:
     """Stage a metric's aggregates for one window: the total, then each breakdown value."""
     if window.is_empty:
@@ -193,10 +122,6 @@ def extract_metric(client: DixaClient, query: Query, window: Window, staged: Sta
     for attribute, value in ((None, None), *_breakdowns(query)):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(query.body(window, **narrowed), staged.usage)
-        if data.get("id", query.entry.id) != query.entry.id:
-            raise ApiContractBroken(
-                f"metric '{query.entry.id}'", f"the answer is about '{data['id']}'."
-            )
         for measure, status, number, unknown in _aggregates(query.entry.id, data):
             if number is not None and attribute is None:
                 staged.totals[f"{measure} ({status})" if status else measure] = number
@@ -368,7 +293,8 @@ def _is_presence(part: Any) -> bool:
 def _number(metric_id: str, number: float | None) -> float | None:
     if isinstance(number, int) and abs(number) > EXACT_IN_DOUBLE:
         raise ApiContractBroken(
-            f"metric '{metric_id}'", f"{number} is too large to be kept exactly as a DOUBLE."
+            f"metric '{metric_id}'",
+            f"{str(number)[:40]} is too large to be kept exactly as a DOUBLE.",
         )
     return None if number is None else float(number)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from dixa_assets.client import DixaClient
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
-from dixa_assets.extract import Query, Staged, Window, extract_metric, extract_record
+from dixa_assets.extract import Query, Window, extract_metric, extract_record
 from dixa_assets.schema import METRIC_VALUES, Table
+from dixa_assets.staging import Staged
 from dixa_assets.warehouse import Load, Warehouse, Written
 
 # A day that fails does not keep the others from loading; this many say that the next will too.
@@ -122,11 +123,17 @@ def _fetch_side_by_side(
                     yield window, staged
         finally:
             for _, future in running:
-                future.cancel()
+                if not future.cancel():
+                    future.add_done_callback(_discard)
             if running:
                 client.close()
     if failed:
         raise DaysFailed(failed, asked=len(windows))
+
+
+def _discard(future: Future[Staged]) -> None:
+    if future.exception() is None:
+        future.result().discard()
 
 
 def _is_hopeless(failed: Collection[DixaAssetsError]) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import duckdb
 
-from dixa_assets.extract import Staged
 from dixa_assets.schema import (
     LOADED_COLUMNS,
     METRIC_COLUMNS,
@@ -22,6 +21,7 @@ from dixa_assets.schema import (
     columns_by_source,
     comment_of,
 )
+from dixa_assets.staging import Staged
 from dixa_assets.values import (
     BIGINT,
     DATE,

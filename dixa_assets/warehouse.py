@@ -26,8 +26,9 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
-from dixa_assets.extract import Staged, Window
+from dixa_assets.extract import Window
 from dixa_assets.schema import METRIC_VALUES, Column, Table
+from dixa_assets.staging import Staged
 from dixa_assets.tables import (
     COLUMNS,
     LOADS,
@@ -154,7 +155,7 @@ class Warehouse:
         """
         staged.close()
         table = staged.table
-        with self._connect() as connection, _naming(self.path, table):
+        with self._connect() as connection, _naming(self.path, table, scope):
             self._ensure_foundation(connection)
             columns, changes = evolve(connection, staged)
             if view is not None:
@@ -277,13 +278,14 @@ class Warehouse:
 
 
 @contextmanager
-def _naming(path: Path, table: Table) -> Iterator[None]:
+def _naming(path: Path, table: Table, scope: Mapping[str, str]) -> Iterator[None]:
     """Tell DuckDB's errors during a write as what they mean for the table."""
     try:
         yield
     except duckdb.Error as error:
         raise WarehouseError(
-            f"{table.key} in {path} could not be written and is as it was: {error}"
+            f"{table.key} in {path} could not be written and is as it was "
+            f"({', '.join(scope.values()) or 'all rows'}): {error}"
         ) from error
 
 

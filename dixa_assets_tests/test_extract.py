@@ -20,7 +20,6 @@ from dixa_assets.errors import ApiContractBroken, ConfigError
 from dixa_assets.extract import (
     FilterValue,
     Query,
-    Staged,
     Window,
     checked_query,
     extract_filter_values,
@@ -34,6 +33,7 @@ from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named
 from dixa_assets.simulator.world import Filter, Row, World
+from dixa_assets.staging import Staged
 from dixa_assets.values import (
     BIGINT,
     BOOLEAN,

@@ -17,6 +17,7 @@ PURE = [
     "catalogue",
     "values",
     "schema",
+    "staging",
     "extract",
     "tables",
     "warehouse",

@@ -23,7 +23,7 @@ import pytest
 
 from dixa_assets.catalogue import Entry, FieldMetadata
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy, WarehouseError
-from dixa_assets.extract import Staged, Window
+from dixa_assets.extract import Window
 from dixa_assets.schema import (
     METRIC_COLUMNS,
     METRIC_VALUES,
@@ -32,6 +32,7 @@ from dixa_assets.schema import (
     metric_table,
     record_table,
 )
+from dixa_assets.staging import Staged
 from dixa_assets.tables import quote
 from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
 from dixa_assets.warehouse import Load, Warehouse, Written

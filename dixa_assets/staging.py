@@ -1,0 +1,98 @@
+"""Rows on their way from the API to a table: on disk, with the types their values have."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from dixa_assets.client import Usage
+from dixa_assets.errors import ApiContractBroken, WarehouseError
+from dixa_assets.schema import Table
+from dixa_assets.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
+
+
+class Staged:
+    """Rows of one partition as lines of JSON in a file, with the types their values have.
+
+    Columns go by short keys, so that no name of the API is an identifier before the warehouse
+    has given it one. Rows that will not fit in memory stay on disk.
+    """
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self.table = table
+        self.usage = Usage()
+        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
+        self._file = path.open("w", encoding="utf-8", errors="replace")
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows; what they cost stays counted."""
+        self._file.seek(0)
+        self._file.truncate()
+        self.rows = 0
+        self.longest_line = 0
+        self.keys: dict[tuple[str, str], str] = {}
+        self.types: dict[tuple[str, str], str | None] = {}
+        self.inexact: set[tuple[str, str]] = set()
+        self.outside_window = 0
+        # Rows without a value, by field that the catalogue says always has one.
+        self.nulls: Counter[str] = Counter()
+        # The metric's total by measure, for people who read the load's metadata.
+        self.totals: dict[str, float] = {}
+
+    def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
+        """Add a row: `own` columns by name, and the vendor's `fields`."""
+        line = dict(own)
+        for name, value in (fields or {}).items():
+            self._put(line, (name, "value"), value.type, value.content)
+            if value.label is not None:
+                label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
+                self._put(line, (name, "label"), label_type, value.label)
+        try:
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
+        except RecursionError:
+            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
+        try:
+            self._file.write(text + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.rows += 1
+        self.longest_line = max(self.longest_line, len(text))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def close(self) -> None:
+        """Finish the file. Call before it is read."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError) -> WarehouseError:
+        return WarehouseError(
+            f"{self.table.key}: its rows cannot be kept in {self.path} ({error.strerror})."
+        )
+
+    def _put(
+        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
+    ) -> None:
+        key = self.keys.setdefault(source, f"_{len(self.keys)}")
+        if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
+            self.inexact.add(source)
+        self.types[source] = widest(self.types.get(source), type_, exact=source not in self.inexact)
+        line[key] = content
