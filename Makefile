@@ -5,7 +5,7 @@ BIN := .venv/bin
 HOME_FOLDER := $(CURDIR)/.dagster_home
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor test check crash-test fuzz soak
+.PHONY: help install demo dev doctor test test-slow check crash-test fuzz soak
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PO
 doctor: .venv/installed ## Say whether the settings in .env can work
 	@$(BIN)/python -m dixa_assets.doctor
 
-test: .venv/installed ## Run the tests
-	@$(BIN)/python -m pytest
+test: .venv/installed ## Run the tests, all but the slow ones
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults, fuzzing, kills
+	@$(BIN)/python -m pytest -m slow
 
 check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/ruff check .

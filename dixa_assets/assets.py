@@ -224,10 +224,13 @@ def _build_daily_asset(
                     )
             except DaysFailed as error:
                 failed = error
-            with warehouse.reading() as ask:
-                yield from checks.results(ask)
-            if failed is not None:
-                raise failed
+            try:
+                with warehouse.reading() as ask:
+                    yield from checks.results(ask)
+            finally:
+                # Whatever becomes of the checks, the failed days are what the run must say.
+                if failed is not None:
+                    raise failed
 
     return daily
 

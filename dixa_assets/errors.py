@@ -97,15 +97,19 @@ class DaysFailed(DixaAssetsError):
     Args:
         failed: The error of each day that failed.
         asked: How many days were to be loaded.
+        untried: How many of them were not even tried, because the others' errors ruled it out.
     """
 
-    def __init__(self, failed: Mapping[str, DixaAssetsError], *, asked: int) -> None:
+    def __init__(
+        self, failed: Mapping[str, DixaAssetsError], *, asked: int, untried: int = 0
+    ) -> None:
         self.failed = failed
         self.retryable = all(error.retryable for error in failed.values())
         first = min(failed)
+        given_up = f" {untried} more were not tried." if untried else ""
         super().__init__(
             f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}) and are as they "
-            f"were. {first}: {failed[first]}"
+            f"were.{given_up} {first}: {failed[first]}"
         )
 
 

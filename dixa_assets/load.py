@@ -128,7 +128,7 @@ def _fetch_side_by_side(
             if running:
                 client.close()
     if failed:
-        raise DaysFailed(failed, asked=len(windows))
+        raise DaysFailed(failed, asked=len(windows), untried=sum(1 for _ in waiting))
 
 
 def _discard(future: Future[Staged]) -> None:

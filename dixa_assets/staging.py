@@ -30,8 +30,11 @@ class Staged:
 
     def clear(self) -> None:
         """Forget all rows; what they cost stays counted."""
-        self._file.seek(0)
-        self._file.truncate()
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+        except OSError as error:
+            raise self._unwritable(error) from None
         self.rows = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}

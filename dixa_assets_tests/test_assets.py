@@ -187,6 +187,7 @@ def test_a_refused_key_stops_the_load_at_once_and_rules_out_retries(
     assert failure is not None
     assert failure.metadata["a retry can help"].value is False
     assert "DIXA_API_KEY" in str(failure.description)
+    assert " more were not tried." in str(failure.description)
     assert len(simulator.requests()) <= 4
 
 
