@@ -275,7 +275,7 @@ def _aggregates(
             yield measure, None, None, None if "value" in item or len(item) <= 2 else item
         elif isinstance(content, list) and all(map(_is_presence, content)):
             for part in content:
-                yield measure, part["status"]["status"], _number(metric_id, part["value"]), None
+                yield measure, part["status"]["status"], _number(metric_id, part.get("value")), None
         elif isinstance(content, (int, float)) and not isinstance(content, bool):
             yield measure, None, _number(metric_id, content), None
         else:

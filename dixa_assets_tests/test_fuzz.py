@@ -79,6 +79,11 @@ def test_odd_answers_end_as_they_should(odd: dict[str, Any], end: str, fuzzing: 
     assert fuzzing.check(case(**{kind: [odd]})) == end
 
 
+def test_a_presence_status_without_a_duration_is_kept_without_a_value(fuzzing: Fuzz) -> None:
+    nothing = change("drop", [0, 1, 0, 0, 0, 0])
+    assert fuzzing.check(case("agent_presence_duration", changes=[nothing])) == "replaced"
+
+
 @pytest.mark.parametrize("depth", range(900, 1001, 4))
 def test_nesting_of_any_depth_is_stored_or_refused(depth: int, fuzzing: Fuzz) -> None:
     deep = change("replace", [0, 0, 1, 0], f"deep:{depth}")
