@@ -117,7 +117,9 @@ class Vendor(BaseHTTPRequestHandler):
     def _send(
         self, key: str, status: int, body: bytes, headers: Mapping[str, str], cut: float = 1.0
     ) -> None:
-        self.served.append(Served(key, body, 200 <= status < 300 and cut == 1.0))
+        # What says it is compressed and is not cannot be read, and is asked for again.
+        is_readable = headers.get("content-encoding") not in ("gzip", "deflate")
+        self.served.append(Served(key, body, 200 <= status < 300 and cut == 1.0 and is_readable))
         self.send_response(status, "As it is")
         for name, value in {"content-type": "application/json", **headers}.items():
             self.send_header(name, value)

@@ -132,8 +132,16 @@ def test_a_description_that_is_no_text_is_no_description(description: Any) -> No
     assert Entry.from_api("metric", data) == expected
 
 
-def test_descriptions_lose_the_zero_byte_that_would_cut_a_comment() -> None:
-    assert Entry.from_api("metric", {"id": "bare", "description": "a\0b"}).description == "ab"
+def test_descriptions_hold_no_zero_byte_which_would_cut_a_comment() -> None:
+    entry = Entry.from_api("metric", {"id": "bare", "description": "a\0b"})
+    assert entry.description == "a\ufffdb"
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
+def test_an_id_that_no_statement_can_hold_costs_itself_alone(odd: str) -> None:
+    listing = Listing.from_api([{"id": odd}, {"id": "csat"}], [{"id": "ratings"}])
+    assert [entry.id for entry in listing.entries] == ["csat", "ratings"]
+    assert len(listing.problems) == 1
 
 
 @pytest.mark.parametrize("nullable", [None, "no", 0])
@@ -445,7 +453,9 @@ def test_filter_attributes_keep_their_names_and_are_never_forgotten() -> None:
 
 anything = st.text(min_size=1)
 some_ids = st.lists(
-    st.one_of(anything, st.text("aA_-é1", min_size=1, max_size=3)),
+    st.one_of(
+        anything.filter(lambda text: "\0" not in text), st.text("aA_-é1", min_size=1, max_size=3)
+    ),
     min_size=1,
     max_size=12,
     unique=True,
