@@ -531,7 +531,10 @@ def _last_reading(window: Window) -> list[Any]:
                 continue
             data = payload.get("data")
             if isinstance(data, dict):
-                return [part for each in data.get("aggregates") or [] for part in _parts(each)]
+                # A later answer means that the one before could not be read after all, for
+                # instance because it is nested deeper than a parser goes.
+                rows = [part for each in data.get("aggregates") or [] for part in _parts(each)]
+                continue
             rows = (rows if answer.key else []) + (data or [])
         return [row for row in rows if _instant(row) != window.end]
     finally:
