@@ -5,7 +5,7 @@ What a step does is fetch, write, report. How to ask is in `extract`, how to wri
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +16,7 @@ from dagster_duckdb import DuckDBResource
 
 from dixa_assets.catalogue import Catalogue, Entry
 from dixa_assets.checks import Checks
-from dixa_assets.client import DixaClient
+from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
     FilterValue,
@@ -25,7 +25,7 @@ from dixa_assets.extract import (
     extract_filter_values,
     fetch_filter_values,
 )
-from dixa_assets.load import LoadedDay, load_days
+from dixa_assets.load import Job, LoadedDay
 from dixa_assets.partitions import BACKFILL_POLICY, to_window
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schema import (
@@ -40,7 +40,7 @@ from dixa_assets.schema import (
     record_table,
 )
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse import Load, Warehouse, Written
+from dixa_assets.warehouse import Load, Warehouse
 
 # A day without the morning's refresh is noticed, two are a failure.
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
@@ -52,8 +52,9 @@ FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
 class LoadOptions:
     """What the user configured about loads. Mappings go by the vendor's id.
 
-    `windows_at_a_time` days of one asset are fetched side by side. `required_filter` names an
-    attribute whose values are all sent with every query that has no filter on it.
+    `windows_at_a_time` requests are under way side by side. `required_filter` names an attribute
+    whose values are all sent with every query that has no filter on it. `jobs` makes the job of
+    each daily asset built with these options from its days, by the name of its step.
     """
 
     partitions_def: dg.DailyPartitionsDefinition
@@ -64,6 +65,7 @@ class LoadOptions:
     required_filter: str = ""
     windows_at_a_time: int = 6
     database_wait_seconds: float = 600.0
+    jobs: dict[str, Callable[[Sequence[str]], Job]] = field(default_factory=dict)
 
     def excluded_fields(self, entry: Entry) -> frozenset[str]:
         """The fields of a record that must not be stored; `*` stands for every record."""
@@ -102,10 +104,10 @@ def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.As
             warehouse = open_warehouse(duckdb, options)
             with warehouse.staging() as folder, Staged(folder / name, table) as staged:
                 extract_filter_values(client, attribute, staged)
-                written = warehouse.replace(staged, {}, Load(context.run_id, started))
-                context.log.info(f"{attribute}: {written.rows} values")
+                warehouse.replace([Load(context.run_id, started, [staged])])
+                context.log.info(f"{attribute}: {staged.rows} values")
         return dg.MaterializeResult(
-            metadata=_load_metadata(staged, written, time.monotonic() - started)
+            metadata=_load_metadata(staged.rows, staged.usage, time.monotonic() - started)
         )
 
     return filter_values
@@ -139,7 +141,7 @@ def build_catalogue_assets(catalogue: Catalogue, options: LoadOptions) -> dg.Ass
                     with Staged(folder / table.name, table) as staged:
                         for row in rows:
                             staged.add(row)
-                        warehouse.replace(staged, {}, Load(context.run_id, started))
+                        warehouse.replace([Load(context.run_id, started, [staged])])
                     yield dg.MaterializeResult(
                         asset_key=[table.schema, table.name],
                         metadata={"dagster/row_count": len(rows), "version": catalogue.version},
@@ -179,6 +181,15 @@ def _build_daily_asset(
     checks: Checks,
     table: Table,
 ) -> dg.AssetsDefinition:
+    def to_job(days: Sequence[str]) -> Job:
+        return Job(
+            key=table.key,
+            table=table,
+            is_metric=entry.kind == "metric",
+            build_query=lambda client: _build_query(client, entry, options),
+            days=[to_window(day, options.timezone) for day in days],
+        )
+
     @dg.asset(
         key=[table.schema, table.name],
         group_name=table.schema,
@@ -198,25 +209,17 @@ def _build_daily_asset(
     def daily(
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
-        with as_failure(), dixa.client() as client:
+        with as_failure():
             warehouse = open_warehouse(duckdb, options)
-            query = _build_query(client, entry, options)
-            windows = [to_window(key, options.timezone) for key in context.partition_keys]
+            loader = dixa.loader(warehouse, at_a_time=options.windows_at_a_time)
+            job = to_job(context.partition_keys)
             failed: DaysFailed | None = None
             try:
-                for done, day in enumerate(
-                    load_days(
-                        client,
-                        warehouse,
-                        query,
-                        windows,
-                        table,
-                        run_id=context.run_id,
-                        at_a_time=options.windows_at_a_time,
-                    ),
-                    1,
-                ):
-                    context.log.info(f"{day.in_words()}; day {done} of {len(windows)}")
+                loaded = loader.load(
+                    job, run_id=context.run_id, upcoming=_upcoming(context, options)
+                )
+                for done, day in enumerate(loaded, 1):
+                    context.log.info(f"{day.in_words()}; day {done} of {len(job.days)}")
                     yield dg.AssetMaterialization(
                         context.asset_key,
                         partition=day.window.day.isoformat(),
@@ -225,26 +228,42 @@ def _build_daily_asset(
             except DaysFailed as error:
                 failed = error
             try:
-                with warehouse.reading() as ask:
+                with loader.warehouse.reading() as ask:
                     yield from checks.results(ask)
             finally:
                 # Whatever becomes of the checks, the failed days are what the run must say.
                 if failed is not None:
                     raise failed
 
+    options.jobs[daily.op.name] = to_job
     return daily
+
+
+def _upcoming(context: dg.AssetExecutionContext, options: LoadOptions) -> list[Job]:
+    """What this process loads after this step, in order: nothing where steps have processes."""
+    step = context.op_execution_context.get_step_execution_context()
+    by_level = step.execution_plan.get_steps_to_execute_by_level()
+    order = [
+        each.key
+        for level in by_level
+        for each in sorted(level, key=lambda one: -int(one.tags.get("dagster/priority", 0)))
+    ]
+    after = order[order.index(step.step.key) + 1 :]
+    return [options.jobs[key](context.partition_keys) for key in after if key in options.jobs]
 
 
 def _day_metadata(entry: Entry, day: LoadedDay) -> dict[str, Any]:
     window = day.window
     metadata: dict[str, Any] = {
-        **_load_metadata(day.staged, day.written, day.seconds),
+        **_load_metadata(day.counts.rows, day.usage, day.seconds),
         "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
-        **day.staged.totals,
+        **day.totals,
     }
+    if day.schema_changes:
+        metadata["schema_changes"] = "; ".join(day.schema_changes)
     if entry.kind == "record":
-        metadata["rows_outside_window"] = day.staged.outside_window
-        metadata["dagster/column_schema"] = _column_schema(day.written.columns)
+        metadata["rows_outside_window"] = day.counts.outside_window
+        metadata["dagster/column_schema"] = _column_schema(day.columns)
     return metadata
 
 
@@ -303,15 +322,12 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
     )
 
 
-def _load_metadata(staged: Staged, written: Written, seconds: float) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": written.rows,
-        "rows": written.rows,
-        "requests": staged.usage.requests,
-        "pages": staged.usage.pages,
-        "retries": staged.usage.retries,
+def _load_metadata(rows: int, usage: Usage, seconds: float) -> dict[str, Any]:
+    return {
+        "dagster/partition_row_count": rows,
+        "rows": rows,
+        "requests": usage.requests,
+        "pages": usage.pages,
+        "retries": usage.retries,
         "seconds": round(seconds, 3),
     }
-    if written.schema_changes:
-        metadata["schema_changes"] = "; ".join(written.schema_changes)
-    return metadata

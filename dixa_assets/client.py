@@ -69,6 +69,9 @@ class Usage:
     bytes: int = 0
     seconds_waiting: float = 0.0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, each) + getattr(other, each) for each in self.__slots__))
+
 
 class DixaClient:
     """The seven operations of the Analytics API, at the vendor's pace, with one retry layer.
@@ -143,6 +146,11 @@ class DixaClient:
         """Wake whoever waits for a retry, start no further request, close the connections."""
         self._stopping.set()
         self._http.close()
+
+    @property
+    def page_size(self) -> int:
+        """Rows in a page that is full."""
+        return self._page_size
 
     def fetch_metrics(self) -> list[dict[str, Any]]:
         """The metrics catalogue, all pages."""

@@ -82,7 +82,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         description="Per record id, fields never to be stored; '*' stands for every record.",
         examples=[{"*": ["contact_point"]}],
     )
-    windows_at_a_time: int = Field(default=6, description="Days of one asset fetched side by side.")
+    windows_at_a_time: int = Field(default=6, description="Requests under way side by side.")
     database_wait_seconds: float = Field(
         default=600.0, description="How long another user of the database is waited for."
     )

@@ -87,6 +87,10 @@ class RowsMoved(ApiError):
     retryable = True
 
 
+class RowsAstray(ApiError):
+    """Rows of a period of several days lie outside it, so their days are not certain either."""
+
+
 class ApiContractBroken(ApiError):
     """A well-formed answer that contradicts the API's rules, such as a page key given twice."""
 

@@ -3,6 +3,7 @@
 Request bodies, page walking, flattening typed fields. No Dagster, no SQL.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +16,7 @@ from dixa_assets.errors import (
     ApiContractBroken,
     ConfigError,
     PageKeyRefused,
+    RowsAstray,
     RowsMoved,
 )
 from dixa_assets.schema import RECORD_VALUE
@@ -143,12 +145,26 @@ def extract_metric(client: DixaClient, query: Query, window: Window, staged: Sta
             )
 
 
-def extract_record(client: DixaClient, query: Query, window: Window, staged: Staged) -> None:
+def extract_record(
+    client: DixaClient, query: Query, window: Window, staged: Staged, days: Sequence[Window] = ()
+) -> None:
     """Stage a record's rows for one window, every page.
 
     Pages are cut by number, so a row inserted while they are read makes another come twice. A
     window whose pages overlap is read again: rows that repeat in the same place each time are
     really equal and kept, others were moved.
+
+    Args:
+        client: Who asks.
+        query: What is asked.
+        window: From when to when.
+        staged: Where the rows go.
+        days: The days the window covers, when it covers several: each row goes to the day in which
+            its primary timestamp lies. Or the day it is a part of.
+
+    Raises:
+        RowsAstray: A row lies outside a window of several days, so it is of no day for sure.
+        RowsMoved: The pages overlapped in another place at each reading.
     """
     if window.is_empty:
         return
@@ -156,7 +172,7 @@ def extract_record(client: DixaClient, query: Query, window: Window, staged: Sta
     for reading in range(1, READINGS + 1):
         before = repeats
         try:
-            repeats = _stage_pages(client, query, window, staged)
+            repeats = _stage_pages(client, query, window, staged, days or (window,))
         except PageKeyRefused:
             if reading == READINGS:
                 raise
@@ -170,16 +186,18 @@ def extract_record(client: DixaClient, query: Query, window: Window, staged: Sta
 
 
 def _stage_pages(
-    client: DixaClient, query: Query, window: Window, staged: Staged
+    client: DixaClient, query: Query, window: Window, staged: Staged, days: Sequence[Window]
 ) -> list[dict[str, Any]]:
     """Stage all pages once; the rows that begin a page though the page before had them.
 
-    Rows outside the window are kept and counted: which timestamp Dixa's period looks at is not
+    Rows outside their day are kept and counted: which timestamp Dixa's period looks at is not
     documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
     window for sure, and is left to it.
     """
     required = {item.field for item in query.entry.fields if not item.nullable}
     required -= query.excluded_fields
+    starts = [day.start for day in days]
+    dates = [day.day.isoformat() for day in days]
     repeats = []
     previous: list[dict[str, Any]] = []
     for page in client.fetch_record_pages(query.body(window), staged.usage):
@@ -190,11 +208,19 @@ def _stage_pages(
             instant, timestamp_field, fields = _read_row(query, row)
             if instant == window.end:
                 continue
-            staged.outside_window += not window.start <= instant < window.end
-            staged.nulls.update(name for name in required if fields.get(name, NOTHING).type is None)
+            if len(days) > 1 and not window.start <= instant < window.end:
+                raise RowsAstray(
+                    f"record '{query.entry.id}'",
+                    f"a row of {instant.isoformat()} came for the time from "
+                    f"{window.start.isoformat()} to {window.end.isoformat()}.",
+                )
+            date = dates[bisect_right(starts, instant) - 1] if len(days) > 1 else dates[0]
+            counts = staged.days[date]
+            counts.outside_window += not days[0].start <= instant < days[-1].end
+            counts.nulls.update(name for name in required if fields.get(name, NOTHING).type is None)
             staged.add(
                 {
-                    "partition_date": window.day.isoformat(),
+                    "partition_date": date,
                     "primary_timestamp": instant.isoformat(),
                     "primary_timestamp_field": timestamp_field,
                 },

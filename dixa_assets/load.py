@@ -1,138 +1,292 @@
-"""Days of one asset, from the API into the warehouse: fetched side by side, written one by one.
+"""Days of assets, from the API into the warehouse: fetched ahead side by side, written in order.
 
 No Dagster: whoever iterates reports each day as it comes.
 """
 
+import itertools
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from dixa_assets.client import DixaClient
+from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
 from dixa_assets.extract import Query, Window, extract_metric, extract_record
-from dixa_assets.schema import METRIC_VALUES, Table
-from dixa_assets.staging import Staged
-from dixa_assets.warehouse import Load, Warehouse, Written
+from dixa_assets.plan import Ask, Volume, next_ask
+from dixa_assets.schema import METRIC_VALUES, Column, Table
+from dixa_assets.staging import Counts, Staged
+from dixa_assets.warehouse import Load, Warehouse
+
+logger = logging.getLogger(__name__)
 
 # A day that fails does not keep the others from loading; this many say that the next will too.
 FAILED_DAYS_BEFORE_STOPPING = 5
 # These say the same of every other day at once.
 HOPELESS_STATUS = frozenset({401, 403, 404})
+# Days that wait to be written go into one transaction while they have fewer rows than this.
+ROWS_A_WRITE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one asset is to load: its key (`schema/relation`), table or view, query and days."""
+
+    key: str
+    table: Table
+    is_metric: bool
+    build_query: Callable[[DixaClient], Query]
+    days: Sequence[Window]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
-    """A day that is in the warehouse: what was asked, what came, what was written."""
+    """A day that is in the warehouse: what was asked, what came, what was written.
+
+    Days fetched together share their requests; the first of them has them all. `totals` are a
+    metric's values by measure.
+    """
 
     window: Window
-    staged: Staged
-    written: Written
+    counts: Counts
+    usage: Usage
+    totals: Mapping[str, float]
+    schema_changes: Sequence[str]
+    columns: Sequence[Column]
     seconds: float
+    together: int = 1
 
     def in_words(self) -> str:
         """The day for a log."""
-        usage = self.staged.usage
+        usage = self.usage
         return (
-            f"{self.window.day} ({self.window.hours:g} h): {self.written.rows} rows, "
+            f"{self.window.day} ({self.window.hours:g} h): {self.counts.rows} rows, "
             f"{usage.requests} requests, {usage.retries} of them repeats"
         )
 
 
-def load_days(
-    client: DixaClient,
-    warehouse: Warehouse,
-    query: Query,
-    windows: Sequence[Window],
-    table: Table,
-    *,
-    run_id: str,
-    at_a_time: int,
-) -> Iterator[LoadedDay]:
-    """Load the windows, in order, each a partition of its own.
+class Loader:
+    """Loads assets one after the other, fetching the first days of the next in good time.
+
+    Made for all steps of a run: while the last days of an asset are written, checked and reported,
+    those of the next are on their way, and the API is never idle.
 
     Args:
-        client: Closed when the caller stops before the end.
+        client: Closed with the loader.
         warehouse: Where the rows go.
-        query: What to ask.
-        windows: The days.
-        table: The record's table, or the metric's view.
-        run_id: Noted with every row.
         at_a_time: How many windows are fetched side by side.
-
-    Raises:
-        DaysFailed: After all other days, with the error of each day that failed.
     """
-    is_metric = query.entry.kind == "metric"
-    started: dict[Window, float] = {}
-    with warehouse.staging() as folder:
 
-        def fetch(window: Window) -> Staged:
-            started[window] = time.monotonic()
-            path = folder / window.day.isoformat()
-            staged = Staged(path, METRIC_VALUES if is_metric else table)
-            try:
-                (extract_metric if is_metric else extract_record)(client, query, window, staged)
-            except BaseException:
-                staged.discard()
-                raise
-            return staged
+    def __init__(self, client: DixaClient, warehouse: Warehouse, *, at_a_time: int) -> None:
+        self.warehouse = warehouse
+        self._client = client
+        self._at_a_time = at_a_time
+        self._feeds: dict[str, _Feed] = {}
+        self._resources = ExitStack()
+        self._folder = self._resources.enter_context(warehouse.staging())
+        self._volumes = warehouse.volumes()
+        self._numbers = itertools.count()
+        self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa")
 
-        for window, staged in _fetch_side_by_side(client, windows, fetch, at_a_time):
-            scope = {"partition_date": window.day.isoformat()}
-            written = warehouse.replace(
-                staged,
-                scope | ({"metric": query.entry.id} if is_metric else {}),
-                Load(run_id, started[window], window, query.filters, tuple(query.breakdowns)),
-                view=table if is_metric else None,
-            )
-            staged.discard()
-            yield LoadedDay(window, staged, written, time.monotonic() - started[window])
+    def close(self) -> None:
+        """Stop fetching, forget what was not written, close the client."""
+        self._client.close()
+        for feed in self._feeds.values():
+            feed.abandon()
+        self._pool.shutdown(cancel_futures=True)
+        self._resources.close()
 
+    def load(self, job: Job, *, run_id: str, upcoming: Iterable[Job] = ()) -> Iterator[LoadedDay]:
+        """Load the days of a job, in order, each a partition of its own.
 
-def _fetch_side_by_side(
-    client: DixaClient,
-    windows: Sequence[Window],
-    fetch: Callable[[Window], Staged],
-    at_a_time: int,
-) -> Iterator[tuple[Window, Staged]]:
-    """Windows with their rows, in order, some fetched ahead so that the API is never idle.
+        Args:
+            job: What to load.
+            run_id: Noted with every row.
+            upcoming: What will be loaded next.
 
-    A window that fails is named at the end, when the others are through.
-    """
-    waiting = iter(windows)
-    running: deque[tuple[Window, Future[Staged]]] = deque()
-    failed: dict[str, DixaAssetsError] = {}
-    with ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa") as pool:
+        Raises:
+            DaysFailed: After all other days, with the error of each day that failed.
+        """
+        feed, following = self._feed(job), list(upcoming)
         try:
-            while True:
-                while len(running) < 2 * at_a_time and not _is_hopeless(failed.values()):
-                    window = next(waiting, None)
-                    if window is None:
-                        break
-                    running.append((window, pool.submit(fetch, window)))
-                if not running:
-                    break
-                window, future = running.popleft()
-                try:
-                    staged = future.result()
-                except DixaAssetsError as error:
-                    failed[window.day.isoformat()] = error
-                else:
-                    yield window, staged
+            self._fetch_ahead(feed, following)
+            # A query that cannot be is one error, not one for every day.
+            feed.query.result()
+            for ready in self._fetched(feed, following):
+                yield from self._write(feed, ready, run_id)
         finally:
-            for _, future in running:
+            self._feeds.pop(job.key).abandon()
+        if feed.failed:
+            raise DaysFailed(feed.failed, asked=len(job.days), untried=len(feed.waiting))
+
+    def _fetched(self, feed: "_Feed", upcoming: Sequence[Job]) -> Iterator[list["_Fetch"]]:
+        """What has come, in order; more than one when writing was slower than fetching."""
+        while feed.running:
+            ready: list[_Fetch] = []
+            while feed.running and (
+                not ready
+                or (feed.running[0].is_done() and sum(one.rows for one in ready) < ROWS_A_WRITE)
+            ):
+                fetch = feed.running.popleft()
+                try:
+                    fetch.wait()
+                except DixaAssetsError as error:
+                    fetch.discard()
+                    feed.fail(fetch.ask, error)
+                else:
+                    ready.append(fetch)
+            self._fetch_ahead(feed, upcoming)
+            if ready:
+                yield ready
+
+    def _write(self, feed: "_Feed", ready: Sequence["_Fetch"], run_id: str) -> Iterator[LoadedDay]:
+        query, table = feed.query.result(), feed.job.table
+        loads = [
+            Load(
+                run_id,
+                fetch.started,
+                fetch.parts,
+                fetch.ask.days,
+                query.filters,
+                tuple(query.breakdowns),
+            )
+            for fetch in ready
+        ]
+        view = table if feed.job.is_metric else None
+        written = self.warehouse.replace(loads, view=view, metric=query.entry.id if view else None)
+        ended = time.monotonic()
+        for number, fetch in enumerate(ready):
+            fetch.discard()
+            feed.volume.days += len(fetch.ask.days)
+            feed.volume.rows += fetch.rows
+            for day, counts, usage in loads[number].by_day():
+                feed.volume.astray |= counts.outside_window > 0
+                yield LoadedDay(
+                    day,
+                    counts,
+                    usage,
+                    fetch.parts[0].totals,
+                    written.schema_changes if number == 0 else (),
+                    written.columns,
+                    ended - fetch.started,
+                    len(fetch.ask.days),
+                )
+
+    def _feed(self, job: Job) -> "_Feed":
+        if job.key not in self._feeds:
+            self._feeds[job.key] = _Feed(
+                job,
+                self._pool.submit(job.build_query, self._client),
+                self._volumes.get(job.key, Volume()),
+            )
+        return self._feeds[job.key]
+
+    def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Job]) -> None:
+        """Keep so many windows on their way that no thread waits for the one who writes."""
+        for each in itertools.chain([feed], map(self._feed, upcoming)):
+            while sum(len(one.running) for one in self._feeds.values()) < 2 * self._at_a_time:
+                if not each.waiting or _is_hopeless(each.failed.values()):
+                    break
+                each.running.append(self._start(each))
+            else:
+                return
+
+    def _start(self, feed: "_Feed") -> "_Fetch":
+        if feed.job.is_metric:
+            day = feed.waiting.popleft()
+            ask = Ask((day,), (day,))
+        else:
+            ask = next_ask(
+                feed.waiting,
+                feed.volume,
+                page_rows=self._client.page_size,
+                most_parts=self._at_a_time,
+            )
+        fetch = _Fetch(ask)
+        fetch.futures = [
+            self._pool.submit(self._stage, feed, fetch, window) for window in ask.windows
+        ]
+        return fetch
+
+    def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window) -> Staged:
+        query, is_metric = feed.query.result(), feed.job.is_metric
+        fetch.started = fetch.started or time.monotonic()
+        path = self._folder / f"{next(self._numbers)}"
+        staged = Staged(path, METRIC_VALUES if is_metric else feed.job.table)
+        try:
+            if is_metric:
+                extract_metric(self._client, query, window, staged)
+            else:
+                extract_record(self._client, query, window, staged, fetch.ask.days)
+            staged.close()
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
+
+
+class _Feed:
+    """A job on its way: days not yet asked for, fetches under way, days that failed."""
+
+    def __init__(self, job: Job, query: Future[Query], volume: Volume) -> None:
+        self.job = job
+        self.query = query
+        self.volume = volume
+        self.waiting = deque(job.days)
+        self.running: deque[_Fetch] = deque()
+        self.failed: dict[str, DixaAssetsError] = {}
+
+    def fail(self, ask: Ask, error: DixaAssetsError) -> None:
+        """Try days that were asked for together one by one; note that a day alone has failed."""
+        if len(ask.days) == 1 or _is_hopeless([error]):
+            self.failed.update({day.day.isoformat(): error for day in ask.days})
+            return
+        self.volume.astray = True
+        self.waiting.extendleft(reversed(ask.days))
+        logger.warning(
+            "%s: %d days could not be fetched together, so each is asked for alone. %s",
+            self.job.key,
+            len(ask.days),
+            error,
+        )
+
+    def abandon(self) -> None:
+        """Forget what nobody will write."""
+        for fetch in self.running:
+            for future in fetch.futures:
                 if not future.cancel():
                     future.add_done_callback(_discard)
-            if running:
-                client.close()
-    if failed:
-        raise DaysFailed(failed, asked=len(windows), untried=sum(1 for _ in waiting))
+
+
+class _Fetch:
+    """Days on their way, and then their rows."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.started = 0.0
+        self.futures: list[Future[Staged]] = []
+        self.parts: list[Staged] = []
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def is_done(self) -> bool:
+        return all(future.done() for future in self.futures)
+
+    def wait(self) -> None:
+        """Return when all parts have come; raise the error of the first that did not."""
+        self.parts = [future.result() for future in self.futures]
+
+    def discard(self) -> None:
+        for future in self.futures:
+            future.add_done_callback(_discard)
 
 
 def _discard(future: Future[Staged]) -> None:
-    if future.exception() is None:
+    if not future.cancelled() and future.exception() is None:
         future.result().discard()
 
 

@@ -5,9 +5,10 @@ They hold configuration and hand out the plain objects that do the work.
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dixa_assets.client import DEFAULT_BASE_URL, DixaClient
+from dixa_assets.load import Loader
 from dixa_assets.warehouse import Warehouse
 
 
@@ -29,6 +30,24 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     burst: int = Field(
         default=3, ge=1, description="Requests that may go at once; Dixa allows four."
     )
+
+    _loader: Loader | None = PrivateAttr(default=None)
+
+    def loader(self, warehouse: Warehouse, *, at_a_time: int) -> Loader:
+        """The loader of this run's steps, made when the first of them asks.
+
+        Args:
+            warehouse: Where rows go.
+            at_a_time: How many requests are under way side by side.
+        """
+        if self._loader is None:
+            self._loader = Loader(self.client(), warehouse, at_a_time=at_a_time)
+        return self._loader
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Stop what the run still fetches."""
+        if self._loader is not None:
+            self._loader.close()
 
     def client(self, *, give_up_after: float = 600.0) -> DixaClient:
         """A client; close it after use.

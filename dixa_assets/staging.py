@@ -1,9 +1,10 @@
 """Rows on their way from the API to a table: on disk, with the types their values have."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +14,49 @@ from dixa_assets.schema import Table
 from dixa_assets.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
 
 
+@dataclass(slots=True)
+class Counts:
+    """What is known of one day's rows.
+
+    How many there are, how many lie outside the day, and how many lack a value, by field that the
+    catalogue says always has one.
+    """
+
+    rows: int = 0
+    outside_window: int = 0
+    nulls: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.rows + other.rows,
+            self.outside_window + other.outside_window,
+            self.nulls + other.nulls,
+        )
+
+
+@dataclass(slots=True)
+class Types:
+    """The types that values have shown, by the field and part of it that they come from.
+
+    `inexact` are those with an integer that a DOUBLE would change.
+    """
+
+    of: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    inexact: set[tuple[str, str]] = field(default_factory=set)
+
+    def see(self, source: tuple[str, str], type_: str | None) -> None:
+        """Widen the type of a source to one that holds this value too."""
+        self.of[source] = widest(self.of.get(source), type_, exact=source not in self.inexact)
+
+    def __add__(self, other: "Types") -> "Types":
+        both = Types(dict(self.of), self.inexact | other.inexact)
+        for source, type_ in other.of.items():
+            both.see(source, type_)
+        return both
+
+
 class Staged:
-    """Rows of one partition as lines of JSON in a file, with the types their values have.
+    """Rows as lines of JSON in a file, with the types their values have.
 
     Columns go by short keys, so that no name of the API is an identifier before the warehouse
     has given it one. Rows that will not fit in memory stay on disk.
@@ -38,11 +80,9 @@ class Staged:
         self.rows = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
-        self.types: dict[tuple[str, str], str | None] = {}
-        self.inexact: set[tuple[str, str]] = set()
-        self.outside_window = 0
-        # Rows without a value, by field that the catalogue says always has one.
-        self.nulls: Counter[str] = Counter()
+        self.types = Types()
+        # By partition date.
+        self.days: defaultdict[str, Counts] = defaultdict(Counts)
         # The metric's total by measure, for people who read the load's metadata.
         self.totals: dict[str, float] = {}
 
@@ -65,6 +105,8 @@ class Staged:
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows += 1
+        if "partition_date" in own:
+            self.days[own["partition_date"]].rows += 1
         self.longest_line = max(self.longest_line, len(text))
 
     def __enter__(self) -> Self:
@@ -96,6 +138,6 @@ class Staged:
     ) -> None:
         key = self.keys.setdefault(source, f"_{len(self.keys)}")
         if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
-            self.inexact.add(source)
-        self.types[source] = widest(self.types.get(source), type_, exact=source not in self.inexact)
+            self.types.inexact.add(source)
+        self.types.see(source, type_)
         line[key] = content

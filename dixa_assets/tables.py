@@ -21,7 +21,7 @@ from dixa_assets.schema import (
     columns_by_source,
     comment_of,
 )
-from dixa_assets.staging import Staged
+from dixa_assets.staging import Types
 from dixa_assets.values import (
     BIGINT,
     DATE,
@@ -205,11 +205,12 @@ def ensure_metric_view(connection: duckdb.DuckDBPyConnection, view: Table, metri
             )
 
 
-def evolve(connection: duckdb.DuckDBPyConnection, staged: Staged) -> tuple[list[Column], list[str]]:
-    """Bring the table to where the staged rows fit; its columns, and what was changed."""
-    table = staged.table
+def evolve(
+    connection: duckdb.DuckDBPyConnection, table: Table, seen: Types
+) -> tuple[list[Column], list[str]]:
+    """Bring a table to where values of the seen types fit; its columns, and what was changed."""
     known = _known_columns(connection, table)
-    columns, changes = _plan(connection, staged, known)
+    columns, changes = _plan(connection, table, seen, known)
     if known and columns == known and _table_comment(connection, table) == table.comment:
         return columns, []
     before = {column.name: column for column in known}
@@ -239,10 +240,9 @@ def evolve(connection: duckdb.DuckDBPyConnection, staged: Staged) -> tuple[list[
 
 
 def _plan(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, known: Sequence[Column]
+    connection: duckdb.DuckDBPyConnection, table: Table, types: Types, known: Sequence[Column]
 ) -> tuple[list[Column], list[str]]:
     """The columns the table must have, and in words how that differs from those it has."""
-    table = staged.table
     head = [column for column in table.columns if not column.part and column.name not in TAIL]
     tail = [column for column in table.columns if column.name in TAIL]
     columns = list(known) or head
@@ -250,9 +250,9 @@ def _plan(
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
     changes: list[str] = []
-    sources = dict.fromkeys([*_in_order(staged, declared)])
+    sources = dict.fromkeys([*_in_order(types, declared)])
     for source in sources:
-        seen = staged.types.get(source)
+        seen = types.of.get(source)
         taken = [column.name for column in (*columns, *tail)]
         old = columns_by_source(columns).get(source)
         comment = comments.get(source, "")
@@ -261,7 +261,7 @@ def _plan(
             columns.append(Column(name, seen, comment, *source))
             changes.append(f"new column {name} ({physical(seen)})")
             continue
-        exact = source not in staged.inexact and _is_exact(connection, table, old, seen)
+        exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)
         new = Column(old.name, wider, comment or old.comment, *source)
         columns[columns.index(old)] = new
@@ -273,13 +273,13 @@ def _plan(
 
 
 def _in_order(
-    staged: Staged, declared: Mapping[tuple[str, str], Column]
+    types: Types, declared: Mapping[tuple[str, str], Column]
 ) -> Iterator[tuple[str, str]]:
     """Sources in the order of a new table's columns: the value, each field with its label."""
-    fields = dict.fromkeys([name for name, _ in (*declared, *staged.types)])
+    fields = dict.fromkeys([name for name, _ in (*declared, *types.of)])
     for name in sorted(fields, key=lambda each: each != ""):
         for source in ((name, "value"), (name, "label")):
-            if source in declared or source in staged.types:
+            if source in declared or source in types.of:
                 yield source
 
 

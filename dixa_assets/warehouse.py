@@ -8,6 +8,7 @@ No primary key, index or default expression anywhere: replacing whole partitions
 DuckDB recovers best from a crash without them.
 """
 
+import itertools
 import json
 import random
 import re
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -25,10 +26,12 @@ import duckdb
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from dixa_assets.client import Usage
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
 from dixa_assets.extract import Window
+from dixa_assets.plan import Volume
 from dixa_assets.schema import METRIC_VALUES, Column, Table
-from dixa_assets.staging import Staged
+from dixa_assets.staging import Counts, Staged, Types
 from dixa_assets.tables import (
     COLUMNS,
     LOADS,
@@ -39,7 +42,6 @@ from dixa_assets.tables import (
     ensure_metric_view,
     evolve,
     literal,
-    names_of,
     physical,
     quote,
     relation_of,
@@ -51,6 +53,8 @@ from dixa_assets.values import TIMESTAMPTZ, VARCHAR
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
 STORAGE_VERSION = "v1.5.0"
+# So many of a record's latest loads tell how many rows its days have.
+LOADS_THAT_TELL = 30
 
 
 class Query(Protocol):
@@ -63,20 +67,41 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is known of a load beside its rows, for `dixa_catalogue.loads`."""
+    """Rows that were fetched together, and what is noted of them in `dixa_catalogue.loads`.
+
+    They replace all rows of `days`, or of the whole table when there are none.
+    """
 
     run_id: str
     started: float
-    window: Window | None = None
+    parts: Sequence[Staged]
+    days: Sequence[Window] = ()
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     breakdowns: Sequence[str] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows in all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def usage(self) -> Usage:
+        """What all parts have cost."""
+        return sum((part.usage for part in self.parts), Usage())
+
+    def by_day(self) -> Iterator[tuple[Window, Counts, Usage]]:
+        """Each day with its counts; what the days have cost together is the first one's."""
+        usage = self.usage
+        for day in self.days:
+            key = day.day.isoformat()
+            yield day, sum((part.days[key] for part in self.parts), Counts()), usage
+            usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did: rows now in the partition, schema changes, the table's columns."""
+    """What a write did to the table: its changes in words, its columns now."""
 
-    rows: int
     schema_changes: tuple[str, ...]
     columns: tuple[Column, ...]
 
@@ -115,6 +140,7 @@ class Warehouse:
             **(connection_config or {}),
         }
         self._wait_seconds = wait_seconds
+        self._founded: int | None = None
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -139,41 +165,61 @@ class Warehouse:
                 Path(lock.lock_file).unlink(missing_ok=True)
 
     def replace(
-        self, staged: Staged, scope: Mapping[str, str], load: Load, view: Table | None = None
+        self, loads: Sequence[Load], *, view: Table | None = None, metric: str | None = None
     ) -> Written:
-        """Replace the rows of `scope` (column to value; empty: all rows) by the staged ones.
+        """Replace what the loads are about by their rows.
 
         Columns are added and widened first, in a transaction of their own; then one transaction
-        takes the old rows out, puts the new ones in and notes the load. Whatever fails, the
+        takes the old rows out, puts the new ones in and notes the loads. Whatever fails, every
         partition is as it was.
 
         Args:
-            staged: The new rows and their table.
-            scope: Which rows they replace.
-            load: What to note of the load.
+            loads: Loads of one table.
             view: For a metric, the relation over the shared table that people use.
+            metric: The metric whose rows are replaced, where a table holds several.
         """
-        staged.close()
-        table = staged.table
+        parts = [part for load in loads for part in load.parts]
+        table = parts[0].table
+        for part in parts:
+            part.close()
+        scope: dict[str, Sequence[str]] = {}
+        if any(load.days for load in loads):
+            scope["partition_date"] = [day.day.isoformat() for load in loads for day in load.days]
+        if metric is not None:
+            scope["metric"] = [metric]
         with self._connect() as connection, _naming(self.path, table, scope):
             self._ensure_foundation(connection)
-            columns, changes = evolve(connection, staged)
-            if view is not None:
-                ensure_metric_view(connection, view, scope["metric"])
+            types = sum((part.types for part in parts), Types())
+            columns, changes = evolve(connection, table, types)
+            if view is not None and metric is not None:
+                ensure_metric_view(connection, view, metric)
             with transaction(connection):
-                where = " AND ".join(f"{quote(name)} = ?" for name in scope) or "true"
+                where = " AND ".join(f"{quote(name)} IN ({_marks(v)})" for name, v in scope.items())
                 connection.execute(
-                    f"DELETE FROM {relation_of(table)} WHERE {where}", list(scope.values())
+                    f"DELETE FROM {relation_of(table)} WHERE {where or 'true'}",
+                    [value for values in scope.values() for value in values],
                 )
-                if staged.rows:
-                    inserted = connection.execute(_insert(staged, columns), [load.run_id])
-                    if inserted.fetchone() != (staged.rows,):
-                        raise WarehouseError(
-                            f"{table.key}: the staged file {staged.path} does not hold the "
-                            f"{staged.rows} rows that were put into it; the partition is as it was."
-                        )
-                _note_load(connection, (view or table).key, staged, load, changes)
-        return Written(staged.rows, tuple(changes), tuple(columns))
+                for load in loads:
+                    for part in load.parts:
+                        _insert(connection, part, columns, load.run_id)
+                _note_loads(connection, (view or table).key, loads, changes)
+        return Written(tuple(changes), tuple(columns))
+
+    def volumes(self) -> dict[str, Volume]:
+        """What the latest loads of each record brought, by asset key."""
+        found = self.query(
+            "SELECT asset_key, count(*) AS days, sum(rows)::BIGINT AS rows, "
+            "bool_or(astray) AS astray FROM (SELECT *, bool_or(rows_outside_window > 0) "
+            "OVER (PARTITION BY asset_key) AS astray FROM dixa_catalogue.loads "
+            "WHERE partition_date IS NOT NULL AND asset_key LIKE 'dixa_records/%' "
+            "QUALIFY row_number() OVER (PARTITION BY asset_key ORDER BY loaded_at DESC) <= ?) "
+            "GROUP BY asset_key",
+            [LOADS_THAT_TELL],
+        )
+        return {
+            row["asset_key"]: Volume(row["days"], row["rows"], row["astray"])
+            for row in found.to_dict("records")
+        }
 
     def check(self) -> None:
         """Raise what would keep a load from writing: folder, file, lock, timezone."""
@@ -236,6 +282,10 @@ class Warehouse:
 
     def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the project's own tables in a new database; refuse one of another zone."""
+        # Looked at once, as long as the file is the same one.
+        file = self.path.stat().st_ino
+        if file == self._founded:
+            return
         exists = connection.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
             [WAREHOUSE.schema, WAREHOUSE.name],
@@ -254,12 +304,14 @@ class Warehouse:
         ensure_daily_view(connection)
         found = connection.execute(f"SELECT timezone FROM {relation_of(WAREHOUSE)}").fetchone()
         if found == (self.timezone,):
+            self._founded = file
             return
         days = connection.execute(
             f"SELECT count(*) FROM {relation_of(LOADS)} WHERE partition_date IS NOT NULL"
         ).fetchone()
         if days == (0,):
             connection.execute(f"UPDATE {relation_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
+            self._founded = file
         else:
             raise ConfigError(
                 "DIXA_TIMEZONE",
@@ -278,19 +330,23 @@ class Warehouse:
 
 
 @contextmanager
-def _naming(path: Path, table: Table, scope: Mapping[str, str]) -> Iterator[None]:
+def _naming(path: Path, table: Table, scope: Mapping[str, Sequence[str]]) -> Iterator[None]:
     """Tell DuckDB's errors during a write as what they mean for the table."""
     try:
         yield
     except duckdb.Error as error:
         raise WarehouseError(
             f"{table.key} in {path} could not be written and is as it was "
-            f"({', '.join(scope.values()) or 'all rows'}): {error}"
+            f"({', '.join(itertools.chain(*scope.values())) or 'all rows'}): {error}"
         ) from error
 
 
-def _insert(staged: Staged, columns: Sequence[Column]) -> str:
-    """INSERT … SELECT from the staged file; its one parameter is the run's id."""
+def _insert(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], run_id: str
+) -> None:
+    """Put the rows of a staged file into its table."""
+    if not staged.rows:
+        return
     read, select = {}, {}
     for column in columns:
         if column.name in TAIL:
@@ -304,53 +360,73 @@ def _insert(staged: Staged, columns: Sequence[Column]) -> str:
         select[column.name] = f"CAST({quote(key)} AS {stored})"
     reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in read.items())
     names = ", ".join(quote(name) for name in (*select, *TAIL))
-    return (
+    inserted = connection.execute(
         f"INSERT INTO {relation_of(staged.table)} ({names}) "
         f"SELECT {', '.join(select.values())}, now(), ? "
         f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
-        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})"
+        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})",
+        [run_id],
     )
+    if inserted.fetchone() != (staged.rows,):
+        raise WarehouseError(
+            f"{staged.table.key}: the staged file {staged.path} does not hold the "
+            f"{staged.rows} rows that were put into it; the partition is as it was."
+        )
 
 
-def _note_load(
+def _note_loads(
     connection: duckdb.DuckDBPyConnection,
     asset_key: str,
-    staged: Staged,
-    load: Load,
+    loads: Sequence[Load],
     changes: Sequence[str],
 ) -> None:
-    window, usage = load.window, staged.usage
-    day: date | None = window.day if window else None
+    rows = []
+    for load in loads:
+        common = {
+            "asset_key": asset_key,
+            "seconds": time.monotonic() - load.started,
+            "filters": json.dumps({name: list(values) for name, values in load.filters.items()}),
+            "breakdowns": json.dumps(list(load.breakdowns)),
+            "schema_changes": "[]",
+            "loaded_at": datetime.now(UTC),
+            "run_id": load.run_id,
+        }
+        if not load.days:
+            rows.append(common | {"rows": load.rows} | _spent(load.usage))
+        for day, counts, usage in load.by_day():
+            rows.append(
+                common
+                | {
+                    "partition_date": day.day,
+                    "interval_start": day.start,
+                    "interval_end": day.end,
+                    "timezone": day.timezone,
+                    "rows": counts.rows,
+                    "rows_outside_window": counts.outside_window,
+                    "nulls": json.dumps(counts.nulls),
+                }
+                | _spent(usage)
+            )
+    rows[0]["schema_changes"] = json.dumps(list(changes))
+    names = [column.name for column in LOADS.columns]
+    days = [row.get("partition_date") for row in rows]
     connection.execute(
-        f"DELETE FROM {relation_of(LOADS)} WHERE asset_key = ? AND partition_date IS NOT DISTINCT "
-        "FROM ?",
-        [asset_key, day],
+        f"DELETE FROM {relation_of(LOADS)} WHERE asset_key = ? "
+        f"AND (partition_date IS NULL AND ? OR partition_date IN ({_marks(days)}))",
+        [asset_key, None in days, *days],
     )
-    row = {
-        "asset_key": asset_key,
-        "partition_date": day,
-        "interval_start": window.start if window else None,
-        "interval_end": window.end if window else None,
-        "timezone": window.timezone if window else None,
-        "rows": staged.rows,
-        "rows_outside_window": staged.outside_window,
-        "nulls": json.dumps(staged.nulls),
-        "requests": usage.requests,
-        "retries": usage.retries,
-        "pages": usage.pages,
-        "bytes": usage.bytes,
-        "seconds": time.monotonic() - load.started,
-        "filters": json.dumps({name: list(values) for name, values in load.filters.items()}),
-        "breakdowns": json.dumps(list(load.breakdowns)),
-        "schema_changes": json.dumps(list(changes)),
-        "loaded_at": datetime.now(UTC),
-        "run_id": load.run_id,
-    }
-    marks = ", ".join("?" for _ in row)
     connection.execute(
-        f"INSERT INTO {relation_of(LOADS)} ({names_of(LOADS.columns)}) VALUES ({marks})",
-        list(row.values()),
+        f"INSERT INTO {relation_of(LOADS)} VALUES " + ", ".join(f"({_marks(names)})" for _ in rows),
+        [row.get(name) for row in rows for name in names],
     )
+
+
+def _spent(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in ("requests", "retries", "pages", "bytes")}
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" for _ in values)
 
 
 def _holder(error: str) -> str:

@@ -223,7 +223,6 @@ def killed_backfill(
         tally.unreported += len(new)
         note(tally, verdict)
         note_lost(tally, (reported | before) - present)
-        tally.violations += Counter({"days more than one unreported": max(len(new) - 1, 0)})
         say(
             f"kill {tally.kills}: aimed at {aim}, hit {phase}; {len(present)} of {len(wanted)} "
             f"days there, {len(present - reported)} unreported"

@@ -401,13 +401,15 @@ class Fuzz:
         window = Window.of_day(day, ZONE)
         self._client._page_size = PAGE_SIZES[0]
         table = record_table(entry) if is_record else METRIC_VALUES
-        scope = {"partition_date": str(day)} | ({} if is_record else {"metric": target})
         with warehouse.staging() as folder, Staged(folder / "rows", table) as staged:
             (extract_record if is_record else extract_metric)(
                 self._client, Query(entry), window, staged
             )
-            view = None if is_record else metric_table(entry)
-            warehouse.replace(staged, scope, Load(run_id, time.monotonic(), window), view)
+            load = Load(run_id, time.monotonic(), [staged], [window])
+            if is_record:
+                warehouse.replace([load])
+            else:
+                warehouse.replace([load], view=metric_table(entry), metric=target)
 
     def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
         """What is wrong with the database or the error, if anything."""

@@ -35,6 +35,7 @@ def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, s
         "DIXA_API_KEY": KEY,
         "DIXA_BASE_URL": simulator.url,
         "DIXA_DUCKDB_PATH": str(folder / "dixa.duckdb"),
+        "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
     }
     return outside | own | more
 

@@ -3,8 +3,6 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -12,26 +10,24 @@ import pytest
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import Filter, World
-from dixa_assets.warehouse import Query
 from dixa_assets_tests.conftest import NOW, Simulator
-from dixa_assets_tests.scenario import component, days, failure_of, fetched, load
+from dixa_assets_tests.scenario import (
+    component,
+    days,
+    failure_of,
+    fetched,
+    flat,
+    load,
+    midnight,
+    stored,
+    truth,
+)
 
 CLOCK_CHANGES = {
     "Europe/Copenhagen": [("2025-03-29", "2025-03-31"), ("2025-10-25", "2025-10-27")],
     "America/Santiago": [("2025-04-04", "2025-04-07"), ("2025-09-06", "2025-09-08")],
     "Asia/Kolkata": [("2025-03-30", "2025-03-31"), ("2025-10-26", "2025-10-27")],
 }
-
-
-def midnight(day: Any, zone: str) -> datetime:
-    """Local midnight, by way of the wall clock an hour before: independent of the loader's way."""
-    local = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    candidates = (
-        instant
-        for minutes in range(-26 * 60, 26 * 60, 15)
-        if (instant := local + timedelta(minutes=minutes)).astimezone(ZoneInfo(zone)).date() == day
-    )
-    return min(candidates)
 
 
 @pytest.mark.parametrize("zone", CLOCK_CHANGES)
@@ -66,73 +62,6 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
             for record in RECORDS:
                 held = world.rows(record, start=start, end=end, now=NOW)
                 assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
-
-
-def truth(aggregates: list[dict[str, Any]]) -> dict[tuple[str, str | None], float]:
-    values: dict[tuple[str, str | None], float] = {}
-    for one in aggregates:
-        if isinstance(one["value"], list):
-            for part in one["value"]:
-                values["AgentPresenceDuration", part["status"]["status"]] = part["value"]
-        else:
-            values[one["measure"], None] = one["value"]
-    return values
-
-
-def flat(row: dict[str, Any]) -> str:
-    """A row of the API as its values by field, instants as such and nulls left out, as text."""
-    content = {
-        "primary_timestamp": instant(row["primaryTimestampField"]["timestamp"]),
-        "primary_timestamp_field": row["primaryTimestampField"]["name"],
-    }
-    fields = {item["name"]: item.get("field") for item in row["fields"]}
-    if "value" in row:
-        fields["value"] = row["value"]
-    for name, field in fields.items():
-        if field is None:
-            continue
-        if field["_type"] == "ListField":
-            if "values" in field:
-                content[name] = [item["value"] for item in field["values"]]
-                labels = [item.get("label") for item in field["values"]]
-                if any(labels):
-                    content[f"{name}_label"] = labels
-        elif field["_type"] == "TimestampField":
-            content[name] = instant(field["timestamp"])
-            content[f"{name}_label"] = field["name"]
-        else:
-            is_instant = field["_type"] == "InstantField"
-            content[name] = instant(field["value"]) if is_instant else field["value"]
-            if "label" in field:
-                content[f"{name}_label"] = field["label"]
-    return repr(sorted(content.items()))
-
-
-def instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def stored(query: Query, record: str, day: Any) -> list[str]:
-    """A day's rows as `flat` gives them; own columns and nulls left out."""
-    rows = query(
-        f'SELECT * EXCLUDE (partition_date, loaded_at, run_id) FROM dixa_records."{record}" '
-        "WHERE partition_date = ?",
-        [day],
-    )
-    plain = rows.astype(object).where(rows.notna(), None)
-    found = []
-    for row in plain.to_dict("records"):
-        content = {}
-        for name, value in row.items():
-            if value is None:
-                continue
-            if hasattr(value, "to_pydatetime"):
-                value = value.to_pydatetime().astimezone(UTC)
-            elif hasattr(value, "tolist"):
-                value = value.tolist()
-            content[name.removesuffix("_") if name.endswith("_") else name] = value
-        found.append(repr(sorted(content.items())))
-    return sorted(found)
 
 
 def test_a_day_that_fails_leaves_the_others_loaded_and_is_named(

@@ -9,7 +9,7 @@ import pytest
 from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.scenario import component, fetched, load, tampered
 
 FIRST, LAST = "2025-11-05", "2025-11-09"
 METRIC, RECORD = "dixa_metrics/closed_conversations", "dixa_records/closed_conversations"
@@ -37,12 +37,6 @@ def evaluations(
 
 def cases_of(evaluation: Any) -> list[dict[str, Any]]:
     return [dict(record.data) for record in evaluation.metadata["cases"].records]
-
-
-def tampered(analytics: DixaAnalytics, sql: str) -> None:
-    """Change the warehouse behind the project's back."""
-    with analytics.build_warehouse().reading() as query:
-        query(sql)
 
 
 def test_sound_data_pass_every_check_but_the_vendors_own_mismatch_of_fields(

@@ -27,8 +27,18 @@ from dixa_assets.simulator.world import World
 from dixa_assets.warehouse import Query
 from dixa_assets_tests.conftest import COPENHAGEN, KEY, NOW, Simulator
 from dixa_assets_tests.processes import free_port
-from dixa_assets_tests.scenario import component, days, failure_of, fetched, load
-from dixa_assets_tests.test_assets import flat, midnight, stored, truth
+from dixa_assets_tests.scenario import (
+    component,
+    days,
+    failure_of,
+    fetched,
+    flat,
+    load,
+    midnight,
+    stored,
+    tampered,
+    truth,
+)
 from dixa_assets_tests.test_warehouse import child, hold
 
 pytestmark = pytest.mark.slow
@@ -83,6 +93,11 @@ def few(simulator: Simulator, folder: Path, **attributes: Any) -> DixaAnalytics:
     return component(simulator, folder, **{"windows_at_a_time": 1, "include": ids} | attributes)
 
 
+def ask_for_days_alone(analytics: DixaAnalytics) -> None:
+    """Make the log say that rows lay outside their day, so that days are not asked for together."""
+    tampered(analytics, "UPDATE dixa_catalogue.loads SET rows_outside_window = 1")
+
+
 @pytest.fixture(scope="module")
 def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     """The simulator's catalogue, fetched once."""
@@ -98,6 +113,7 @@ def loaded(
     simulator_process.tell("reset", now=NOW.isoformat())
     analytics = few(simulator_process, tmp_path_factory.mktemp("loaded"))
     assert load(analytics, [*KEYS, NPS], FIRST, LAST, catalogue=catalogue).success
+    ask_for_days_alone(analytics)
     return Path(analytics.duckdb_path)
 
 
@@ -364,6 +380,7 @@ def struck(
     passed = load(analytics, keys, FIRST, LAST, catalogue=catalogue)
     waits = list(all_waits)
     requests_passed = {key: asked(simulator_process, key) for key in keys}
+    ask_for_days_alone(analytics)
     before = held(analytics, *keys)
     simulator_process.tell("reset", now=NOW.isoformat())
     strike(simulator_process, LASTING_FAULTS, times=TRIES)

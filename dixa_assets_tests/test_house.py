@@ -19,6 +19,7 @@ PURE = [
     "schema",
     "staging",
     "extract",
+    "plan",
     "tables",
     "warehouse",
     "quality",

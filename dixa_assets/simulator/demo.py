@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "DAGSTER_HOME": str(home),
             "DIXA_BASE_URL": line.split()[-1],
             "DIXA_CATALOGUE_REFRESH_SECONDS": "30",
+            "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
         }
         workspace = str(Path("workspace.yaml").absolute())
         print(

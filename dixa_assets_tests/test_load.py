@@ -1,0 +1,316 @@
+"""How days are asked for: together, alone or in parts, ahead of time, and always the same rows."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dixa_assets.catalogue import Catalogue, Entry
+from dixa_assets.client import DixaClient
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.extract import Query, Window
+from dixa_assets.load import Job, Loader
+from dixa_assets.plan import Ask, Volume, next_ask
+from dixa_assets.schema import metric_table, record_table
+from dixa_assets.simulator.world import World
+from dixa_assets.warehouse import Warehouse
+from dixa_assets_tests.conftest import COPENHAGEN, KEY, NOW, Simulator
+from dixa_assets_tests.processes import wait_until
+from dixa_assets_tests.scenario import (
+    component,
+    days,
+    failure_of,
+    fetched,
+    flat,
+    load,
+    midnight,
+    stored,
+    tampered,
+)
+
+RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
+ZONES = ("Europe/Copenhagen", "America/Santiago", "Africa/Cairo", "Asia/Kolkata", "Pacific/Apia")
+
+
+def windows(first: date, number: int, zone: str = COPENHAGEN) -> list[Window]:
+    return [Window.of_day(first + timedelta(days=each), zone) for each in range(number)]
+
+
+def asks(waiting: Sequence[Window], volume: Volume) -> list[Ask]:
+    left, found = deque(waiting), []
+    while left:
+        found.append(next_ask(left, volume, page_rows=300, most_parts=6))
+    return found
+
+
+# The plan
+
+
+@given(
+    first=st.dates(date(2011, 12, 1), date(2026, 1, 1)),
+    number=st.integers(1, 120),
+    zone=st.sampled_from(ZONES),
+    volume=st.builds(
+        Volume,
+        days=st.integers(0, 30),
+        rows=st.one_of(st.just(0), st.integers(0, 10**7)),
+        astray=st.booleans(),
+    ),
+    gap=st.integers(0, 119),
+)
+def test_whatever_the_volume_every_day_is_asked_for_once_and_whole(
+    first: date, number: int, zone: str, volume: Volume, gap: int
+) -> None:
+    waiting = windows(first, number, zone)
+    del waiting[gap : gap + 1]
+    found = asks(waiting, volume)
+    assert [day for ask in found for day in ask.days] == waiting
+    for ask in found:
+        assert ask.windows[0].start == ask.days[0].start
+        assert ask.windows[-1].end == ask.days[-1].end
+        for before, after in pairwise(ask.windows):
+            assert before.end == after.start
+        assert all(each.start.microsecond % 1000 == 0 for each in ask.windows)
+        assert len(ask.days) == 1 or len(ask.windows) == 1
+        for before, after in pairwise(ask.days):
+            assert before.end == after.start
+        if volume.astray:
+            assert ask.windows == ask.days
+
+
+@pytest.mark.parametrize(
+    ("rows_a_day", "requests", "longest"),
+    [(0, 1, 60), (5, 1, 60), (120, 3, 25), (3_000, 60, 1), (20_000, 360, 1)],
+)
+def test_few_rows_share_a_request_and_many_come_side_by_side(
+    rows_a_day: int, requests: int, longest: int
+) -> None:
+    found = asks(windows(date(2025, 9, 1), 60), Volume(days=30, rows=30 * rows_a_day))
+    assert sum(len(ask.windows) for ask in found) == requests
+    assert max(len(ask.days) for ask in found) == longest
+
+
+def test_a_record_never_loaded_is_asked_for_day_by_day() -> None:
+    assert all(ask.windows == ask.days for ask in asks(windows(date(2025, 9, 1), 60), Volume()))
+
+
+# The same rows, whichever way
+
+
+def requests_for(simulator: Simulator, record: str) -> list[dict[str, Any]]:
+    """First pages asked for of a record."""
+    return [
+        request["body"]["periodFilter"]
+        for request in simulator.requests()
+        if request["body"] and request["body"]["id"] == record and "pageKey" not in request["query"]
+    ]
+
+
+def assert_true(analytics: DixaAnalytics, world: World, record: str, *between: str) -> None:
+    """The days of a record hold what the simulator holds."""
+    zone = analytics.timezone
+    with analytics.build_warehouse().reading() as query:
+        for day in days(*between):
+            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+            held = world.rows(record, start=start, end=end, now=NOW)
+            assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held), day
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "last"),
+    [
+        ("Europe/Copenhagen", "2025-10-20", "2025-11-02"),
+        ("America/Santiago", "2025-09-01", "2025-09-14"),
+        ("Africa/Cairo", "2025-04-20", "2025-05-03"),
+    ],
+)
+def test_days_that_share_a_request_get_the_rows_they_get_alone(
+    zone: str, first: str, last: str, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, timezone=zone, start_date="2025-01-01")
+    assert load(analytics, [RATINGS], "2025-08-01", "2025-08-03").success
+    simulator.forget_requests()
+    assert load(analytics, [RATINGS], first, last).success
+    assert len(requests_for(simulator, "ratings")) == 1
+    assert_true(analytics, world, "ratings", first, last)
+    loads = analytics.build_warehouse().query(
+        "SELECT partition_date, rows, requests FROM dixa_catalogue.loads "
+        "WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
+        [first, last],
+    )
+    assert len(loads) == len(days(first, last))
+    assert loads.requests.tolist() == [len(simulator.requests()) - 2] + [0] * (len(loads) - 1)
+
+
+@pytest.mark.parametrize("day", ["2025-10-26", "2025-03-30", "2025-11-05"])
+def test_a_dense_day_comes_in_parts_and_holds_the_rows_it_holds_in_one(
+    day: str, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, [MESSAGES], "2025-11-01").success
+    tampered(analytics, "UPDATE dixa_catalogue.loads SET rows = 20_000")
+    simulator.forget_requests()
+    assert load(analytics, [MESSAGES], day).success
+    assert len(requests_for(simulator, "messages_sent")) == 6
+    assert_true(analytics, world, "messages_sent", day, day)
+    found = analytics.build_warehouse().query(
+        "SELECT rows, requests, rows_outside_window AS astray FROM dixa_catalogue.loads "
+        "WHERE partition_date = ?",
+        [day],
+    )
+    assert found.rows[0] == len(
+        world.rows(
+            "messages_sent",
+            start=midnight(days(day, day)[0], COPENHAGEN),
+            end=midnight(days(day, day)[0] + timedelta(days=1), COPENHAGEN),
+            now=NOW,
+        )
+    )
+    assert (found.requests[0] >= 6, found.astray[0]) == (True, 0)
+
+
+ASTRAY = """{"data": [{"primaryTimestampField":
+    {"name": "created_at", "timestamp": "2025-07-04T09:00:00.000Z"}, "fields": []}]}"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 200, "body": ASTRAY}, {"status": 400, "body": '{"message":"period too long"}'}],
+    ids=["a row outside", "a refusal"],
+)
+def test_days_that_cannot_be_asked_for_together_are_asked_for_alone_and_the_log_says_so(
+    fault: dict[str, Any],
+    simulator: Simulator,
+    world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, [RATINGS], "2025-10-01", "2025-10-02").success
+    simulator.tell("faults", kind="status", operation="postAnalyticsRecords", times=1, **fault)
+    simulator.forget_requests()
+    with caplog.at_level(logging.WARNING, logger="dixa_assets"):
+        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
+    assert len(requests_for(simulator, "ratings")) == 1 + 5
+    assert_true(analytics, world, "ratings", "2025-11-01", "2025-11-05")
+    (said,) = [record.message for record in caplog.records if record.name == "dixa_assets.load"]
+    assert "dixa_records/ratings" in said
+    assert "5 days could not be fetched together, so each is asked for alone" in said
+
+
+def test_once_a_row_lay_outside_its_day_the_record_is_asked_for_day_by_day(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    simulator.tell(
+        "faults", kind="status", status=200, body=ASTRAY, operation="postAnalyticsRecords", times=1
+    )
+    assert load(analytics, [RATINGS], "2025-10-01").success
+    for _ in range(2):
+        simulator.forget_requests()
+        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
+        assert len(requests_for(simulator, "ratings")) == 5
+
+
+def test_a_day_that_fails_alone_keeps_none_of_its_neighbours_from_loading(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, windows_at_a_time=1)
+    assert load(analytics, [RATINGS], "2025-10-01").success
+    simulator.tell(
+        "faults", kind="status", status=400, body="no", operation="postAnalyticsRecords", times=3
+    )
+    result = load(analytics, [RATINGS], "2025-11-01", "2025-11-05")
+    assert "2 of 5 days failed (2025-11-01, 2025-11-02)" in failure_of(
+        result, "dixa_records__ratings"
+    )
+    loaded = analytics.build_warehouse().query(
+        "SELECT partition_date::VARCHAR AS day FROM dixa_catalogue.loads ORDER BY 1"
+    )
+    assert loaded.day.tolist() == ["2025-10-01", "2025-11-03", "2025-11-04", "2025-11-05"]
+
+
+# Ahead of time
+
+
+@contextmanager
+def loader(simulator: Simulator, warehouse: Warehouse) -> Iterator[Loader]:
+    client = DixaClient(KEY, base_url=simulator.url, requests_per_second=100_000, burst=1000)
+    with closing(Loader(client, warehouse, at_a_time=2)) as made:
+        yield made
+
+
+def job_of(entry: Entry, number: int) -> Job:
+    is_metric = entry.kind == "metric"
+    return Job(
+        f"{entry.schema}/{entry.name}",
+        metric_table(entry) if is_metric else record_table(entry, frozenset()),
+        is_metric,
+        lambda _: Query(entry),
+        windows(date(2025, 11, 1), number),
+    )
+
+
+@pytest.fixture
+def catalogue(simulator: Simulator, tmp_path: Path) -> Catalogue:
+    return fetched(component(simulator, tmp_path))
+
+
+def test_the_next_asset_is_fetched_while_the_last_days_of_one_are_written(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    with loader(simulator, warehouse) as made:
+        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
+        next(days_of_first)
+        wait_until(
+            lambda: requests_of(simulator, "nps"), seconds=10, what="the next asset's request"
+        )
+        assert len(list(days_of_first)) == 2
+        assert len(list(made.load(second, run_id="a-run"))) == 3
+    assert len(requests_of(simulator, "csat")) == len(requests_of(simulator, "nps")) == 3
+
+
+def test_no_more_is_fetched_ahead_than_can_soon_be_written(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = job_of(entries["csat"], 2), job_of(entries["nps"], 9)
+    with loader(simulator, warehouse) as made:
+        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
+        next(days_of_first)
+        wait_until(
+            lambda: len(requests_of(simulator, "nps")) >= 2, seconds=10, what="requests ahead"
+        )
+        assert len(requests_of(simulator, "nps")) <= 4
+        days_of_first.close()
+
+
+def test_what_was_fetched_ahead_and_never_wanted_is_gone_with_the_loader(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    with loader(simulator, warehouse) as made:
+        next(made.load(first, run_id="a-run", upcoming=[second]))
+        wait_until(lambda: requests_of(simulator, "nps"), seconds=10, what="a request ahead")
+    assert list(Path(f"{warehouse.path}.staging").iterdir()) == []
+    found = warehouse.query("SELECT DISTINCT asset_key FROM dixa_catalogue.loads")
+    assert found.asset_key.tolist() == ["dixa_metrics/csat"]
+
+
+def requests_of(simulator: Simulator, entry_id: str) -> list[dict[str, Any]]:
+    return [
+        request
+        for request in simulator.requests()
+        if request["body"] and request["body"]["id"] == entry_id
+    ]
