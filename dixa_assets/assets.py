@@ -25,7 +25,7 @@ from dixa_assets.extract import (
     extract_filter_values,
     fetch_filter_values,
 )
-from dixa_assets.load import Job, LoadedDay
+from dixa_assets.load import Job, LoadedDay, Progress
 from dixa_assets.partitions import BACKFILL_POLICY, to_window
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schema import (
@@ -213,13 +213,15 @@ def _build_daily_asset(
             warehouse = open_warehouse(duckdb, options)
             loader = dixa.loader(warehouse, at_a_time=options.windows_at_a_time)
             job = to_job(context.partition_keys)
+            progress = Progress(len(job.days))
             failed: DaysFailed | None = None
             try:
                 loaded = loader.load(
                     job, run_id=context.run_id, upcoming=_upcoming(context, options)
                 )
-                for done, day in enumerate(loaded, 1):
-                    context.log.info(f"{day.in_words()}; day {done} of {len(job.days)}")
+                for day in loaded:
+                    if line := progress.line(day):
+                        context.log.info(line)
                     yield dg.AssetMaterialization(
                         context.asset_key,
                         partition=day.window.day.isoformat(),

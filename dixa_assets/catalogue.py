@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
@@ -330,6 +331,7 @@ def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
+@lru_cache(10_000)
 def speakable(text: str) -> str:
     """`text` without what JSON allows but SQL or UTF-8 does not: zero bytes, half characters."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()

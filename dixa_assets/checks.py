@@ -81,37 +81,13 @@ def build_checks(
         looks["window"] = lambda query: quality.window(query, asset_key)
         return Checks(key, looks)
     looks["schema"] = lambda query: quality.measures(query, entry)
-    record = _record_behind(entry, catalogue)
+    record = quality.record_behind(entry, catalogue.entries)
     if record is not None:
-        averages = sum(
-            other.kind == "metric"
-            and record.id in other.related_ids
-            and any(item.measure == "Average" for item in other.aggregations)
-            for other in catalogue.entries
-        )
+        averages = quality.averages_of(record, catalogue.entries)
         looks["reconciliation"] = lambda query: quality.reconciliation(
             query, entry, record, averages
         )
     return Checks(key, looks)
-
-
-def _record_behind(metric: Entry, catalogue: Catalogue) -> Entry | None:
-    """The record whose rows a metric can be checked against, if there is exactly one.
-
-    Never for a per-group metric, whose Count counts groups, nor for one that has no measure which
-    rows could give.
-    """
-    if metric.kind != "metric" or quality.is_per_group(metric):
-        return None
-    measures = {item.measure for item in metric.aggregations}
-    if not measures & {"Count", "Average"} and metric.id not in quality.SHARES:
-        return None
-    records = [
-        entry
-        for entry in catalogue.entries
-        if entry.kind == "record" and entry.id in metric.related_ids
-    ]
-    return records[0] if len(records) == 1 else None
 
 
 def _result(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResult:

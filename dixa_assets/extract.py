@@ -217,7 +217,9 @@ def _stage_pages(
             date = dates[bisect_right(starts, instant) - 1] if len(days) > 1 else dates[0]
             counts = staged.days[date]
             counts.outside_window += not days[0].start <= instant < days[-1].end
-            counts.nulls.update(name for name in required if fields.get(name, NOTHING).type is None)
+            for name in required:
+                if fields.get(name, NOTHING).type is None:
+                    counts.nulls[name] += 1
             staged.add(
                 {
                     "partition_date": date,

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 FAILED_DAYS_BEFORE_STOPPING = 5
 # These say the same of every other day at once.
 HOPELESS_STATUS = frozenset({401, 403, 404})
+SECONDS_BETWEEN_LINES = 5.0
 # Days that wait to be written go into one transaction while they have fewer rows than this.
 ROWS_A_WRITE = 10_000
 
@@ -58,12 +59,37 @@ class LoadedDay:
     seconds: float
     together: int = 1
 
-    def in_words(self) -> str:
-        """The day for a log."""
-        usage = self.usage
+
+class Progress:
+    """How far a load is, in lines at a rate a person can read.
+
+    Args:
+        days: How many there are to load.
+    """
+
+    def __init__(self, days: int) -> None:
+        self._days = days
+        self._done = 0
+        self._rows = 0
+        self._usage = Usage()
+        self._began = self._said = time.monotonic()
+
+    def line(self, day: LoadedDay) -> str | None:
+        """What to say after a day; None when the last line is not yet a few seconds old."""
+        self._done += 1
+        self._rows += day.counts.rows
+        self._usage += day.usage
+        now = time.monotonic()
+        if 1 < self._done < self._days and now < self._said + SECONDS_BETWEEN_LINES:
+            return None
+        self._said = now
+        left = (now - self._began) / self._done * (self._days - self._done)
         return (
-            f"{self.window.day} ({self.window.hours:g} h): {self.counts.rows} rows, "
-            f"{usage.requests} requests, {usage.retries} of them repeats"
+            f"{day.window.day} ({day.window.hours:g} h): {day.counts.rows:,} rows. "
+            f"{self._done} of {self._days} days, {self._rows:,} rows, "
+            f"{self._usage.requests} requests, {self._usage.retries} of them repeats, "
+            f"{self._usage.seconds_waiting:.0f} s waited for the rate limit"
+            + (f"; about {left:.0f} s left" if left else "")
         )
 
 

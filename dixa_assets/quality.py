@@ -7,7 +7,7 @@ figures behind it. What could not be looked at is not called right. Nothing here
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
@@ -21,6 +21,11 @@ from dixa_assets.warehouse import Query
 # Of so many rows outside their window chance or rounding is no explanation.
 LARGE_SHARE = 0.05
 SHOWN = 50
+# A day without the morning's refresh is noticed, two are a failure.
+FRESH_FOR = timedelta(hours=26)
+STALE_AFTER = timedelta(hours=50)
+# How a reason ends when there was nothing to look at.
+NOTHING_TO_SAY = "nothing can be said."
 
 # What Dixa counts as the share, where the record's value tells it: the catalogue's own formula.
 SHARES = {"csat": "value >= 4"}
@@ -34,6 +39,11 @@ class Finding:
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
     table: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there was nothing to look at: it has not passed, and nothing is wrong."""
+        return not self.passed and self.reason.endswith(NOTHING_TO_SAY)
 
 
 def is_per_group(entry: Entry) -> bool:
@@ -204,8 +214,40 @@ def fields(query: Query, entry: Entry, excluded_fields: frozenset[str]) -> Findi
     )
 
 
+def record_behind(metric: Entry, entries: Sequence[Entry]) -> Entry | None:
+    """The record whose rows a metric can be checked against, if there is exactly one.
+
+    Never for a per-group metric, whose Count counts groups, nor for one that has no measure which
+    rows could give.
+    """
+    if metric.kind != "metric" or is_per_group(metric):
+        return None
+    measures = {item.measure for item in metric.aggregations}
+    if not measures & {"Count", "Average"} and metric.id not in SHARES:
+        return None
+    records = [
+        entry for entry in entries if entry.kind == "record" and entry.id in metric.related_ids
+    ]
+    return records[0] if len(records) == 1 else None
+
+
+def averages_of(record: Entry, entries: Sequence[Entry]) -> int:
+    """How many metrics with an average a record feeds."""
+    return sum(
+        entry.kind == "metric"
+        and record.id in entry.related_ids
+        and any(item.measure == "Average" for item in entry.aggregations)
+        for entry in entries
+    )
+
+
 def reconciliation(query: Query, metric: Entry, record: Entry, records_metrics: int) -> Finding:
-    """Whether a metric agrees with the rows behind it, day by day.
+    """Whether a metric agrees with the rows behind it, day by day; see `compared`."""
+    return agreement(compared(query, metric, record, records_metrics), record)
+
+
+def compared(query: Query, metric: Entry, record: Entry, records_metrics: int) -> pd.DataFrame:
+    """A metric's figures beside those of its record, for each day that tells both.
 
     A Count is compared with the record's rows. An Average, and a percentage whose formula is
     known, is computed anew from the record's value; an Average only where the record feeds no
@@ -216,6 +258,9 @@ def reconciliation(query: Query, metric: Entry, record: Entry, records_metrics: 
         metric: The metric.
         record: The record its catalogue entry names.
         records_metrics: How many metrics with an average the record feeds.
+
+    Returns:
+        `partition_date`, `measure`, `metric_value`, `record_value`, `minutes_apart`, `differs`.
     """
     measures = {item.measure for item in metric.aggregations}
     formulas = {}
@@ -226,10 +271,14 @@ def reconciliation(query: Query, metric: Entry, record: Entry, records_metrics: 
             formulas["Average"] = "avg(value)"
         if metric.id in SHARES and "Percentage" in measures:
             formulas["Percentage"] = f"100.0 * avg(({SHARES[metric.id]})::INTEGER)"
-    compared = pd.concat(
+    return pd.concat(
         [_compared(query, metric, record, measure, sql) for measure, sql in formulas.items()]
-        or [pd.DataFrame(columns=["differs"])]
+        or [pd.DataFrame(columns=["partition_date", "measure", "differs"])]
     )
+
+
+def agreement(compared: pd.DataFrame, record: Entry) -> Finding:
+    """What figures that `compared` put side by side amount to."""
     figures = {"days compared": len(compared), "days that differ": int(compared.differs.sum())}
     against = f"{record.schema}.{record.name}"
     if compared.empty:
@@ -241,9 +290,9 @@ def reconciliation(query: Query, metric: Entry, record: Entry, records_metrics: 
         )
     cases = compared[compared.differs.astype(bool)]
     if cases.empty:
-        return Finding(
-            True, f"{', '.join(formulas)} of {len(compared)} days agree with {against}.", figures
-        )
+        measures = ", ".join(compared.measure.unique())
+        days = compared.partition_date.nunique()
+        return Finding(True, f"{measures} of {days} days agree with {against}.", figures)
     return Finding(
         False,
         f"{len(cases)} of {len(compared)} figures differ from what {against} gives. Where the two "

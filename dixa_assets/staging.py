@@ -14,6 +14,10 @@ from dixa_assets.schema import Table
 from dixa_assets.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
 
 
+# An encoder for all rows: json.dumps would make one for each.
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 @dataclass(slots=True)
 class Counts:
     """What is known of one day's rows.
@@ -95,7 +99,7 @@ class Staged:
                 label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
                 self._put(line, (name, "label"), label_type, value.label)
         try:
-            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text = _to_json(line)
         except ValueError:
             raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
         except RecursionError:
@@ -136,8 +140,12 @@ class Staged:
     def _put(
         self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
     ) -> None:
-        key = self.keys.setdefault(source, f"_{len(self.keys)}")
+        key = self.keys.get(source)
+        if key is None:
+            key = self.keys[source] = f"_{len(self.keys)}"
+        line[key] = content
         if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
             self.types.inexact.add(source)
+        elif type_ is not None and type_ == self.types.of.get(source):
+            return
         self.types.see(source, type_)
-        line[key] = content

@@ -6,9 +6,8 @@ carries its own, so a column's type is what its values have been so far: the `wi
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 BOOLEAN = "BOOLEAN"
 BIGINT = "BIGINT"
@@ -23,8 +22,7 @@ INT64 = 2**63
 EXACT_IN_DOUBLE = 2**53
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A vendor value ready for its column: DuckDB type, JSON-ready content, label."""
 
     type: str | None
@@ -63,6 +61,12 @@ def read_value(typed: Any) -> Value:
     if not isinstance(typed, dict):
         return _from_content(typed)
     kind = typed.get("_type")
+    # Nearly all values are plain ones and what they claim to be; what follows reads these too.
+    if type(kind) is str and kind in _PLAIN:
+        expected, type_ = _PLAIN[kind]
+        content, label = typed.get("value"), typed.get("label")
+        if type(content) is expected and (type_ != BIGINT or _integer(content)):
+            return Value(type_, content, label if isinstance(label, str) else None)
     if not isinstance(kind, str | None):
         return Value(JSON, typed)
     label = typed.get("label")
@@ -81,6 +85,16 @@ def read_value(typed: Any) -> Value:
     reader = _READERS[kind]
     value = (reader(content) if reader else None) or _from_content(content)
     return value if label is None else Value(value.type, value.content, label)
+
+
+_PLAIN: dict[str, tuple[type, str]] = {
+    "BooleanField": (bool, BOOLEAN),
+    "IntField": (int, BIGINT),
+    "LongField": (int, BIGINT),
+    "DoubleField": (float, DOUBLE),
+    "StringField": (str, VARCHAR),
+    "UUIDField": (str, VARCHAR),
+}
 
 
 def parse_instant(text: Any) -> datetime | None:
