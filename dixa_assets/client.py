@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
+from pydantic_core import from_json
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -336,6 +337,9 @@ class DixaClient:
                 f"no complete answer ({self._redact(reason)[:300]}).",
                 "Is the API reachable?",
             ) from None
+        # An answer and its stream refer to each other: without this, the page would stay in memory
+        # until the garbage collector looks.
+        response.stream = httpx.ByteStream(b"")
         usage.bytes += len(response.content)
         if response.is_success:
             return self._decode(response, request)
@@ -343,7 +347,7 @@ class DixaClient:
 
     def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
         try:
-            payload = json.loads(response.content, parse_constant=_refuse_constant)
+            payload = _from_json(response.content)
         except (ValueError, RecursionError) as error:
             kind = self._redact(response.headers.get("content-type", "no content type"))
             raise ApiUnavailable(
@@ -430,6 +434,18 @@ def _describe(method: str, path: str, body: Mapping[str, Any] | None) -> str:
 def _text(response: httpx.Response) -> str:
     """An answer's body, whatever encoding it claims to have: some are no encodings of text."""
     return response.content.decode("utf-8", "replace")
+
+
+def _from_json(content: bytes) -> Any:
+    """What a JSON text says, at twice the speed of `json`, whose word is final.
+
+    The fast reader takes every number and text for the same, but not half a character, another
+    encoding than UTF-8, or deep nesting.
+    """
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError:
+        return json.loads(content, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:

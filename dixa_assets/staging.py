@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from dixa_assets.client import Usage
 from dixa_assets.errors import ApiContractBroken, WarehouseError
 from dixa_assets.schema import Table
 from dixa_assets.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
-
-
-# An encoder for all rows: json.dumps would make one for each.
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(slots=True)
@@ -70,8 +68,7 @@ class Staged:
         self.path = path
         self.table = table
         self.usage = Usage()
-        # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
-        self._file = path.open("w", encoding="utf-8", errors="replace")
+        self._file = path.open("wb")
         self.clear()
 
     def clear(self) -> None:
@@ -99,13 +96,13 @@ class Staged:
                 label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
                 self._put(line, (name, "label"), label_type, value.label)
         try:
-            text = _to_json(line)
+            text = _encode(line)
         except ValueError:
             raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
         except RecursionError:
             raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
         try:
-            self._file.write(text + "\n")
+            self._file.write(text + b"\n")
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows += 1
@@ -149,3 +146,17 @@ class Staged:
         elif type_ is not None and type_ == self.types.of.get(source):
             return
         self.types.see(source, type_)
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    """A row as JSON, four times as fast as `json`, which does what the fast one cannot."""
+    try:
+        text = to_json(line)
+    except PydanticSerializationError:
+        text = b"Infinity"
+    if b"Infinity" not in text:
+        return text
+    # A lone surrogate is JSON but no UTF-8: it becomes '?', the rest of the text stays.
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+        errors="replace"
+    )
