@@ -8,10 +8,10 @@ HOME_FOLDER := $(CURDIR)/.dagster_home
 PLANNING := DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor test test-slow check crash-test fuzz soak
+.PHONY: help install demo dev doctor test test-slow check crash-test fuzz soak bench bench-quick
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Create .venv with the pinned versions
 
@@ -52,3 +52,16 @@ fuzz: .venv/installed ## Load 10,000 mutated answers: a day is replaced whole or
 
 soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare every row
 	@$(BIN)/python -m dixa_assets_tests.soak --minutes 10
+
+# In an environment of its own: what people would use instead is installed beside the project.
+.venv-bench/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[dev,bench]"
+	@touch $@
+
+bench: .venv-bench/installed ## Measure speed, memory and growth; write the table into README.md
+	@.venv-bench/bin/python -m dixa_assets_tests.bench
+
+bench-quick: .venv-bench/installed ## The same with smaller sizes, printed only, in three minutes
+	@.venv-bench/bin/python -m dixa_assets_tests.bench --quick
