@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,7 @@ from dixa_assets.extract import (
 )
 from dixa_assets.load import Job, LoadedDay, Progress
 from dixa_assets.partitions import BACKFILL_POLICY, to_window
+from dixa_assets.quality import is_per_group
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schema import (
     METRICS_DAILY,
@@ -46,6 +48,11 @@ from dixa_assets.warehouse import Load, Warehouse
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
     warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
 )
+
+
+REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
+# Rows of a table that is shown beside a materialization.
+SHOWN = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,19 @@ class LoadOptions:
         )
 
 
-def build_metric_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
+def build_metric_asset(
+    entry: Entry, options: LoadOptions, checks: Checks, catalogue: Catalogue
+) -> dg.AssetsDefinition:
     """The daily asset of a metric: a view over the table all metrics share."""
-    return _build_daily_asset(entry, options, checks, metric_table(entry))
+    return _build_daily_asset(entry, options, checks, catalogue, metric_table(entry))
 
 
-def build_record_asset(entry: Entry, options: LoadOptions, checks: Checks) -> dg.AssetsDefinition:
+def build_record_asset(
+    entry: Entry, options: LoadOptions, checks: Checks, catalogue: Catalogue
+) -> dg.AssetsDefinition:
     """The daily asset of a record: a table of its own."""
     table = record_table(entry, options.excluded_fields(entry))
-    return _build_daily_asset(entry, options, checks, table)
+    return _build_daily_asset(entry, options, checks, catalogue, table)
 
 
 def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.AssetsDefinition:
@@ -144,10 +155,38 @@ def build_catalogue_assets(catalogue: Catalogue, options: LoadOptions) -> dg.Ass
                         warehouse.replace([Load(context.run_id, started, [staged])])
                     yield dg.MaterializeResult(
                         asset_key=[table.schema, table.name],
-                        metadata={"dagster/row_count": len(rows), "version": catalogue.version},
+                        metadata={
+                            "dagster/row_count": len(rows),
+                            "version": catalogue.version,
+                            "latest": _shown(rows[-SHOWN:][::-1]),
+                        },
                     )
 
     return catalogue_assets
+
+
+def build_read_copy_asset(path: Path, options: LoadOptions) -> dg.AssetsDefinition:
+    """The copy of the database that readers open, so that they keep no load waiting."""
+
+    @dg.asset(
+        key=["dixa", "read_copy"],
+        group_name="dixa",
+        description="A compact copy of the database for programs that keep it open, put in place "
+        "of the one before after loads.",
+        kinds={"duckdb"},
+        metadata={"path": str(path)},
+    )
+    def read_copy(
+        context: dg.AssetExecutionContext, duckdb: DuckDBResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        started = time.monotonic()
+        with as_failure():
+            size = open_warehouse(duckdb, options).publish(path)
+        seconds = time.monotonic() - started
+        context.log.info(f"{path}: {size / 1e6:.1f} MB in {seconds:.1f} s")
+        return dg.MaterializeResult(metadata={"bytes": size, "seconds": round(seconds, 3)})
+
+    return read_copy
 
 
 def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:
@@ -179,6 +218,7 @@ def _build_daily_asset(
     entry: Entry,
     options: LoadOptions,
     checks: Checks,
+    catalogue: Catalogue,
     table: Table,
 ) -> dg.AssetsDefinition:
     def to_job(days: Sequence[str]) -> Job:
@@ -195,7 +235,8 @@ def _build_daily_asset(
         group_name=table.schema,
         description=to_markdown(table.comment),
         kinds={"duckdb"},
-        metadata=_table_metadata(table),
+        metadata=_table_metadata(table) | _reading_metadata(entry, catalogue),
+        deps=_filters_of(entry, options, catalogue),
         partitions_def=options.partitions_def,
         backfill_policy=BACKFILL_POLICY,
         # Each day is reported as it is written, and a result at the end would report them again.
@@ -306,6 +347,41 @@ def open_warehouse(duckdb: DuckDBResource, options: LoadOptions) -> Warehouse:
     )
 
 
+def _filters_of(entry: Entry, options: LoadOptions, catalogue: Catalogue) -> list[dg.AssetKey]:
+    """The filter values a metric is broken down by."""
+    if entry.kind != "metric":
+        return []
+    return [
+        dg.AssetKey(["dixa_filters", catalogue.filter_names[attribute]])
+        for attribute in options.breakdowns.get(entry.id, ())
+        if attribute in catalogue.filter_names
+    ]
+
+
+def _reading_metadata(entry: Entry, catalogue: Catalogue) -> dict[str, Any]:
+    """How to read the numbers, where Dixa describes them, and what belongs to them."""
+    metadata: dict[str, Any] = {
+        "how to read": _how_to_read(entry),
+        "Dixa's reference": dg.MetadataValue.url(REFERENCE),
+    }
+    for other in catalogue.entries:
+        if other.kind != entry.kind and other.id in entry.related_ids:
+            key = dg.AssetKey([other.schema, other.name])
+            metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
+    return metadata
+
+
+def _how_to_read(entry: Entry) -> str:
+    if entry.kind == "record":
+        return "A row is one event. Its day is that of its primary timestamp, in local time."
+    said = "One value for each day and measure, as Dixa computed it; no value is no row, never 0."
+    if is_per_group(entry):
+        said += " Count counts the groups (such as agents), Sum is the total over them."
+    if {item.measure for item in entry.aggregations} & {"Average", "Percentage", "Median"}:
+        said += " Shares and averages of days do not add up to a week's: ask the records for that."
+    return said
+
+
 def _table_metadata(table: Table) -> dict[str, Any]:
     return {
         "dagster/table_name": f"{table.schema}.{table.name}",
@@ -321,6 +397,22 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
             )
             for column in columns
         ]
+    )
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows as a table in the UI, which takes plain values only."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    name: value if isinstance(value, (str, int, float, bool)) else str(value or "")
+                    for name, value in row.items()
+                }
+            )
+            for row in rows
+        ],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in (rows[0] if rows else {})]),
     )
 
 

@@ -5,9 +5,10 @@ comes from Dagster's state storage, where the catalogue sensor puts it.
 """
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -24,6 +25,7 @@ from dixa_assets.assets import (
     build_filter_asset,
     build_metric_asset,
     build_metrics_daily_spec,
+    build_read_copy_asset,
     build_record_asset,
 )
 from dixa_assets.catalogue import Catalogue, Entry
@@ -33,7 +35,13 @@ from dixa_assets.errors import ConfigError
 from dixa_assets.partitions import build_partitions_def
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schedules import build_daily_schedule
-from dixa_assets.sensors import build_catalogue_sensor, build_history_sensor, fetch_catalogue
+from dixa_assets.sensors import (
+    build_catalogue_sensor,
+    build_failure_sensor,
+    build_history_sensor,
+    build_publish_sensor,
+    fetch_catalogue,
+)
 from dixa_assets.warehouse import STORAGE_VERSION, Warehouse
 
 
@@ -85,6 +93,13 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     windows_at_a_time: int = Field(default=6, description="Requests under way side by side.")
     database_wait_seconds: float = Field(
         default=600.0, description="How long another user of the database is waited for."
+    )
+    read_copy_path: str = Field(
+        default="",
+        description="A copy of the database for readers, renewed after loads; empty: none.",
+    )
+    owners: Sequence[str] = Field(
+        default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
     )
     defs_state: ResolvedDefsStateConfig = Field(
         default=DefsStateConfigArgs(
@@ -188,7 +203,22 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         ]
         live = {dg.AssetKey([entry.schema, entry.name]): entry for entry in wanted if entry.is_live}
         undated = {key: "" for asset in filter_assets for key in asset.keys}
-        return dg.Definitions(
+        published = self._published(options)
+        sensors = [
+            catalogue_sensor,
+            build_history_sensor(
+                daily=live,
+                undated=undated | dict.fromkeys(catalogue_assets.keys, catalogue.version),
+                partitions_def=partitions_def,
+                history_days=self.history_days,
+            ),
+        ]
+        if published:
+            keys = [asset.key for asset in published]
+            sensors.append(build_publish_sensor(keys=keys, database=Path(self.duckdb_path)))
+        if os.environ.get("DIXA_ALERT_WEBHOOK"):
+            sensors.append(build_failure_sensor())
+        definitions = dg.Definitions(
             assets=[
                 catalogue_assets,
                 *filter_assets,
@@ -203,20 +233,14 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                             history_days=self.history_days,
                             excluded_fields=options.excluded_fields(entry),
                         ),
+                        catalogue,
                     )
                     for entry in wanted
                 ),
                 build_metrics_daily_spec(wanted),
+                *published,
             ],
-            sensors=[
-                catalogue_sensor,
-                build_history_sensor(
-                    daily=live,
-                    undated=undated | dict.fromkeys(catalogue_assets.keys, catalogue.version),
-                    partitions_def=partitions_def,
-                    history_days=self.history_days,
-                ),
-            ],
+            sensors=sensors,
             schedules=[
                 build_daily_schedule(
                     daily_keys=tuple(live),
@@ -229,6 +253,18 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             # The work waits for the API, not for a core: one process takes a run's steps in turn.
             executor=dg.in_process_executor,
         )
+        if not self.owners:
+            return definitions
+        return definitions.map_asset_specs(
+            func=lambda spec: spec.replace_attributes(owners=list(self.owners))
+        )
+
+    def _published(self, options: LoadOptions) -> list[dg.AssetsDefinition]:
+        """What is made of the whole database, for people who do not query it."""
+        assets = []
+        if self.read_copy_path:
+            assets.append(build_read_copy_asset(Path(self.read_copy_path).absolute(), options))
+        return assets
 
     def _is_wanted(self, entry: Entry) -> bool:
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
@@ -254,3 +290,26 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             database=str(Path(self.duckdb_path).absolute()),
             connection_config={"storage_compatibility_version": STORAGE_VERSION},
         )
+
+
+def build_definitions(**attributes: Any) -> dg.Definitions:
+    """What the component gives, in plain Python: the attributes are those of `DixaAnalytics`.
+
+        defs = build_definitions(timezone="Europe/Copenhagen", duckdb_path="data/dixa.duckdb")
+
+    The catalogue is the one that Dagster's state storage holds for the run, or its latest; the
+    sensor in the definitions fetches the first.
+    """
+    analytics = DixaAnalytics(**attributes)
+    load_context, storage = DefinitionsLoadContext.get(), DefsStateStorage.get()
+    key = analytics.defs_state_config.key
+    known = load_context.get_defs_key_state_info(key)
+    version = known.version if known else storage.get_latest_version(key) if storage else None
+    if storage is None or version is None:
+        return analytics.build_definitions(Catalogue())
+    if known is None:
+        load_context.add_defs_state_info(key, version)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        storage.download_state_to_path(key, version, path)
+        return analytics.build_definitions(Catalogue.from_json(path.read_text()))

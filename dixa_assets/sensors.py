@@ -4,9 +4,10 @@ Both look at how things are, not at what happened: what a tick could not do, the
 """
 
 import json
+import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import dagster as dg
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from dixa_assets.alert import post_alert
 from dixa_assets.catalogue import Catalogue, Entry, Listing, merge
 from dixa_assets.client import DixaClient
 from dixa_assets.errors import ApiRefused, DixaAssetsError
@@ -29,6 +31,7 @@ RELOAD_SECONDS = 25
 DESCRIPTIONS_A_TICK = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
+PUBLISH_INTERVAL_SECONDS = 30
 
 
 def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
@@ -192,6 +195,67 @@ def build_history_sensor(
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
 
     return history_sensor
+
+
+def build_publish_sensor(*, keys: Sequence[dg.AssetKey], database: Path) -> dg.SensorDefinition:
+    """Renews what is made of the whole database, once loads have ended.
+
+    Args:
+        keys: Assets without partitions that read all of it.
+        database: The file; its time of change tells whether they are out of date.
+    """
+
+    @dg.sensor(
+        name="dixa_publish",
+        minimum_interval_seconds=PUBLISH_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        target=dg.AssetSelection.assets(*keys),
+        description="Renews the report and the read copy when the database has changed and no "
+        "load is under way.",
+    )
+    def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
+        if not database.exists():
+            return dg.SkipReason("There is no database yet.")
+        if context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1):
+            return dg.SkipReason("Loads are under way; what they write is published after them.")
+        changed = database.stat().st_mtime
+        events = map(context.instance.get_latest_materialization_event, keys)
+        if all(event is not None and event.timestamp > changed for event in events):
+            return dg.SkipReason("Nothing has changed since.")
+        # A run for a state of the database: one that fails is not tried again before the next.
+        return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
+
+    return publish_sensor
+
+
+def build_failure_sensor() -> dg.SensorDefinition:
+    """Tells the webhook in DIXA_ALERT_WEBHOOK of every run that fails, in a line."""
+
+    @dg.run_failure_sensor(
+        name="dixa_failure_alert",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends a line to the webhook in DIXA_ALERT_WEBHOOK when a run fails.",
+    )
+    def failure_alert(context: dg.RunFailureSensorContext) -> None:
+        outcome = post_alert(os.environ.get("DIXA_ALERT_WEBHOOK", ""), _failure_in_a_line(context))
+        context.log.info(outcome)
+
+    return failure_alert
+
+
+def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
+    run = context.dagster_run
+    steps = context.get_step_failure_events()
+    first = context.failure_event.message or "no reason was given"
+    for event in steps:
+        data = event.step_failure_data
+        if data.user_failure_data is not None and data.user_failure_data.description:
+            first = data.user_failure_data.description
+            break
+    names = [(event.step_key or "").replace("__", "/", 1) for event in steps]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    what = f"{', '.join(names[:3])}{more}" if names else run.job_name
+    return f"Dixa load failed: {what}. {' '.join(first.split())[:500]} (run {run.run_id[:8]})"
 
 
 class _Attempts:

@@ -10,9 +10,12 @@ DuckDB recovers best from a crash without them.
 
 import itertools
 import json
+import logging
+import os
 import random
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -50,9 +53,13 @@ from dixa_assets.tables import (
 )
 from dixa_assets.values import TIMESTAMPTZ, VARCHAR
 
+logger = logging.getLogger(__name__)
+
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
 STORAGE_VERSION = "v1.5.0"
+# The read copy's name while it is made.
+COPY = "dixa read copy"
 # So many of a record's latest loads tell how many rows its days have.
 LOADS_THAT_TELL = 30
 
@@ -221,6 +228,30 @@ class Warehouse:
             for row in found.to_dict("records")
         }
 
+    def publish(self, path: Path) -> int:
+        """Put a compact copy of the database at `path`, for programs that keep it open; its bytes.
+
+        Whoever has the old copy open goes on reading it; the next to open the path gets the new.
+        """
+        self._make_folder(path.parent)
+        # Made in a folder, because DuckDB names a database after its file.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            with self._connect() as connection:
+                self._ensure_foundation(connection)
+                (own,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+                connection.execute(
+                    f"ATTACH {literal(str(made))} AS {quote(COPY)} "
+                    f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
+                )
+                connection.execute(f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}")
+                connection.execute(f"DETACH {quote(COPY)}")
+            with duckdb.connect(str(made), config=dict(self._config)) as connection:
+                ensure_daily_view(connection)
+            size = made.stat().st_size
+            os.replace(made, path)
+        return size
+
     def check(self) -> None:
         """Raise what would keep a load from writing: folder, file, lock, timezone."""
         with self._connect() as connection:
@@ -260,6 +291,7 @@ class Warehouse:
             raise ConfigError("DIXA_DUCKDB_PATH", f"cannot be written ({error}).") from None
 
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
+        waits_for = ""
         while True:
             try:
                 return duckdb.connect(str(self.path), config=dict(self._config))
@@ -275,6 +307,14 @@ class Warehouse:
                         f"{self._wait_seconds:.0f} s and keeps every load out. Close it there, "
                         "then load again; nothing was written."
                     ) from None
+                if waits_for != _holder(str(error)):
+                    waits_for = _holder(str(error))
+                    logger.warning(
+                        "waiting for %s, which has %s open; close it there, or open the read copy "
+                        "instead",
+                        waits_for,
+                        self.path,
+                    )
                 # Jitter, so that several waiters do not ask in step.
                 time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
             except duckdb.Error as error:

@@ -12,6 +12,7 @@ HOUSE = Path(dixa_assets.__file__).parent
 # its own. Nothing else.
 PURE = [
     "errors",
+    "alert",
     "pace",
     "client",
     "catalogue",

@@ -37,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     database = folder / "dixa.duckdb"
     # A metric that has appeared once is there from the start, or it would come and go.
     delay = 0 if database.exists() else METRIC_APPEARS_AFTER_SECONDS
-    own = dict(os.environ, DIXA_API_KEY=DEMO_KEY, DIXA_DUCKDB_PATH=str(database))
+    own = dict(
+        os.environ,
+        DIXA_API_KEY=DEMO_KEY,
+        DIXA_DUCKDB_PATH=str(database),
+        DIXA_READ_COPY_PATH=str(folder / "dixa_read.duckdb"),
+    )
     with _started(
         ["dixa_assets.simulator", "--port", "0", "--add-metric-after", str(delay)],
         own,
