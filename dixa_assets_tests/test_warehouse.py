@@ -400,6 +400,77 @@ def test_a_renamed_file_goes_on_and_back(tmp_path: Path, names: tuple[str, str])
         assert len(warehouse.query("FROM dixa_metrics.csat")) == number + 1
 
 
+# The read copy
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [("test.duckdb", "dixa_read.duckdb"), ("dixa.duckdb", "read.duckdb"), ("a.db", "dixa.duckdb")],
+)
+def test_a_read_copy_holds_everything_under_the_same_names(
+    tmp_path: Path, name: str, copy: str
+) -> None:
+    warehouse = Warehouse(tmp_path / name, timezone=COPENHAGEN)
+    load_metric(warehouse, "csat", DAY, [1.5])
+    load(warehouse, record(about="Talks."), DAY, integers(1, 2))
+
+    size = warehouse.publish(tmp_path / "reading" / copy)
+
+    assert [path.name for path in (tmp_path / "reading").iterdir()] == [copy]
+    assert (tmp_path / "reading" / copy).stat().st_size == size
+    with duckdb.connect(str(tmp_path / "reading" / copy), read_only=True) as connection:
+        daily = connection.sql("SELECT metric, value FROM dixa.metrics_daily")
+        assert daily.fetchall() == [("csat", 1.5)]
+        assert len(connection.sql("FROM dixa_records.conversations").fetchall()) == 2
+        assert connection.sql("SELECT value FROM dixa_metrics.csat").fetchall() == [(1.5,)]
+        about = "SELECT comment FROM duckdb_tables() WHERE table_name = 'conversations'"
+        assert connection.sql(about).fetchall() == [("Talks.",)]
+
+
+def test_a_reader_keeps_its_copy_while_loads_write_and_the_next_copy_comes(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    copy = tmp_path / "read.duckdb"
+    load(warehouse, record(), DAY, integers(1))
+    warehouse.publish(copy)
+    count = "SELECT count(*) FROM dixa_records.conversations"
+    with child(hold_reading, str(copy)) as (_, pipe):
+        assert pipe.recv() == 1
+        load(warehouse, record(), DAY, integers(1, 2, 3))
+        warehouse.publish(copy)
+        pipe.send("again")
+        assert pipe.recv() == 1
+    with duckdb.connect(str(copy), read_only=True) as connection:
+        assert connection.sql(count).fetchall() == [(3,)]
+
+
+def hold_reading(path: str, pipe: Connection) -> None:
+    """Keep a copy open, and count its rows when asked."""
+    with duckdb.connect(path, read_only=True) as connection:
+        for _ in range(2):
+            pipe.send(
+                connection.sql("SELECT count(*) FROM dixa_records.conversations").fetchall()[0][0]
+            )
+            pipe.recv()
+
+
+def test_whoever_waits_for_an_open_database_says_for_whom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse = Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=0.5)
+    warehouse.check()
+    with child(hold, str(warehouse.path)) as (process, pipe):
+        assert pipe.recv() == "held"
+        holder = f"(process {process.pid})"
+        with pytest.raises(WarehouseBusy):
+            warehouse.check()
+    (said,) = {
+        record.message for record in caplog.records if record.name == "dixa_assets.warehouse"
+    }
+    assert holder in said
+    assert "read copy" in said
+
+
 # Others at the same file
 
 
