@@ -1,0 +1,273 @@
+"""Measures the project against the vendor's limit, a floor and what people would use instead.
+
+`python -m dixa_assets_tests.bench` writes docs/benchmarks.md and the same table into README.md;
+`--quick` measures smaller sizes and prints them. Ratios are of one run on one machine; the
+seconds behind them are this machine's.
+"""
+
+import argparse
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from dixa_assets_tests.bench import growth, requests_spent, textbook, throughput
+from dixa_assets_tests.bench.dagster_runs import (
+    LIMIT,
+    VENDOR,
+    Timed,
+    backfill,
+    dagster_dev,
+    refresh,
+    some_assets,
+    where_it_went,
+)
+from dixa_assets_tests.processes import PROJECT
+
+DOCUMENT = PROJECT / "docs" / "benchmarks.md"
+README = PROJECT / "README.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case of the table. `met` is None where no target is set."""
+
+    case: str
+    ours: str
+    against: str
+    ratio: str
+    target: str = ""
+    met: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = {None: "", True: " ✓", False: " **missed**"}[self.met]
+        cells = (self.case, self.ours, self.against, self.ratio + verdict, self.target)
+        return "| " + " | ".join(cells) + " |"
+
+
+Case = Callable[[Path, bool], Iterator[Row | str]]
+
+
+def at_the_limit(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """A backfill and the daily refresh under `dagster dev`, and the textbook project's backfill."""
+    metrics, records, days = (4, 1, 20) if quick else (20, 5, 60)
+    with dagster_dev(folder / "dev", *VENDOR) as dagster:
+        ours = backfill(dagster, some_assets(metrics, records), days)
+        where = where_it_went(dagster, ours)
+        again = backfill(dagster, some_assets(metrics, records), days, until=days + 1)
+        daily = refresh(dagster)
+    yield limited(f"Backfill, {metrics} metrics and {records} records x {days} days", ours, 1.10)
+    yield limited("The same for the days before, now that volumes are known", again, 1.10)
+    yield limited("Daily refresh, all assets x 7 days", daily, 1.25)
+    stock = textbook.measure(folder / "stock", quick=quick)
+    yield limited(
+        f"Textbook project, {stock.metrics} metrics x {stock.days} days", stock.textbook, None
+    )
+    yield where
+
+
+def limited(case: str, timed: Timed, target: float | None) -> Row:
+    """A load compared with the vendor's limit."""
+    return Row(
+        case,
+        f"{timed.seconds:.1f} s, {timed.refused} refused",
+        f"{timed.requests} requests at {LIMIT:g}/s: {timed.requests / LIMIT:.1f} s",
+        f"{timed.ratio:.2f}",
+        f"≤ {target:.2f}" if target else "",
+        timed.ratio <= target and not timed.refused if target else None,
+    )
+
+
+def pages(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """Requests that a record's backfill spends."""
+    for rows_per_day in (requests_spent.SPARSE, requests_spent.DENSE):
+        days = 5 if quick and rows_per_day == requests_spent.DENSE else requests_spent.DAYS
+        spent = requests_spent.measure_spent(folder / str(rows_per_day), rows_per_day, days)
+        yield Row(
+            f"Pages of a record, {rows_per_day:,} rows a day x {days} days",
+            f"{spent.pages} pages",
+            f"{spent.full_pages} full pages hold its rows",
+            f"{spent.ratio:.2f}",
+            "≤ 1.15",
+            spent.ratio <= 1.15,
+        )
+
+
+def pipeline(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """Rows per second with the limit off, and where the processor's time goes."""
+    folder.mkdir()
+    rows = 60_000 if quick else 1_000_000
+    found = throughput.measure_throughput(
+        folder, rows, dlt_rows=20_000 if quick else 100_000, times=1 if quick else 2
+    )
+    ours = f"{found.ours.rate:,.0f} rows/s"
+    yield Row(
+        f"Pipeline, {rows:,} rows of 12 fields, limit off",
+        ours,
+        f"fetched, decoded, thrown away: {found.floor.rate:,.0f} rows/s",
+        f"{found.of_floor:.2f}",
+        "≥ 0.50",
+        found.of_floor >= 0.5,
+    )
+    yield Row(
+        "The same, against dlt's `rest_api` source",
+        ours,
+        f"dlt: {found.dlt.rate:,.0f} rows/s",
+        f"{found.times_dlt:.1f}",
+        "≥ 3",
+        found.times_dlt >= 3,
+    )
+    profile = throughput.measure_profile(folder, rows // 4)
+    lines = [f"| {what} | {share:.0%} |" for what, share in profile[:12]]
+    yield "\n".join(["| pipeline, by function | share |", "|---|---|", *lines])
+
+
+def memory(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """Peak memory of large and small partitions."""
+    folder.mkdir()
+    large, small = (100_000, 10_000) if quick else (1_000_000, 100_000)
+    found = throughput.measure_memory(folder, large, small)
+    yield Row(
+        f"Peak memory, a day of {large:,} rows",
+        f"{found.large.memory / 1e6:.0f} MB",
+        f"a day of {small:,} rows: {found.small.memory / 1e6:.0f} MB",
+        f"{found.ratio:.2f}",
+        "≤ 1.30",
+        found.ratio <= 1.3,
+    )
+
+
+def history(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """Loads after years of history."""
+    found = growth.measure_history(folder, quick=quick)
+    yield Row(
+        f"Loaded partition, after {found.assets} assets x {found.days:,} days",
+        f"{1000 * found.seconds[1]:.0f} ms",
+        f"on an empty instance: {1000 * found.seconds[0]:.0f} ms",
+        f"{found.ratio:.2f}",
+        "≤ 1.20",
+        found.ratio <= 1.2,
+    )
+
+
+def size(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """The file after its days were replaced."""
+    found = growth.measure_file(folder, quick=quick)
+    yield Row(
+        f"Database file, {found.assets} assets x {found.days} days, each replaced three times",
+        f"{found.states[-1].size / 1e6:.1f} MB",
+        f"freshly written: {found.states[0].size / 1e6:.1f} MB",
+        f"{found.ratio:.2f}",
+        "≤ 1.50",
+        found.ratio <= 1.5,
+    )
+
+
+def catalogue(folder: Path, quick: bool) -> Iterator[Row | str]:
+    """Catalogues of the usual and of a large size."""
+    for found in growth.measure_catalogue(folder, quick=quick):
+        worst = max(found.arrivals)
+        yield Row(
+            f"{found.entries:,} entries: a new metric becomes an asset",
+            f"{worst:.1f} s at worst",
+            f"the sensor looks every {growth.LOOK_SECONDS} s",
+            f"+{worst - growth.LOOK_SECONDS:.1f} s",
+            "≤ +5 s",
+            worst <= growth.LOOK_SECONDS + 5,
+        )
+        yield Row(
+            f"{found.entries:,} entries: code location, catalogue tick",
+            f"{found.process_seconds:.1f} s, {found.unchanged_tick_seconds:.1f} s",
+            f"imports alone: {found.import_seconds:.1f} s",
+            "",
+        )
+
+
+CASES: dict[str, Case] = {
+    "limit": at_the_limit,
+    "pages": pages,
+    "pipeline": pipeline,
+    "memory": memory,
+    "history": history,
+    "file": size,
+    "catalogue": catalogue,
+}
+# What a quick run leaves out takes its time however small it is.
+SLOW = {"history", "catalogue"}
+
+
+def machine() -> str:
+    """What it was measured on."""
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, Dagster {dg.__version__}, DuckDB {duckdb.__version__}"
+    )
+
+
+def main() -> int:
+    """Run the command; 1 when a case missed its target."""
+    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.bench")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, printed only")
+    parser.add_argument("--case", choices=CASES, action="append", help="only these, printed only")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows, notes = [], []
+    began = time.monotonic()
+    for name, case in CASES.items():
+        if options.case and name not in options.case:
+            continue
+        if options.quick and name in SLOW and not options.case:
+            continue
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            for found in case(Path(folder) / name, options.quick):
+                print(found, file=sys.stderr, flush=True)
+                (rows if isinstance(found, Row) else notes).append(found)
+    table = "\n".join(
+        [
+            "| case | ours | against | ratio | target |",
+            "|---|---|---|---|---|",
+            *map(str, rows),
+            "",
+            f"Measured {datetime.now(UTC):%Y-%m-%d} in one run on {machine()}.",
+        ]
+    )
+    print("\n\n".join([table, *map(str, notes)]))
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    if not (options.quick or options.case):
+        publish(table, [str(note) for note in notes])
+    return int(any(isinstance(row, Row) and row.met is False for row in rows))
+
+
+def publish(table: str, notes: list[str]) -> None:
+    """Put the table into README.md and, with where the time goes, into docs/benchmarks.md."""
+    DOCUMENT.write_text(
+        re.sub(
+            rf"{BEGIN}.*{END}",
+            lambda _: "\n\n".join([BEGIN, table, *notes, END]),
+            DOCUMENT.read_text(),
+            flags=re.DOTALL,
+        )
+    )
+    README.write_text(
+        re.sub(
+            rf"{BEGIN}.*{END}",
+            lambda _: "\n\n".join([BEGIN, table, END]),
+            README.read_text(),
+            flags=re.DOTALL,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
