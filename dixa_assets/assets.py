@@ -302,11 +302,16 @@ def _day_metadata(entry: Entry, day: LoadedDay) -> dict[str, Any]:
         "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
         **day.totals,
     }
+    if day.together > 1:
+        metadata["asked for together with"] = f"{day.together - 1} other days"
     if day.schema_changes:
         metadata["schema_changes"] = "; ".join(day.schema_changes)
     if entry.kind == "record":
         metadata["rows_outside_window"] = day.counts.outside_window
         metadata["dagster/column_schema"] = _column_schema(day.columns)
+        own = day.preview[day.preview.partition_date.dt.date == window.day]
+        if len(own):
+            metadata["preview"] = _shown(own.astype(object).to_dict("records"))
     return metadata
 
 

@@ -7,14 +7,20 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dotenv import load_dotenv
 from pydantic import ValidationError
 
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ApiUnavailable, DixaAssetsError
+from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+
+# What Dixa allows a token, by its API standards.
+RATE, QUOTA = 10, 864_000
 
 
 def main() -> int:
@@ -55,21 +61,59 @@ def load_component() -> DixaAnalytics:
 
 def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]:
     def settings() -> str:
-        return f"days of {component.timezone} from {component.start_date}"
+        zone = ZoneInfo(component.timezone)
+        return (
+            f"days of {component.timezone} (now {datetime.now(zone):%Y-%m-%d %H:%M}) from "
+            f"{component.start_date}. Is that the zone of your Dixa organisation?"
+        )
 
     def database() -> str:
         component.build_warehouse(wait_seconds=5.0).check()
-        return component.duckdb_path
+        copy = component.read_copy_path
+        return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
     def api() -> str:
         resource = component.build_dixa(os.environ.get("DIXA_API_KEY", ""))
         with resource.client(give_up_after=5.0) as client:
             metrics, records = client.fetch_metrics(), client.fetch_records()
-        return f"{component.base_url} offers {len(metrics)} metrics and {len(records)} records"
+        return (
+            f"{component.base_url} takes the key and offers {len(metrics)} metrics and "
+            f"{len(records)} records"
+        )
 
-    yield "settings", settings
+    def headroom() -> str:
+        spent = component.build_warehouse(wait_seconds=5.0).query(
+            "SELECT coalesce(sum(requests), 0)::BIGINT AS requests, "
+            "coalesce(sum(retries), 0)::BIGINT AS retries FROM dixa_catalogue.loads "
+            "WHERE loaded_at > now() - INTERVAL 1 DAY"
+        )
+        return (
+            f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
+            f"{spent.requests[0]:,} of {QUOTA:,} a day spent in the last 24 hours, "
+            f"{spent.retries[0]:,} of them repeats. If many are, lower requests_per_second: "
+            "somebody else uses the token"
+        )
+
+    def dagster_home() -> str:
+        home = os.environ.get("DAGSTER_HOME")
+        if home is None:
+            return "not set; `make dev` keeps Dagster's history in .dagster_home"
+        if not Path(home).is_absolute() or not Path(home).is_dir():
+            raise ConfigError("DAGSTER_HOME", f"'{home}' is no absolute path of a folder.")
+        if not (Path(home) / "dagster.yaml").exists():
+            return f"{home}, without a dagster.yaml: copy or link the project's there"
+        return home
+
+    def versions() -> str:
+        packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas")
+        return ", ".join(f"{name} {version(name)}" for name in packages)
+
+    yield "days", settings
     yield "database", database
     yield "API", api
+    yield "rate limit", headroom
+    yield "DAGSTER_HOME", dagster_home
+    yield "versions", versions
 
 
 def _problems(error: DixaAssetsError | ValidationError) -> Iterator[str]:

@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import pandas as pd
+
 from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
 from dixa_assets.extract import Query, Window, extract_metric, extract_record
@@ -50,7 +52,7 @@ class LoadedDay:
     """A day that is in the warehouse: what was asked, what came, what was written.
 
     Days fetched together share their requests; the first of them has them all. `totals` are a
-    metric's values by measure.
+    metric's values by measure, `preview` a few rows of what was written with the day.
     """
 
     window: Window
@@ -60,7 +62,8 @@ class LoadedDay:
     schema_changes: Sequence[str]
     columns: Sequence[Column]
     seconds: float
-    together: int = 1
+    together: int
+    preview: pd.DataFrame
 
 
 class Progress:
@@ -202,6 +205,7 @@ class Loader:
                     written.columns,
                     ended - fetch.started,
                     len(fetch.ask.days),
+                    written.preview,
                 )
 
     def _feed(self, job: Job) -> "_Feed":

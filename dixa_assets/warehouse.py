@@ -45,19 +45,23 @@ from dixa_assets.tables import (
     ensure_metric_view,
     evolve,
     literal,
+    names_of,
     physical,
     quote,
     relation_of,
     remember_columns,
     transaction,
 )
-from dixa_assets.values import TIMESTAMPTZ, VARCHAR
+from dixa_assets.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
 
 logger = logging.getLogger(__name__)
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
 STORAGE_VERSION = "v1.5.0"
+# What a preview shows: types whose values name nobody.
+IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
+PREVIEWED = 5
 # The read copy's name while it is made.
 COPY = "dixa read copy"
 # So many of a record's latest loads tell how many rows its days have.
@@ -107,10 +111,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did to the table: its changes in words, its columns now."""
+    """What a write did to the table: its changes in words, its columns now, a few of its rows.
+
+    The rows shown are numbers, instants and yes or no, never text, which may be personal.
+    """
 
     schema_changes: tuple[str, ...]
     columns: tuple[Column, ...]
+    preview: pd.DataFrame
 
 
 class Warehouse:
@@ -194,6 +202,10 @@ class Warehouse:
             scope["partition_date"] = [day.day.isoformat() for load in loads for day in load.days]
         if metric is not None:
             scope["metric"] = [metric]
+        where = (
+            " AND ".join(f"{quote(name)} IN ({_marks(v)})" for name, v in scope.items()) or "true"
+        )
+        values = [*itertools.chain(*scope.values())]
         with self._connect() as connection, _naming(self.path, table, scope):
             self._ensure_foundation(connection)
             types = sum((part.types for part in parts), Types())
@@ -201,16 +213,18 @@ class Warehouse:
             if view is not None and metric is not None:
                 ensure_metric_view(connection, view, metric)
             with transaction(connection):
-                where = " AND ".join(f"{quote(name)} IN ({_marks(v)})" for name, v in scope.items())
-                connection.execute(
-                    f"DELETE FROM {relation_of(table)} WHERE {where or 'true'}",
-                    [value for values in scope.values() for value in values],
-                )
+                connection.execute(f"DELETE FROM {relation_of(table)} WHERE {where}", values)
                 for load in loads:
                     for part in load.parts:
                         _insert(connection, part, columns, load.run_id)
                 _note_loads(connection, (view or table).key, loads, changes)
-        return Written(tuple(changes), tuple(columns))
+            plain = [column for column in columns if column.type in IMPERSONAL]
+            preview = connection.execute(
+                f"SELECT {names_of(plain) or 'NULL'} FROM {relation_of(table)} WHERE {where} "
+                f"ORDER BY rowid DESC LIMIT {PREVIEWED}",
+                values,
+            ).df()
+        return Written(tuple(changes), tuple(columns), preview)
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""

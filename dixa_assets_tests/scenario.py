@@ -39,13 +39,13 @@ def fetched(analytics: DixaAnalytics, known: Catalogue | None = None) -> Catalog
 def load(
     analytics: DixaAnalytics,
     keys: Sequence[str],
-    first: str,
+    first: str = "",
     last: str | None = None,
     *,
     instance: dg.DagsterInstance | None = None,
     catalogue: Catalogue | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets (`schema/relation`) for the days from `first` to `last`."""
+    """Materialize assets (`schema/relation`); those with days from `first` to `last`."""
     definitions = analytics.build_definitions(catalogue or fetched(analytics))
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
@@ -54,7 +54,9 @@ def load(
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
             ASSET_PARTITION_RANGE_END_TAG: last or first,
-        },
+        }
+        if first
+        else None,
         instance=instance,
         raise_on_error=False,
     )
