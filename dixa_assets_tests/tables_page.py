@@ -22,7 +22,8 @@ CATALOGUE = [
     for name in ("metrics", "records", "filters", "aggregations", "fields", "relations", "changes")
 ]
 RELATIONS = """
-    FROM (SELECT schema_name AS schema, table_name AS name, comment, 'table' AS kind FROM duckdb_tables()
+    FROM (SELECT schema_name AS schema, table_name AS name, comment, 'table' AS kind
+          FROM duckdb_tables()
     UNION ALL
     SELECT schema_name, view_name, comment, 'view' FROM duckdb_views() WHERE NOT internal)
     ORDER BY schema IN ('dixa', 'main') DESC, schema, name"""

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster import DagsterRunStatus
 
 from dixa_assets.catalogue import Catalogue, Listing, merge
 from dixa_assets.component import DixaAnalytics
@@ -192,3 +193,36 @@ def test_a_changed_catalogue_loads_its_tables_anew(
     assert asked(known) == {"dixa_filters"}
     simulator.tell("metrics", entry={"id": "brand_new"}, like="csat")
     assert asked(fetched(analytics, known)) == {"dixa_filters", "dixa_catalogue"}
+
+
+def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, read_copy_path=str(tmp_path / "read.duckdb"))
+    definitions = analytics.build_definitions(fetched(analytics))
+    (sensor,) = (one for one in definitions.sensors or () if one.name == "dixa_publish")
+
+    def tick() -> dg.SensorResult:
+        with dg.build_sensor_context(instance=instance) as context:
+            return sensor.evaluate_tick(context)
+
+    assert "no database yet" in str(tick().skip_message)
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01", instance=instance).success
+    (request,) = tick().run_requests or ()
+    assert request.asset_selection == [dg.AssetKey(["dixa", "read_copy"])]
+    assert [one.run_key for one in tick().run_requests or ()] == [request.run_key]
+
+    assert load(analytics, ["dixa/read_copy"], instance=instance).success
+    assert (tmp_path / "read.duckdb").exists()
+    assert "Nothing has changed" in str(tick().skip_message)
+    with analytics.build_warehouse().reading() as query:
+        assert len(query("FROM dixa.metrics_daily"))
+    assert "Nothing has changed" in str(tick().skip_message)
+
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-02", instance=instance).success
+    (again,) = tick().run_requests or ()
+    assert again.run_key != request.run_key
+    instance.create_run_for_job(
+        dg.GraphDefinition("busy").to_job(), status=DagsterRunStatus.STARTED
+    )
+    assert "under way" in str(tick().skip_message)
