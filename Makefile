@@ -8,7 +8,7 @@ HOME_FOLDER := $(CURDIR)/.dagster_home
 PLANNING := DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor test test-slow check crash-test fuzz soak bench bench-quick
+.PHONY: help install demo dev doctor test test-slow check report crash-test fuzz soak bench bench-quick
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PO
 
 doctor: .venv/installed ## Say whether the settings in .env can work
 	@$(BIN)/python -m dixa_assets.doctor
+
+report: .venv/installed ## Every metric as a page, in one HTML file beside the database (OUTPUT=path)
+	@$(BIN)/python -m dixa_assets.report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 test: .venv/installed ## Run the tests, all but the slow ones
 	@$(BIN)/python -m pytest -m "not slow"

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from dixa_assets.extract import (
 )
 from dixa_assets.load import Job, LoadedDay, Progress
 from dixa_assets.partitions import BACKFILL_POLICY, to_window
-from dixa_assets.quality import is_per_group
+from dixa_assets.quality import FRESH_FOR, STALE_AFTER, is_per_group
+from dixa_assets.report import Settings, beside, write_report
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schema import (
     METRICS_DAILY,
@@ -44,10 +44,7 @@ from dixa_assets.schema import (
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse import Load, Warehouse
 
-# A day without the morning's refresh is noticed, two are a failure.
-FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(
-    warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
-)
+FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
 
 
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
@@ -187,6 +184,42 @@ def build_read_copy_asset(path: Path, options: LoadOptions) -> dg.AssetsDefiniti
         return dg.MaterializeResult(metadata={"bytes": size, "seconds": round(seconds, 3)})
 
     return read_copy
+
+
+def build_report_asset(options: LoadOptions, settings: Settings) -> dg.AssetsDefinition:
+    """The report, a file beside the database.
+
+    It depends on the view over all metrics alone, which is never part of a run: behind an asset of
+    the same run that reports its days as events it would be skipped.
+    """
+
+    @dg.asset(
+        key=["dixa", "report"],
+        deps=[[METRICS_DAILY.schema, METRICS_DAILY.name]],
+        group_name="dixa",
+        description="Every metric and record as a page for any browser, in one HTML file beside "
+        "the database, written anew after loads.",
+        kinds={"html"},
+    )
+    def report(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        started = time.monotonic()
+        with as_failure():
+            warehouse = open_warehouse(duckdb, options)
+            path = beside(warehouse.path)
+            written = write_report(warehouse, path, settings=settings)
+        seconds = time.monotonic() - started
+        context.log.info(f"{path}: {len(written.pages)} pages in {seconds:.1f} s")
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(path),
+                "pages": len(written.pages),
+                "days": len(written.days),
+                "bytes": path.stat().st_size,
+                "seconds": round(seconds, 3),
+            }
+        )
+
+    return report
 
 
 def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:

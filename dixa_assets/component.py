@@ -27,12 +27,14 @@ from dixa_assets.assets import (
     build_metrics_daily_spec,
     build_read_copy_asset,
     build_record_asset,
+    build_report_asset,
 )
 from dixa_assets.catalogue import Catalogue, Entry
 from dixa_assets.checks import build_checks
 from dixa_assets.client import DEFAULT_BASE_URL
 from dixa_assets.errors import ConfigError
 from dixa_assets.partitions import build_partitions_def
+from dixa_assets.report import Settings
 from dixa_assets.resources import DixaResource, build_warehouse
 from dixa_assets.schedules import build_daily_schedule
 from dixa_assets.sensors import (
@@ -213,9 +215,8 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 history_days=self.history_days,
             ),
         ]
-        if published:
-            keys = [asset.key for asset in published]
-            sensors.append(build_publish_sensor(keys=keys, database=Path(self.duckdb_path)))
+        keys = [asset.key for asset in published]
+        sensors.append(build_publish_sensor(keys=keys, database=Path(self.duckdb_path)))
         if os.environ.get("DIXA_ALERT_WEBHOOK"):
             sensors.append(build_failure_sensor())
         definitions = dg.Definitions(
@@ -261,7 +262,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def _published(self, options: LoadOptions) -> list[dg.AssetsDefinition]:
         """What is made of the whole database, for people who do not query it."""
-        assets = []
+        assets = [build_report_asset(options, self.report_settings)]
         if self.read_copy_path:
             assets.append(build_read_copy_asset(Path(self.read_copy_path).absolute(), options))
         return assets
@@ -279,6 +280,11 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             requests_per_second=self.requests_per_second,
             burst=self.burst,
         )
+
+    @property
+    def report_settings(self) -> Settings:
+        """What a report must know of the configuration."""
+        return Settings(self.start_date, self.history_days, self.exclude_fields)
 
     def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:
         """The warehouse as loads see it."""

@@ -80,7 +80,9 @@ def build_catalogue_sensor(
 
     @dg.sensor(
         name="dixa_catalogue",
-        minimum_interval_seconds=interval_seconds,
+        # Dagster asks every 5 s. With the whole interval it is often a moment too early, and asks
+        # again only 5 s later.
+        minimum_interval_seconds=interval_seconds - 1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks for new, changed and withdrawn metrics and records; reloads this code "
         "location when there are any.",
@@ -156,7 +158,9 @@ def build_history_sensor(
         name="dixa_history",
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        target=dg.AssetSelection.assets(*daily, *undated),
+        # Not `target`: it makes a job of its own over all these assets, which every load of the
+        # code location has to build.
+        asset_selection=dg.AssetSelection.assets(*daily, *undated),
         description=f"Loads the {history_days} days before a metric or record first appeared, "
         "filter values and catalogue tables, until none is missing.",
     )

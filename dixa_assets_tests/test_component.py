@@ -70,6 +70,25 @@ def test_a_retired_metric_stays_an_asset_and_leaves_the_schedule(
     assert key not in scheduled(definitions)
 
 
+def test_the_report_is_an_asset_that_no_load_takes_part_in(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    definitions = analytics.build_definitions(fetched(analytics))
+    report = dg.AssetKey(["dixa", "report"])
+    assert report not in scheduled(definitions)
+    analytics.build_warehouse().check()
+    sensor = next(each for each in definitions.sensors or () if each.name == "dixa_publish")
+    with dg.instance_for_test() as instance:
+        request = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(request, dg.RunRequest)
+        assert report in (request.asset_selection or ())
+        result = load(analytics, ["dixa/report"], "2025-11-05", instance=instance)
+        assert isinstance(sensor(dg.build_sensor_context(instance=instance)), dg.SkipReason)
+    (event,) = result.asset_materializations_for_node("dixa__report")
+    assert Path(str(event.metadata["path"].value)).read_text().startswith("<!doctype html>")
+
+
 def refresh_requests(definitions: dg.Definitions, at: str) -> list[dg.RunRequest]:
     schedule = definitions.resolve_schedule_def("dixa_daily_refresh")
     context = dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(at))

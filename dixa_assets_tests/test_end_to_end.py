@@ -92,6 +92,9 @@ def test_assets_appear_with_days_and_nobody_touches_anything(dagster_dev: Dagste
     )
     loaded = dagster_dev.query("SELECT count(DISTINCT metric) AS n FROM dixa.metrics_daily")
     assert loaded.n[0] == len(METRICS)
+    report = dagster_dev.database.with_name("dixa_report.html")
+    wait_until(report.exists, seconds=90, what="the report of what was loaded")
+    assert 'id="records.ratings"' in report.read_text()
 
 
 def test_a_week_across_a_clock_change_is_backfilled_from_the_ui(
