@@ -209,10 +209,10 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
     assert "no database yet" in str(tick().skip_message)
     assert load(analytics, ["dixa_metrics/csat"], "2025-11-01", instance=instance).success
     (request,) = tick().run_requests or ()
-    assert request.asset_selection == [dg.AssetKey(["dixa", "read_copy"])]
+    assert dg.AssetKey(["dixa", "read_copy"]) in request.asset_selection
     assert [one.run_key for one in tick().run_requests or ()] == [request.run_key]
 
-    assert load(analytics, ["dixa/read_copy"], instance=instance).success
+    assert load(analytics, ["dixa/read_copy", "dixa/report"], instance=instance).success
     assert (tmp_path / "read.duckdb").exists()
     assert "Nothing has changed" in str(tick().skip_message)
     with analytics.build_warehouse().reading() as query:
