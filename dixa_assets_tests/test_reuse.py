@@ -90,7 +90,9 @@ def pip(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def dg_cli(folder: Path, settings: dict[str, str], *arguments: str) -> str:
     """What a `dg` command says in their project."""
     venv = folder / "venv"
-    own = settings | {"VIRTUAL_ENV": str(venv), "PATH": f"{venv / 'bin'}:/bin"}
+    # Their package is on the path, as it is where it is installed.
+    own = settings | {"VIRTUAL_ENV": str(venv), "PYTHONPATH": str(folder / "project")}
+    own["PATH"] = f"{venv / 'bin'}:/bin"
     done = subprocess.run(
         [str(venv / "bin" / "dg"), *arguments],
         cwd=folder / "project", env=own, capture_output=True, text=True, check=False,
@@ -120,14 +122,15 @@ def test_the_wheel_is_a_component_in_an_empty_project_elsewhere(
     dg_cli(theirs, settings, "check", "yaml")
     dg_cli(theirs, settings, "utils", "refresh-defs-state")
     listed = json.loads(dg_cli(theirs, settings, "list", "defs", "--json"))
-    assets = {asset["key"]: asset for asset in listed["assets"]}
-    assert {"dixa_metrics/csat", "dixa_records/ratings", "dixa/metrics_daily"} <= assets.keys()
+    assets = {asset["asset_key"] for asset in listed["assets"]}
+    assert {"dixa_metrics/csat", "dixa_records/ratings", "dixa/metrics_daily"} <= assets
 
     dg_cli(
         theirs, settings, "launch", "--assets", "key:dixa_metrics/csat", "--partition", "2025-11-05"
     )
     python = str(theirs / "venv" / "bin" / "python")
-    ask = "import duckdb; print(duckdb.connect('theirs.duckdb').sql('FROM dixa_metrics.csat'))"
+    sql = "SELECT timezone FROM dixa_metrics.csat"
+    ask = f"import duckdb; print(duckdb.connect('theirs.duckdb').sql('{sql}').fetchall())"
     done = subprocess.run(
         [python, "-c", ask], cwd=project, capture_output=True, text=True, check=True
     )
