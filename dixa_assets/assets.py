@@ -108,10 +108,11 @@ def build_filter_asset(attribute: str, name: str, options: LoadOptions) -> dg.As
         context: dg.AssetExecutionContext, dixa: DixaResource, duckdb: DuckDBResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         started = time.monotonic()
-        with as_failure(), dixa.client() as client:
+        with as_failure():
             warehouse = open_warehouse(duckdb, options)
+            loader = dixa.loader(warehouse, at_a_time=options.windows_at_a_time)
             with warehouse.staging() as folder, Staged(folder / name, table) as staged:
-                extract_filter_values(client, attribute, staged)
+                extract_filter_values(loader.client, attribute, staged)
                 warehouse.replace([Load(context.run_id, started, [staged])])
                 context.log.info(f"{attribute}: {staged.rows} values")
         return dg.MaterializeResult(

@@ -125,6 +125,9 @@ class DixaClient:
         self._limiter = shared_limiter(
             f"{self._base} {token}", requests_per_second=requests_per_second, burst=burst
         )
+        # Threads take tokens in turn. Left to themselves, whoever wakes at the right moment takes
+        # the next one, and a thread can go without for many seconds.
+        self._turn = threading.Lock()
         self._retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, ApiUnavailable)),
             wait=_wait,
@@ -316,7 +319,8 @@ class DixaClient:
         path = self._prefix + path
         request = _describe(method, path, body)
         began = time.monotonic()
-        self._limiter.try_acquire()
+        with self._turn:
+            self._limiter.try_acquire()
         usage.seconds_waiting += time.monotonic() - began
         if self._stopping.is_set():
             raise ApiError(request, "not sent: this load is being stopped.")

@@ -32,6 +32,9 @@ HOPELESS_STATUS = frozenset({401, 403, 404})
 SECONDS_BETWEEN_LINES = 5.0
 # More than the pages in hand at once have.
 YOUNG_OBJECTS = 100_000
+# Windows that may be on their way or waiting to be written, of all assets together: so many that
+# the API has work for the seconds in which Dagster takes several steps of one request each.
+READ_AHEAD = 120
 # Days that wait to be written go into one transaction while they have fewer rows than this.
 ROWS_A_WRITE = 10_000
 
@@ -113,7 +116,7 @@ class Loader:
 
     def __init__(self, client: DixaClient, warehouse: Warehouse, *, at_a_time: int) -> None:
         self.warehouse = warehouse
-        self._client = client
+        self.client = client
         self._at_a_time = at_a_time
         self._feeds: dict[str, _Feed] = {}
         self._resources = ExitStack()
@@ -125,7 +128,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop fetching, forget what was not written, close the client."""
-        self._client.close()
+        self.client.close()
         for feed in self._feeds.values():
             feed.abandon()
         self._pool.shutdown(cancel_futures=True)
@@ -212,7 +215,7 @@ class Loader:
         if job.key not in self._feeds:
             self._feeds[job.key] = _Feed(
                 job,
-                self._pool.submit(job.build_query, self._client),
+                self._pool.submit(job.build_query, self.client),
                 self._volumes.get(job.key, Volume()),
             )
         return self._feeds[job.key]
@@ -220,12 +223,12 @@ class Loader:
     def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Job]) -> None:
         """Keep so many windows on their way that no thread waits for the one who writes."""
         for each in itertools.chain([feed], map(self._feed, upcoming)):
-            while sum(len(one.running) for one in self._feeds.values()) < 2 * self._at_a_time:
-                if not each.waiting or _is_hopeless(each.failed.values()):
+            while each.waiting and not _is_hopeless(each.failed.values()):
+                if sum(len(one.running) for one in self._feeds.values()) >= READ_AHEAD:
+                    return
+                if len(each.running) >= 2 * self._at_a_time:
                     break
                 each.running.append(self._start(each))
-            else:
-                return
 
     def _start(self, feed: "_Feed") -> "_Fetch":
         if feed.job.is_metric:
@@ -235,7 +238,7 @@ class Loader:
             ask = next_ask(
                 feed.waiting,
                 feed.volume,
-                page_rows=self._client.page_size,
+                page_rows=self.client.page_size,
                 most_parts=self._at_a_time,
             )
         fetch = _Fetch(ask)
@@ -251,9 +254,9 @@ class Loader:
         staged = Staged(path, METRIC_VALUES if is_metric else feed.job.table)
         try:
             if is_metric:
-                extract_metric(self._client, query, window, staged)
+                extract_metric(self.client, query, window, staged)
             else:
-                extract_record(self._client, query, window, staged, fetch.ask.days)
+                extract_record(self.client, query, window, staged, fetch.ask.days)
             staged.close()
         except BaseException:
             staged.discard()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -43,14 +42,12 @@ class SharedTokenBucket(StateStore):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
-        # Threads of one process queue here; only processes find out by polling.
-        self._turn = threading.Lock()
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
         """Take `weight` tokens at `now` (milliseconds) if they are there."""
-        with self._turn, self._lock:
+        with self._lock:
             state, decision = algorithm.step(rates, self._read(algorithm, rates, now), now, weight)
             if decision.allowed:
                 self._path.write_text(" ".join(str(int(part)) for part in state))
@@ -58,7 +55,7 @@ class SharedTokenBucket(StateStore):
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
         """The state now, for reporting."""
-        with self._turn, self._lock:
+        with self._lock:
             return self._read(algorithm, rates, time.time_ns() // 1_000_000)
 
     def reset(self) -> None:

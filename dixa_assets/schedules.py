@@ -37,19 +37,12 @@ def build_daily_schedule(
     )
     def daily_refresh(
         context: dg.ScheduleEvaluationContext,
-    ) -> dg.SkipReason | list[dg.RunRequest]:
+    ) -> dg.SkipReason | dg.RunRequest:
         at = context.scheduled_execution_time
         days = partitions_def.get_partition_keys(current_time=at)[-refresh_days:]
-        requests = []
-        if daily_keys and days:
-            requests.append(
-                range_request(daily_keys, days[0], days[-1], run_key=f"{at.isoformat()} days")
-            )
-        if other_keys:
-            requests.append(
-                dg.RunRequest(asset_selection=list(other_keys), run_key=f"{at.isoformat()} other")
-            )
-        return requests or dg.SkipReason("The catalogue has not been fetched yet.")
+        if not daily_keys or not days:
+            return dg.SkipReason("The catalogue has not been fetched yet.")
+        return range_request([*daily_keys, *other_keys], days[0], days[-1])
 
     return daily_refresh
 

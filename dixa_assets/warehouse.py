@@ -62,6 +62,8 @@ STORAGE_VERSION = "v1.5.0"
 # What a preview shows: types whose values name nobody.
 IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
 PREVIEWED = 5
+# One thread that writes out each row group when it is full; else DuckDB keeps ten in memory.
+SPARING = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # The read copy's name while it is made.
 COPY = "dixa read copy"
 # So many of a record's latest loads tell how many rows its days have.
@@ -208,6 +210,7 @@ class Warehouse:
         values = [*itertools.chain(*scope.values())]
         with self._connect() as connection, _naming(self.path, table, scope):
             self._ensure_foundation(connection)
+            connection.execute(SPARING)
             types = sum((part.types for part in parts), Types())
             columns, changes = evolve(connection, table, types)
             if view is not None and metric is not None:

@@ -100,17 +100,35 @@ def scheduled(definitions: dg.Definitions) -> set[dg.AssetKey]:
     return {key for request in requests for key in request.asset_selection or ()}
 
 
-def test_the_schedule_reloads_the_trailing_days_of_everything_in_one_run(
+def test_the_schedule_reloads_the_trailing_days_and_the_filter_values_in_one_run(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    analytics = component(simulator, tmp_path, refresh_days=3)
+    analytics = component(
+        simulator, tmp_path, refresh_days=3, breakdowns={"closed_conversations": ["channel"]}
+    )
     definitions = analytics.build_definitions(fetched(analytics))
-    requests = refresh_requests(definitions, "2025-10-27T05:30:00+01:00")
-    daily = [each for each in requests if "dagster/asset_partition_range_start" in each.tags]
-    assert len(daily) == 1
-    assert daily[0].tags["dagster/asset_partition_range_start"] == "2025-10-24"
-    assert daily[0].tags["dagster/asset_partition_range_end"] == "2025-10-26"
-    assert len(daily[0].asset_selection or ()) == len(METRICS) + len(RECORDS)
+    (request,) = refresh_requests(definitions, "2025-10-27T05:30:00+01:00")
+    assert request.tags["dagster/asset_partition_range_start"] == "2025-10-24"
+    assert request.tags["dagster/asset_partition_range_end"] == "2025-10-26"
+    keys = [key.to_user_string() for key in request.asset_selection or ()]
+    filters = [key for key in keys if key.startswith("dixa_filters/")]
+    assert {"dixa_filters/channel", "dixa_filters/queue_id"} < set(filters)
+    assert len(keys) == len(METRICS) + len(RECORDS) + len(filters)
+    result = load(analytics, keys, "2025-10-24", "2025-10-26")
+    assert result.success
+    loaded: dict[str, set[str | None]] = {}
+    for event in result.get_asset_materialization_events():
+        key = event.materialization.asset_key.to_user_string()
+        loaded.setdefault(key, set()).add(event.partition)
+    days = {"2025-10-24", "2025-10-25", "2025-10-26"}
+    assert loaded == {key: {None} if key in filters else days for key in keys}
+
+
+def test_the_schedule_runs_by_itself_in_the_zone_of_the_days(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    definitions = analytics.build_definitions(fetched(analytics))
     schedule = definitions.resolve_schedule_def("dixa_daily_refresh")
     assert schedule.execution_timezone == "Europe/Copenhagen"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

@@ -295,6 +295,20 @@ def test_no_more_is_fetched_ahead_than_can_soon_be_written(
         days_of_first.close()
 
 
+def test_assets_of_one_request_each_are_fetched_ahead_together(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    metrics = [entry for entry in catalogue.entries if entry.kind == "metric"][:12]
+    first, *upcoming = [job_of(entry, 1) for entry in metrics]
+    with loader(simulator, warehouse) as made:
+        next(made.load(first, run_id="a-run", upcoming=upcoming))
+        wait_until(
+            lambda: all(requests_of(simulator, entry.id) for entry in metrics),
+            seconds=10,
+            what="a request for each of them",
+        )
+
+
 def test_what_was_fetched_ahead_and_never_wanted_is_gone_with_the_loader(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -68,6 +70,23 @@ def test_processes_that_share_a_token_use_the_limit_up_and_never_pass_it(
             assert last - first + 1 <= BURST - 1 + RATE * (end - start) + 0.9
     # The limit's own arithmetic is 5.7 s; a quarter more is for starting and for two busy cores.
     assert (len(at) - 1) / (at[-1] - at[0]) >= 0.8 * RATE
+
+
+def test_threads_of_a_client_take_turns(simulator: Simulator) -> None:
+    threads, rounds = 6, 8
+    took: list[int] = []
+    with (
+        DixaClient(KEY, base_url=simulator.url, requests_per_second=50, burst=1) as client,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+
+        def ask(thread: int) -> None:
+            while len(took) < threads * rounds:
+                client.fetch_filter_values("channel")
+                took.append(thread)
+
+        list(pool.map(ask, range(threads)))
+    assert min(Counter(took).values()) >= rounds // 2
 
 
 def test_a_burst_may_go_at_once_and_no_more(folder: Path) -> None:
