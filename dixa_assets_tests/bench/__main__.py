@@ -14,14 +14,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 
-from dixa_assets_tests.bench import growth, requests_spent, textbook, throughput
+from dixa_assets_tests.bench import growth, requests_spent, textbook, textbook_defs, throughput
 from dixa_assets_tests.bench.dagster_runs import (
     LIMIT,
     VENDOR,
@@ -60,21 +60,26 @@ Case = Callable[[Path, bool], Iterator[Row | str]]
 
 
 def at_the_limit(folder: Path, quick: bool) -> Iterator[Row | str]:
-    """A backfill and the daily refresh under `dagster dev`, and the textbook project's backfill."""
+    """A backfill and the daily refresh under `dagster dev`."""
     metrics, records, days = (4, 1, 20) if quick else (20, 5, 60)
-    with dagster_dev(folder / "dev", *VENDOR) as dagster:
-        ours = backfill(dagster, some_assets(metrics, records), days)
-        where = where_it_went(dagster, ours)
-        again = backfill(dagster, some_assets(metrics, records), days, until=days + 1)
+    assets = some_assets(metrics, records)
+    with dagster_dev(folder, *VENDOR) as dagster:
+        ours = backfill(dagster, assets, days)
+        yield limited(f"Backfill, {metrics} metrics and {records} records x {days} days", ours, 1.1)
+        yield where_it_went("backfill, from pick-up to end", dagster, ours)
+        if not quick:
+            again = backfill(dagster, assets, days, until=days + 1)
+            case = "The same for the days before, now that volumes are known"
+            yield limited(case, again, 1.1)
         daily = refresh(dagster)
-    yield limited(f"Backfill, {metrics} metrics and {records} records x {days} days", ours, 1.10)
-    yield limited("The same for the days before, now that volumes are known", again, 1.10)
-    yield limited("Daily refresh, all assets x 7 days", daily, 1.25)
-    stock = textbook.measure(folder / "stock", quick=quick)
-    yield limited(
-        f"Textbook project, {stock.metrics} metrics x {stock.days} days", stock.textbook, None
-    )
-    yield where
+        yield limited("Daily refresh, all assets x 7 days", daily, 1.25)
+        yield where_it_went("daily refresh", dagster, daily)
+
+
+def stock_parts(folder: Path, _: bool) -> Iterator[Row | str]:
+    """The textbook project's backfill under `dagster dev`."""
+    case = f"Textbook project, {len(textbook_defs.METRICS)} metrics x {textbook.DAYS} days"
+    yield limited(case, textbook.measure(folder), None)
 
 
 def limited(case: str, timed: Timed, target: float | None) -> Row:
@@ -92,7 +97,7 @@ def limited(case: str, timed: Timed, target: float | None) -> Row:
 def pages(folder: Path, quick: bool) -> Iterator[Row | str]:
     """Requests that a record's backfill spends."""
     for rows_per_day in (requests_spent.SPARSE, requests_spent.DENSE):
-        days = 5 if quick and rows_per_day == requests_spent.DENSE else requests_spent.DAYS
+        days = 2 if quick and rows_per_day == requests_spent.DENSE else requests_spent.DAYS
         spent = requests_spent.measure_spent(folder / str(rows_per_day), rows_per_day, days)
         yield Row(
             f"Pages of a record, {rows_per_day:,} rows a day x {days} days",
@@ -109,7 +114,7 @@ def pipeline(folder: Path, quick: bool) -> Iterator[Row | str]:
     folder.mkdir()
     rows = 60_000 if quick else 1_000_000
     found = throughput.measure_throughput(
-        folder, rows, dlt_rows=20_000 if quick else 100_000, times=1
+        folder, rows, dlt_rows=10_000 if quick else 100_000, times=1
     )
     ours = f"{found.ours.rate:,.0f} rows/s"
     yield Row(
@@ -196,6 +201,7 @@ def catalogue(folder: Path, quick: bool) -> Iterator[Row | str]:
 
 CASES: dict[str, Case] = {
     "limit": at_the_limit,
+    "textbook": stock_parts,
     "pages": pages,
     "pipeline": pipeline,
     "memory": memory,
@@ -204,7 +210,7 @@ CASES: dict[str, Case] = {
     "catalogue": catalogue,
 }
 # What a quick run leaves out takes its time however small it is.
-SLOW = {"history", "catalogue"}
+SLOW = {"textbook", "file", "history", "catalogue"}
 
 
 def machine() -> str:
@@ -231,6 +237,9 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for found in case(Path(folder) / name, options.quick):
+                if options.quick and isinstance(found, Row):
+                    # Targets are for whole sizes: in small ones what is paid once weighs more.
+                    found = replace(found, target="", met=None)
                 print(found, file=sys.stderr, flush=True)
                 (rows if isinstance(found, Row) else notes).append(found)
     table = "\n".join(

@@ -1,14 +1,11 @@
-"""The same backfill by a textbook project and by this one: `python -m …bench.textbook`.
+"""The backfill of a textbook project, `textbook_defs`, on Dagster's own settings.
 
-Both run in a real `dagster dev` over the simulator at the vendor's limit, and both are measured
-by `dagster_runs.backfill`. The textbook project is `textbook_defs`, on Dagster's own settings.
+In a real `dagster dev` over the simulator at the vendor's limit, measured by `dagster_runs.backfill`
+as this project is.
 """
 
-import argparse
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -20,51 +17,26 @@ from dixa_assets_tests.bench.dagster_runs import (
     Dagster,
     Timed,
     backfill,
-    dagster_dev,
 )
-from dixa_assets_tests.bench.growth import settled
 from dixa_assets_tests.conftest import running_simulator
 from dixa_assets_tests.processes import free_port, graphql, running, settings_for, wait_until
 
 # All of Dagster's defaults.
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
-DAYS, QUICK_DAYS = 10, 3
+DAYS = 10
 
 
-@dataclass(frozen=True)
-class Textbook:
-    """The backfill of the same metrics and days by both projects."""
-
-    metrics: int
-    days: int
-    textbook: Timed
-    ours: Timed
-
-    def __str__(self) -> str:
-        lines = [
-            f"{name}: {timed.seconds:.1f} s in {timed.runs} runs, {timed.requests} requests of "
-            f"which {timed.refused} refused, {timed.ratio:.1f} times the vendor's limit"
-            for name, timed in (("textbook", self.textbook), ("ours", self.ours))
-        ]
-        return "\n".join([f"{self.metrics} metrics x {self.days} days", *lines])
-
-
-def measure(folder: Path, *, quick: bool = False) -> Textbook:
-    """Backfill the textbook's metrics with both projects, below `folder`."""
-    days = QUICK_DAYS if quick else DAYS
-    metrics = textbook_defs.METRICS
-    with textbook_dev(folder / "textbook") as dagster:
-        textbook = backfill(dagster, metrics, days)
-        # No policy is one run per day: fewer would mean that the end came too early.
-        assert textbook.runs == days, textbook
-    with duckdb.connect(str(folder / "textbook" / "dixa.duckdb"), read_only=True) as connection:
-        for metric in metrics:
+def measure(folder: Path) -> Timed:
+    """Backfill the textbook project's metrics, in `folder`."""
+    with textbook_dev(folder) as dagster:
+        timed = backfill(dagster, textbook_defs.METRICS, DAYS)
+    # No policy is one run per day: fewer would mean that the end came too early.
+    assert timed.runs == DAYS, timed
+    with duckdb.connect(str(folder / "dixa.duckdb"), read_only=True) as connection:
+        for metric in textbook_defs.METRICS:
             loaded = connection.execute(f"SELECT count(DISTINCT day) FROM {metric}").fetchone()
-            assert loaded == (days,), (metric, loaded)
-    with dagster_dev(folder / "ours", *VENDOR) as dagster:
-        settled(dagster)
-        ours = backfill(dagster, [f"dixa_metrics/{metric}" for metric in metrics], days)
-    return Textbook(len(metrics), days, textbook, ours)
+            assert loaded == (DAYS,), (metric, loaded)
+    return timed
 
 
 @contextmanager
@@ -84,16 +56,3 @@ def textbook_dev(folder: Path) -> Iterator[Dagster]:
                 what="the assets",
             )
             yield dagster
-
-
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.bench.textbook")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_DAYS} days, not {DAYS}")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="textbook-") as folder:
-        print(measure(Path(folder), quick=options.quick))
-
-
-if __name__ == "__main__":
-    main()
