@@ -87,8 +87,8 @@ class DixaClient:
         api_version: The path prefix, `v1` or `beta`.
         auth_scheme: Empty for the raw token, as the vendor's samples send it, or `Bearer`.
         requests_per_second: Pace shared by all processes of this machine that use this token.
-        burst: Requests that may go at once. One below the vendor's four: a request that
-            travels faster than the one before it then still finds a token.
+        burst: Requests that may go at once. Half of the vendor's four: a request that is late,
+            or overtakes another, then still finds a token there.
         max_attempts: Tries for one request.
         give_up_after: Seconds after which no further try of a request starts.
     """
@@ -101,7 +101,7 @@ class DixaClient:
         api_version: str = "v1",
         auth_scheme: str = "",
         requests_per_second: float = 10.0,
-        burst: int = 3,
+        burst: int = 2,
         max_attempts: int = 8,
         give_up_after: float = 600.0,
     ) -> None:

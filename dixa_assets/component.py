@@ -62,7 +62,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     requests_per_second: float = Field(
         default=10.0, description="Pace of all processes here that share the token."
     )
-    burst: int = Field(default=3, description="Requests that may go at once.")
+    burst: int = Field(default=2, description="Requests that may go at once.")
     catalogue_refresh_seconds: int = Field(
         default=300, description="Seconds between looks at the catalogue."
     )

@@ -28,7 +28,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "other programs use the same token.",
     )
     burst: int = Field(
-        default=3, ge=1, description="Requests that may go at once; Dixa allows four."
+        default=2, ge=1, description="Requests that may go at once; Dixa allows four."
     )
 
     _loader: Loader | None = PrivateAttr(default=None)

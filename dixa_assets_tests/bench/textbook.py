@@ -1,7 +1,6 @@
 """The backfill of a textbook project, `textbook_defs`, on Dagster's own settings.
 
-In a real `dagster dev` over the simulator at the vendor's limit, measured by `dagster_runs.backfill`
-as this project is.
+In a real `dagster dev` over the simulator at the vendor's limit, measured as this project's is.
 """
 
 from collections.abc import Iterator
