@@ -19,9 +19,8 @@ from dixa_assets.checks import Checks
 from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
-    FilterValue,
     Query,
-    checked_query,
+    check_attributes,
     extract_filter_values,
     fetch_filter_values,
 )
@@ -354,15 +353,13 @@ def _build_query(client: DixaClient, entry: Entry, options: LoadOptions) -> Quer
     required = options.required_filter
     if required and required in entry.attributes and required not in filters:
         filters[required] = [item.value for item in fetch_filter_values(client, required)]
-    breakdowns: dict[str, Sequence[FilterValue]] = {}
-    if entry.kind == "metric":
-        breakdowns = {attribute: () for attribute in options.breakdowns.get(entry.id, ())}
-    checked_query(entry, filters=filters, breakdowns=breakdowns)
-    return checked_query(
+    breakdowns = options.breakdowns.get(entry.id, ()) if entry.kind == "metric" else ()
+    check_attributes(entry, filters=filters, breakdowns=breakdowns)
+    return Query(
         entry,
-        filters=filters,
-        breakdowns={name: fetch_filter_values(client, name) for name in breakdowns},
-        excluded_fields=options.excluded_fields(entry),
+        filters,
+        {attribute: fetch_filter_values(client, attribute) for attribute in breakdowns},
+        options.excluded_fields(entry),
     )
 
 

@@ -4,7 +4,7 @@ Request bodies, page walking, flattening typed fields. No Dagster, no SQL.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
@@ -251,17 +251,13 @@ def fetch_filter_values(
     return tuple(values.values())
 
 
-def checked_query(
-    entry: Entry,
-    *,
-    filters: Mapping[str, Sequence[str]],
-    breakdowns: Mapping[str, Sequence[FilterValue]],
-    excluded_fields: frozenset[str] = frozenset(),
-) -> Query:
-    """A query whose attributes the entry advertises.
+def check_attributes(
+    entry: Entry, *, filters: Collection[str] = (), breakdowns: Collection[str] = ()
+) -> None:
+    """Refuse to filter or break an entry down by what it does not advertise.
 
     The vendor ignores an attribute it does not know for an entry, and answers with numbers that
-    were never filtered; so it is refused here.
+    were never filtered.
     """
     for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
         for attribute in attributes:
@@ -272,7 +268,6 @@ def checked_query(
                     f"'{attribute}' is no filter attribute of it. Dixa would ignore it and give "
                     f"unfiltered numbers. It can be filtered by: {known}.",
                 )
-    return Query(entry, filters, breakdowns, excluded_fields)
 
 
 def _breakdowns(query: Query) -> Iterator[tuple[str, FilterValue]]:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,13 @@ from dixa_assets.extract import Window
 from dixa_assets.partitions import build_partitions_def, to_ranges
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.conftest import COPENHAGEN, NOW, Simulator, running_simulator
-from dixa_assets_tests.processes import PROJECT, run, running, settings_for
+from dixa_assets_tests.processes import (
+    PROJECT,
+    folder_of_command,
+    run,
+    running,
+    settings_for,
+)
 from dixa_assets_tests.scenario import component, days, load
 
 Partition = tuple[str, str]
@@ -554,27 +559,24 @@ def request_count(simulator: Simulator) -> int:
     return int(httpx.get(f"{simulator.url}/simulator/summary", timeout=30).json()["total"])
 
 
-def main() -> int:
-    """Run the command; 1 when anything happened that must not."""
+def main() -> None:
+    """Run the command; exit with 1 when anything happened that must not."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.crash_test")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    # An ordinary exit, which ends the simulator and the load as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="crash_test-"))
     began = time.monotonic()
-    with running_simulator(
-        "--rate", "0", "--latency-ms", "60", "--now", NOW.isoformat()
-    ) as simulator:
+    with (
+        folder_of_command("crash_test") as folder,
+        running_simulator(
+            "--rate", "0", "--latency-ms", "60", "--now", NOW.isoformat()
+        ) as simulator,
+    ):
         tally = crash(simulator, folder, kills=options.kills, seed=options.seed)
-    print(f"{tally}; {time.monotonic() - began:.0f} s, seed {options.seed}")
-    if tally.violations:
-        print(f"What was found is kept in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+        print(f"{tally}; {time.monotonic() - began:.0f} s, seed {options.seed}")
+        if tally.violations:
+            sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

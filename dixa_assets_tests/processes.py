@@ -1,22 +1,31 @@
-"""Real Dagster processes for tests: their settings, their start, their certain end."""
+"""Real processes for tests, Dagster's above all: their settings, start and certain end."""
 
+import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import httpx
 
 from dixa_assets_tests.conftest import KEY, Simulator
 
 PROJECT = Path(__file__).parent.parent
 T = TypeVar("T")
+
+# Real processes, forked from one that has the imports behind it.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, str]:
@@ -80,6 +89,31 @@ def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def hold(path: str, pipe: Connection) -> None:
+    """Keep a database open until told to let go."""
+    with duckdb.connect(path):
+        pipe.send("held")
+        pipe.recv()
+
+
+@contextmanager
+def child(
+    target: Callable[..., None], *arguments: Any
+) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
+    """A process running `target` with a pipe to this one, killed in the end."""
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    try:
+        yield process, here
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        here.close()
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -98,3 +132,19 @@ def graphql(url: str, query: str, **variables: Any) -> Any:
     content = answer.json()
     assert "errors" not in content, content["errors"]
     return content["data"]
+
+
+@contextmanager
+def folder_of_command(name: str) -> Iterator[Path]:
+    """A folder for a test that is a command; kept when it raises or says so by SystemExit.
+
+    A request to terminate becomes an ordinary exit, which ends what the command has started.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    try:
+        yield folder
+    except BaseException:
+        print(f"What was found is kept in {folder}")
+        raise
+    shutil.rmtree(folder)

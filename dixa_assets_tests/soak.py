@@ -12,11 +12,9 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -46,7 +44,7 @@ from dixa_assets_tests.crash_test import (
     stored_catalogue,
     work_place,
 )
-from dixa_assets_tests.processes import running
+from dixa_assets_tests.processes import folder_of_command, running
 from dixa_assets_tests.scenario import component, fetched, load
 
 Job = tuple[tuple[str, ...], str, str]
@@ -343,26 +341,23 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-def main() -> int:
-    """Run the command; 1 when anything happened that must not."""
+def main() -> None:
+    """Run the command; exit with 1 when anything happened that must not."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.soak")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    # An ordinary exit, which ends the simulator and the loaders as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
     world = ["--conversations-per-day", str(CONVERSATIONS_PER_DAY), "--now", NOW.isoformat()]
     began = time.monotonic()
-    with running_simulator("--rate", "10", "--burst", "4", *world) as simulator:
+    with (
+        folder_of_command("soak") as folder,
+        running_simulator("--rate", "10", "--burst", "4", *world) as simulator,
+    ):
         tally = soak(simulator, folder, minutes=options.minutes, seed=options.seed)
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes: {tally}; seed {options.seed}")
-    if tally.violations:
-        print(f"What was found is kept in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+        print(f"{(time.monotonic() - began) / 60:.1f} minutes: {tally}; seed {options.seed}")
+        if tally.violations:
+            sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

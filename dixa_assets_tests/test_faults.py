@@ -26,7 +26,7 @@ from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse import Query
 from dixa_assets_tests.conftest import COPENHAGEN, KEY, NOW, Simulator
-from dixa_assets_tests.processes import free_port
+from dixa_assets_tests.processes import child, free_port, hold
 from dixa_assets_tests.scenario import (
     component,
     days,
@@ -39,7 +39,6 @@ from dixa_assets_tests.scenario import (
     tampered,
     truth,
 )
-from dixa_assets_tests.test_warehouse import child, hold
 
 pytestmark = pytest.mark.slow
 

@@ -1,121 +1,39 @@
 """A partition is replaced whole or stays as it was, whoever else writes, waits, fails or dies."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
-from typing import Any
 
 import duckdb
 import pytest
 
-from dixa_assets.catalogue import Entry, FieldMetadata
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy, WarehouseError
-from dixa_assets.extract import Window
 from dixa_assets.schema import (
     METRIC_COLUMNS,
-    METRIC_VALUES,
-    Table,
     filter_table,
-    metric_table,
-    record_table,
 )
 from dixa_assets.staging import Staged
 from dixa_assets.tables import quote
 from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
-from dixa_assets.warehouse import Load, Warehouse, Written
+from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets_tests.conftest import COPENHAGEN
+from dixa_assets_tests.handmade import DAYS, load, load_metric, of_day, record, selected, stage
+from dixa_assets_tests.processes import child, hold
 
-COPENHAGEN = "Europe/Copenhagen"
 DAY = "2025-01-02"
-DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]
-
-# Real processes, forked from one that has the imports behind it.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
-
-
-def record(
-    name: str = "conversations",
-    *,
-    about: str = "A record.",
-    fields: Mapping[str, str] = MappingProxyType({}),
-) -> Table:
-    """The table of a record; `fields` are the declared ones with their descriptions."""
-    declared = tuple(FieldMetadata(field, description) for field, description in fields.items())
-    return record_table(Entry("record", name, name, about, fields=declared))
-
-
-def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Value]]) -> Staged:
-    """Rows of a record, one second apart from the day's midnight in UTC."""
-    staged = Staged(folder / "rows.jsonl", table)
-    for second, fields in enumerate(rows):
-        instant = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(seconds=second)
-        own = {"partition_date": day, "primary_timestamp": instant.isoformat()}
-        staged.add(own | {"primary_timestamp_field": "createdAt"}, fields)
-    staged.close()
-    return staged
-
-
-def of_day(day: str, staged: Staged, run_id: str = "a-run") -> Load:
-    window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
-    return Load(run_id, time.monotonic(), [staged], [window])
-
-
-def load(
-    warehouse: Warehouse,
-    table: Table,
-    day: str,
-    rows: Sequence[Mapping[str, Value]],
-    run_id: str = "a-run",
-) -> Written:
-    """Replace a day of a record."""
-    with warehouse.staging() as folder:
-        staged = stage(folder, table, day, rows)
-        return warehouse.replace([of_day(day, staged, run_id)])
-
-
-def load_metric(
-    warehouse: Warehouse, metric: str, day: str, values: Sequence[float], about: str = "A metric."
-) -> None:
-    """Replace a day of a metric."""
-    view = metric_table(Entry("metric", metric, metric, about))
-    window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
-    with warehouse.staging() as folder:
-        staged = Staged(folder / "rows.jsonl", METRIC_VALUES)
-        for value in values:
-            staged.add(
-                {
-                    "metric": metric,
-                    "partition_date": day,
-                    "interval_start": window.start.isoformat(),
-                    "interval_end": window.end.isoformat(),
-                    "timezone": COPENHAGEN,
-                    "measure": "Count",
-                    "value": value,
-                }
-            )
-        warehouse.replace([of_day(day, staged)], view=view, metric=metric)
 
 
 def integers(*numbers: int) -> list[dict[str, Value]]:
     return [{"number": Value(BIGINT, number)} for number in numbers]
-
-
-def selected(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query whose columns are texts and numbers without NULL."""
-    return [tuple(row) for row in warehouse.query(sql).to_numpy().tolist()]
 
 
 def numbers_by_day(warehouse: Warehouse) -> dict[str, list[int]]:
@@ -472,31 +390,6 @@ def test_whoever_waits_for_an_open_database_says_for_whom(
 
 
 # Others at the same file
-
-
-def hold(path: str, pipe: Connection) -> None:
-    """Keep a database open until told to let go."""
-    with duckdb.connect(path):
-        pipe.send("held")
-        pipe.recv()
-
-
-@contextmanager
-def child(
-    target: Callable[..., None], *arguments: Any
-) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
-    """A process running `target` with a pipe to this one, killed in the end."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=target, args=(*arguments, there))
-    process.start()
-    there.close()
-    try:
-        yield process, here
-    finally:
-        process.kill()
-        process.join()
-        process.close()
-        here.close()
 
 
 def test_another_holder_of_the_file_is_waited_for(warehouse: Warehouse) -> None:
