@@ -42,7 +42,7 @@ def build_daily_schedule(
         days = partitions_def.get_partition_keys(current_time=at)[-refresh_days:]
         if not daily_keys or not days:
             return dg.SkipReason("The catalogue has not been fetched yet.")
-        return range_request([*daily_keys, *other_keys], days[0], days[-1])
+        return range_request(keys, days[0], days[-1])
 
     return daily_refresh
 

@@ -41,18 +41,23 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 @dataclass(frozen=True)
 class Row:
-    """A case of the table. `met` is None where no target is set."""
+    """A case of the table: this project, the least it could take, what people use instead.
+
+    `met` is None where no target is set.
+    """
 
     case: str
-    ours: str
-    against: str
-    ratio: str
+    ours: str = ""
+    floor: str = ""
+    alternative: str = ""
+    ratio: str = ""
     target: str = ""
     met: bool | None = None
 
     def __str__(self) -> str:
         verdict = {None: "", True: " ✓", False: " **missed**"}[self.met]
-        cells = (self.case, self.ours, self.against, self.ratio + verdict, self.target)
+        ratio = self.ratio + verdict
+        cells = (self.case, self.ours, self.floor, self.alternative, ratio, self.target)
         return "| " + " | ".join(cells) + " |"
 
 
@@ -65,32 +70,35 @@ def at_the_limit(folder: Path, quick: bool) -> Iterator[Row | str]:
     assets = some_assets(metrics, records)
     with dagster_dev(folder, *VENDOR) as dagster:
         ours = backfill(dagster, assets, days)
-        yield limited(f"Backfill, {metrics} metrics and {records} records x {days} days", ours, 1.1)
+        case = f"Backfill, {metrics} metrics and {records} records x {days} days"
+        yield limited(case, ours, target=1.1)
         yield where_it_went("backfill, from pick-up to end", dagster, ours)
         if not quick:
             again = backfill(dagster, assets, days, until=days + 1)
             case = "The same for the days before, now that volumes are known"
-            yield limited(case, again, 1.1)
+            yield limited(case, again, target=1.1)
         daily = refresh(dagster)
-        yield limited("Daily refresh, all assets x 7 days", daily, 1.25)
+        yield limited("Daily refresh, all assets x 7 days", daily, target=1.25)
         yield where_it_went("daily refresh", dagster, daily)
 
 
 def stock_parts(folder: Path, _: bool) -> Iterator[Row | str]:
     """The textbook project's backfill under `dagster dev`."""
-    case = f"Textbook project, {len(textbook_defs.METRICS)} metrics x {textbook.DAYS} days"
-    yield limited(case, textbook.measure(folder), None)
+    metrics = len(textbook_defs.METRICS)
+    case = f"Backfill of a textbook project, {metrics} metrics x {textbook.DAYS} days"
+    row = limited(case, textbook.measure(folder))
+    yield replace(row, ours="", alternative=row.ours)
 
 
-def limited(case: str, timed: Timed, target: float | None) -> Row:
+def limited(case: str, timed: Timed, *, target: float | None = None) -> Row:
     """A load compared with the vendor's limit."""
     return Row(
         case,
-        f"{timed.seconds:.1f} s, {timed.refused} refused",
-        f"{timed.requests} requests at {LIMIT:g}/s: {timed.requests / LIMIT:.1f} s",
-        f"{timed.ratio:.2f}",
-        f"≤ {target:.2f}" if target else "",
-        timed.ratio <= target and not timed.refused if target else None,
+        ours=f"{timed.seconds:.1f} s, {timed.refused} refused",
+        floor=f"{timed.requests / LIMIT:.1f} s: {timed.requests} requests at {LIMIT:g}/s",
+        ratio=f"{timed.ratio:.2f}",
+        target=f"≤ {target:.2f}" if target else "",
+        met=timed.ratio <= target and not timed.refused if target else None,
     )
 
 
@@ -101,11 +109,11 @@ def pages(folder: Path, quick: bool) -> Iterator[Row | str]:
         spent = requests_spent.measure_spent(folder / str(rows_per_day), rows_per_day, days)
         yield Row(
             f"Pages of a record, {rows_per_day:,} rows a day x {days} days",
-            f"{spent.pages} pages",
-            f"{spent.full_pages} full pages hold its rows",
-            f"{spent.ratio:.2f}",
-            "≤ 1.15",
-            spent.ratio <= 1.15,
+            ours=f"{spent.pages} pages",
+            floor=f"{spent.full_pages} full pages",
+            ratio=f"{spent.ratio:.2f}",
+            target="≤ 1.15",
+            met=spent.ratio <= 1.15,
         )
 
 
@@ -119,19 +127,19 @@ def pipeline(folder: Path, quick: bool) -> Iterator[Row | str]:
     ours = f"{found.ours.rate:,.0f} rows/s"
     yield Row(
         f"Pipeline, {rows:,} rows of 12 fields, limit off",
-        ours,
-        f"fetched, decoded, thrown away: {found.floor.rate:,.0f} rows/s",
-        f"{found.of_floor:.2f}",
-        "≥ 0.50",
-        found.of_floor >= 0.5,
+        ours=ours,
+        floor=f"{found.floor.rate:,.0f} rows/s fetched, decoded, thrown away",
+        ratio=f"{found.of_floor:.2f}",
+        target="≥ 0.50",
+        met=found.of_floor >= 0.5,
     )
     yield Row(
         "The same, against dlt's `rest_api` source",
-        ours,
-        f"dlt: {found.dlt.rate:,.0f} rows/s",
-        f"{found.times_dlt:.1f}",
-        "≥ 3",
-        found.times_dlt >= 3,
+        ours=ours,
+        alternative=f"{found.dlt.rate:,.0f} rows/s",
+        ratio=f"{found.times_dlt:.1f}",
+        target="≥ 3",
+        met=found.times_dlt >= 3,
     )
     profile = throughput.measure_profile(folder, rows // 4)
     lines = [f"| {what} | {share:.0%} |" for what, share in profile[:12]]
@@ -145,11 +153,11 @@ def memory(folder: Path, quick: bool) -> Iterator[Row | str]:
     found = throughput.measure_memory(folder, large, small)
     yield Row(
         f"Peak memory, a day of {large:,} rows",
-        f"{found.large.memory / 1e6:.0f} MB",
-        f"a day of {small:,} rows: {found.small.memory / 1e6:.0f} MB",
-        f"{found.ratio:.2f}",
-        "≤ 1.30",
-        found.ratio <= 1.3,
+        ours=f"{found.large.memory / 1e6:.0f} MB",
+        floor=f"{found.small.memory / 1e6:.0f} MB for {small:,} rows",
+        ratio=f"{found.ratio:.2f}",
+        target="≤ 1.30",
+        met=found.ratio <= 1.3,
     )
 
 
@@ -158,11 +166,11 @@ def history(folder: Path, quick: bool) -> Iterator[Row | str]:
     found = growth.measure_history(folder, quick=quick)
     yield Row(
         f"Loaded partition, after {found.assets} assets x {found.days:,} days",
-        f"{1000 * found.seconds[1]:.0f} ms",
-        f"on an empty instance: {1000 * found.seconds[0]:.0f} ms",
-        f"{found.ratio:.2f}",
-        "≤ 1.20",
-        found.ratio <= 1.2,
+        ours=f"{1000 * found.seconds[1]:.0f} ms",
+        floor=f"{1000 * found.seconds[0]:.0f} ms on an empty instance",
+        ratio=f"{found.ratio:.2f}",
+        target="≤ 1.20",
+        met=found.ratio <= 1.2,
     )
 
 
@@ -171,11 +179,11 @@ def size(folder: Path, quick: bool) -> Iterator[Row | str]:
     found = growth.measure_file(folder, quick=quick)
     yield Row(
         f"Database file, {found.assets} assets x {found.days} days, each replaced three times",
-        f"{found.states[-1].size / 1e6:.1f} MB",
-        f"freshly written: {found.states[0].size / 1e6:.1f} MB",
-        f"{found.ratio:.2f}",
-        "≤ 1.50",
-        found.ratio <= 1.5,
+        ours=f"{found.states[-1].size / 1e6:.1f} MB",
+        floor=f"{found.states[0].size / 1e6:.1f} MB freshly written",
+        ratio=f"{found.ratio:.2f}",
+        target="≤ 1.50",
+        met=found.ratio <= 1.5,
     )
 
 
@@ -185,17 +193,16 @@ def catalogue(folder: Path, quick: bool) -> Iterator[Row | str]:
         worst = max(found.arrivals)
         yield Row(
             f"{found.entries:,} entries: a new metric becomes an asset",
-            f"{worst:.1f} s at worst",
-            f"the sensor looks every {growth.LOOK_SECONDS} s",
-            f"+{worst - growth.LOOK_SECONDS:.1f} s",
-            "≤ +5 s",
-            worst <= growth.LOOK_SECONDS + 5,
+            ours=f"{worst:.1f} s at worst",
+            floor=f"{growth.LOOK_SECONDS} s from look to look",
+            ratio=f"+{worst - growth.LOOK_SECONDS:.1f} s",
+            target="≤ +5 s",
+            met=worst <= growth.LOOK_SECONDS + 5,
         )
         yield Row(
             f"{found.entries:,} entries: code location, catalogue tick",
-            f"{found.process_seconds:.1f} s, {found.unchanged_tick_seconds:.1f} s",
-            f"imports alone: {found.import_seconds:.1f} s",
-            "",
+            ours=f"{found.process_seconds:.1f} s, {found.unchanged_tick_seconds:.1f} s",
+            floor=f"{found.import_seconds:.1f} s for the imports alone",
         )
 
 
@@ -244,8 +251,8 @@ def main() -> int:
                 (rows if isinstance(found, Row) else notes).append(found)
     table = "\n".join(
         [
-            "| case | ours | against | ratio | target |",
-            "|---|---|---|---|---|",
+            "| case | ours | floor | alternative | ratio | target |",
+            "|---|---|---|---|---|---|",
             *map(str, rows),
             "",
             f"Measured {datetime.now(UTC):%Y-%m-%d} in one run on {machine()}.",
