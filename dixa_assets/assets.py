@@ -15,7 +15,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from dixa_assets.catalogue import Catalogue, Entry
-from dixa_assets.checks import Checks
+from dixa_assets.checks import Checks, to_cell
 from dixa_assets.client import DixaClient, Usage
 from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.extract import (
@@ -439,15 +439,7 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
 def _shown(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """Rows as a table in the UI, which takes plain values only."""
     return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    name: value if isinstance(value, (str, int, float, bool)) else str(value or "")
-                    for name, value in row.items()
-                }
-            )
-            for row in rows
-        ],
+        [dg.TableRecord({name: to_cell(value) for name, value in row.items()}) for row in rows],
         schema=dg.TableSchema([dg.TableColumn(name) for name in (rows[0] if rows else {})]),
     )
 

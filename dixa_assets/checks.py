@@ -94,7 +94,7 @@ def _result(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResul
     metadata: dict[str, dg.MetadataValue | float] = dict(finding.figures)
     if finding.table:
         metadata["cases"] = dg.MetadataValue.table(
-            [dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in finding.table]
+            [dg.TableRecord({k: to_cell(v) for k, v in row.items()}) for row in finding.table]
         )
     return dg.AssetCheckResult(
         asset_key=key,
@@ -106,9 +106,12 @@ def _result(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResul
     )
 
 
-def _cell(value: object) -> str | int | float | bool | None:
+def to_cell(value: object) -> str | int | float | bool | None:
     """A value as Dagster's tables take it: a plain number, text or nothing."""
     if value is None or value != value:  # noqa: PLR0124
         return None
+    if isinstance(value, datetime):
+        # DuckDB's instants have a zone, its dates have none.
+        return value.isoformat(" ", "milliseconds") if value.tzinfo else f"{value:%Y-%m-%d}"
     plain = getattr(value, "item", lambda: value)()
     return plain if isinstance(plain, (str, int, float, bool)) else str(plain)

@@ -179,16 +179,18 @@ class Loader:
 
     def _write(self, feed: "_Feed", ready: Sequence["_Fetch"], run_id: str) -> Iterator[LoadedDay]:
         query, table = feed.query.result(), feed.job.table
+        # What was fetched ahead has waited to be written, which is none of its own time.
+        began = [time.monotonic() - fetch.seconds for fetch in ready]
         loads = [
             Load(
                 run_id,
-                fetch.started,
+                began[number],
                 fetch.parts,
                 fetch.ask.days,
                 query.filters,
                 tuple(query.breakdowns),
             )
-            for fetch in ready
+            for number, fetch in enumerate(ready)
         ]
         view = table if feed.job.is_metric else None
         written = self.warehouse.replace(loads, view=view, metric=query.entry.id if view else None)
@@ -206,7 +208,7 @@ class Loader:
                     fetch.parts[0].totals,
                     written.schema_changes if number == 0 else (),
                     written.columns,
-                    ended - fetch.started,
+                    ended - began[number],
                     len(fetch.ask.days),
                     written.preview,
                 )
@@ -261,6 +263,7 @@ class Loader:
         except BaseException:
             staged.discard()
             raise
+        fetch.ended = time.monotonic()
         return staged
 
 
@@ -302,13 +305,18 @@ class _Fetch:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.started = 0.0
+        self.started = self.ended = 0.0
         self.futures: list[Future[Staged]] = []
         self.parts: list[Staged] = []
 
     @property
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        """From the first request to the last answer."""
+        return self.ended - self.started
 
     def is_done(self) -> bool:
         return all(future.done() for future in self.futures)

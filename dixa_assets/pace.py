@@ -4,13 +4,17 @@ import hashlib
 import os
 import tempfile
 import time
+from math import ceil
 from pathlib import Path
 
 from filelock import FileLock
 from pyrate_limiter import Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
-from pyrate_limiter.abstracts.algorithm import Decision, State, StateAlgorithm
+from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateAlgorithm
 from pyrate_limiter.abstracts.store import StateStore
 from pyrate_limiter.clocks import WallClock
+
+# Processes that may be waiting for their token at once.
+WAITING = 64
 
 
 def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> Limiter:
@@ -37,20 +41,35 @@ def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> 
 
 
 class SharedTokenBucket(StateStore):
-    """The limiter's state in a small file, so that every process on this machine shares it."""
+    """The limiter's state in a small file, so that every process on this machine shares it.
+
+    Who finds no token keeps the next one and is given it when it is due. If all that wait woke to
+    race for it, one that asks now and then could go without for as long as another has work.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
+        # When the token that is kept is due, on the monotonic clock.
+        self._due: float | None = None
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
-        """Take `weight` tokens at `now` (milliseconds) if they are there."""
+        """Take `weight` tokens at `now` (milliseconds), or keep those that come next."""
         with self._lock:
-            state, decision = algorithm.step(rates, self._read(algorithm, rates, now), now, weight)
-            if decision.allowed:
-                self._path.write_text(" ".join(str(int(part)) for part in state))
+            if self._due is not None:
+                left = ceil(1000 * (self._due - time.monotonic()))
+                if left > 0:
+                    return Decision(rates[0], left)
+                self._due = None
+                return ADMITTED
+            before = self._read(algorithm, rates, now)
+            state, decision = algorithm.step(rates, before, now, weight)
+            if decision.retry_after_ms is not None:
+                self._due = time.monotonic() + decision.retry_after_ms / 1000
+                state, _ = algorithm.step(rates, before, now + decision.retry_after_ms, weight)
+            self._path.write_text(" ".join(str(int(part)) for part in state))
             return decision
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
@@ -68,7 +87,7 @@ class SharedTokenBucket(StateStore):
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
         # A clock that was set back, or a file cut short, must not stop all traffic.
-        slowest = max(rate.burst * rate.interval / rate.limit for rate in rates)
+        slowest = max((rate.burst + WAITING) * rate.interval / rate.limit for rate in rates)
         horizon = (now + 10_000 + slowest) * 1000
         if len(state) != len(rates) or any(part > horizon for part in state):
             return algorithm.initial(rates)

@@ -50,7 +50,7 @@ LOADS = Table(
         Column("retries", BIGINT, "Requests that were repeats of a failed one."),
         Column("pages", BIGINT, "Pages read."),
         Column("bytes", BIGINT, "Bytes of the answers' bodies."),
-        Column("seconds", DOUBLE, "From the first request to the commit."),
+        Column("seconds", DOUBLE, "How long fetching and writing took."),
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes the metric was broken down by."),
         Column("schema_changes", JSON, "Columns this load added or widened."),

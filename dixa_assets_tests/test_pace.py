@@ -15,6 +15,7 @@ from pyrate_limiter import Limiter
 from dixa_assets.client import DixaClient
 from dixa_assets.pace import shared_limiter
 from dixa_assets_tests.conftest import KEY, Simulator
+from dixa_assets_tests.processes import wait_until
 
 RATE, BURST = 10, 4
 PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10
@@ -89,6 +90,28 @@ def test_threads_of_a_client_take_turns(simulator: Simulator) -> None:
     assert min(Counter(took).values()) >= rounds // 2
 
 
+def test_a_process_that_asks_now_and_then_waits_its_turn_and_no_longer(
+    simulator: Simulator,
+) -> None:
+    # As a long load beside the look at the catalogue.
+    simulator.tell("settings", latency_ms=150)
+    arguments = [simulator.url, KEY, "6", "50"]
+    load = subprocess.Popen([sys.executable, "-c", LOAD, *arguments])
+    try:
+        with DixaClient(KEY, base_url=simulator.url) as client:
+            wait_until(lambda: len(simulator.requests()) > 10, seconds=30, what="the load")
+            waits = []
+            for _ in range(10):
+                began = time.monotonic()
+                client.fetch_filter_values("channel")
+                waits.append(time.monotonic() - began)
+    finally:
+        load.kill()
+        load.wait(30)
+    # Every other token is for the one who asks less: 200 ms, and the answer's 150.
+    assert max(waits) < 1
+
+
 def test_a_burst_may_go_at_once_and_no_more(folder: Path) -> None:
     assert taken(limiter(burst=3)) == 3
 
@@ -105,7 +128,7 @@ def test_two_tokens_have_a_bucket_each(folder: Path) -> None:
     assert taken(limiter("host two")) == 3
 
 
-def test_a_refused_try_costs_nothing(folder: Path) -> None:
+def test_whoever_tries_again_and_again_keeps_one_token_and_no_more(folder: Path) -> None:
     bucket = limiter(rate=2, burst=1)
     assert taken(bucket, tries=50) == 1
     began = time.monotonic()
@@ -155,10 +178,9 @@ def test_a_clock_that_was_set_back_a_day_stops_no_traffic(folder: Path) -> None:
 
 
 def test_a_state_file_that_went_away_stops_no_traffic(folder: Path) -> None:
-    bucket = limiter()
-    assert taken(bucket) == 3
+    assert taken(limiter()) == 3
     state_file(folder).unlink()
-    assert taken(bucket) == 3
+    assert taken(limiter()) == 3
 
 
 def test_the_key_stands_in_no_file_and_no_file_name(folder: Path) -> None:
