@@ -389,7 +389,7 @@ class DixaClient:
         return ApiRefused(request, answer, advice, status=status)
 
     def _message(self, response: httpx.Response) -> str:
-        """The server's own words, from `{"message": …}` or as text, short and without the key."""
+        """The server's own words, from `{"message": …}` or as text: short, a sentence, no key."""
         text = _text(response)
         try:
             payload = json.loads(text)
@@ -398,7 +398,8 @@ class DixaClient:
         else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
                 text = payload["message"]
-        return self._redact(" ".join(text.split()))[:300] or "no message"
+        said = self._redact(" ".join(text.split()))[:300] or "no message"
+        return said if said.endswith((".", "!", "?")) else f"{said}."
 
     def _redact(self, text: str) -> str:
         return re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)

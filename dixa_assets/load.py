@@ -98,7 +98,8 @@ class Progress:
             f"{self._done} of {self._days} days, {self._rows:,} rows, "
             f"{self._usage.requests} requests, {self._usage.retries} of them repeats, "
             f"{self._usage.seconds_waiting:.0f} s waited for the rate limit"
-            + (f"; about {left:.0f} s left" if left else "")
+            # One day tells little: those fetched with it are there too.
+            + (f"; about {left:.0f} s left" if left and self._done > 1 else "")
         )
 
 

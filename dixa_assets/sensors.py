@@ -6,6 +6,7 @@ Both look at how things are, not at what happened: what a tick could not do, the
 import json
 import os
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -259,7 +260,8 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
     names = [(event.step_key or "").replace("__", "/", 1) for event in steps]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     what = f"{', '.join(names[:3])}{more}" if names else run.job_name
-    return f"Dixa load failed: {what}. {' '.join(first.split())[:500]} (run {run.run_id[:8]})"
+    why = textwrap.shorten(first, 500, placeholder=" …")
+    return f"Dixa load failed: {what}. {why} (run {run.run_id[:8]})"
 
 
 class _Attempts:

@@ -889,7 +889,7 @@ def test_an_error_says_what_was_asked_and_what_came_back(
     simulator.tell("faults", kind="status", status=404, body='{"message": "Not\\n here"}')
     with pytest.raises(ApiRefused) as caught:
         OPERATIONS[name](client)
-    assert str(caught.value).startswith(f"{request_line}404 Not Found: Not here ")
+    assert str(caught.value).startswith(f"{request_line}404 Not Found: Not here. ")
 
 
 @pytest.mark.parametrize(
@@ -913,7 +913,7 @@ def test_a_refusal_says_what_to_do(
 def test_a_wrong_key_is_said_to_be_wrong(simulator: Simulator) -> None:
     with (
         Impatient("another-key", base_url=simulator.url) as client,
-        pytest.raises(ApiRefused, match="401 Unauthorized: Unauthorized Check DIXA_API_KEY"),
+        pytest.raises(ApiRefused, match="401 Unauthorized: Unauthorized. Check DIXA_API_KEY"),
     ):
         client.fetch_metrics()
 
