@@ -125,8 +125,9 @@ class DixaClient:
         self._limiter = shared_limiter(
             f"{self._base} {token}", requests_per_second=requests_per_second, burst=burst
         )
-        # Threads take tokens in turn. Left to themselves, whoever wakes at the right moment takes
-        # the next one, and a thread can go without for many seconds.
+        # Threads wait for a token one at a time. The one that the limiter keeps is their
+        # process's, whoever of them wakes first would take it, and a thread could go without for
+        # many seconds.
         self._turn = threading.Lock()
         self._retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, ApiUnavailable)),

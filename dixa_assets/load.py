@@ -180,18 +180,17 @@ class Loader:
 
     def _write(self, feed: "_Feed", ready: Sequence["_Fetch"], run_id: str) -> Iterator[LoadedDay]:
         query, table = feed.query.result(), feed.job.table
-        # What was fetched ahead has waited to be written, which is none of its own time.
-        began = [time.monotonic() - fetch.seconds for fetch in ready]
         loads = [
             Load(
                 run_id,
-                began[number],
+                # What was fetched ahead has waited to be written: none of its own time.
+                time.monotonic() - fetch.seconds,
                 fetch.parts,
                 fetch.ask.days,
                 query.filters,
                 tuple(query.breakdowns),
             )
-            for number, fetch in enumerate(ready)
+            for fetch in ready
         ]
         view = table if feed.job.is_metric else None
         written = self.warehouse.replace(loads, view=view, metric=query.entry.id if view else None)
@@ -209,7 +208,7 @@ class Loader:
                     fetch.parts[0].totals,
                     written.schema_changes if number == 0 else (),
                     written.columns,
-                    ended - began[number],
+                    ended - loads[number].started,
                     len(fetch.ask.days),
                     written.preview,
                 )

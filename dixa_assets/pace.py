@@ -50,20 +50,21 @@ class SharedTokenBucket(StateStore):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
-        # When the token that is kept is due, on the monotonic clock.
+        # When the token that is kept is due, on the monotonic clock. It is one caller's: those
+        # of one process wait one at a time.
         self._due: float | None = None
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
         """Take `weight` tokens at `now` (milliseconds), or keep those that come next."""
+        if self._due is not None:
+            left = ceil(1000 * (self._due - time.monotonic()))
+            if left > 0:
+                return Decision(rates[0], left)
+            self._due = None
+            return ADMITTED
         with self._lock:
-            if self._due is not None:
-                left = ceil(1000 * (self._due - time.monotonic()))
-                if left > 0:
-                    return Decision(rates[0], left)
-                self._due = None
-                return ADMITTED
             before = self._read(algorithm, rates, now)
             state, decision = algorithm.step(rates, before, now, weight)
             if decision.retry_after_ms is not None:

@@ -47,12 +47,9 @@ def build_daily_schedule(
     return daily_refresh
 
 
-def range_request(
-    keys: Sequence[dg.AssetKey], first: str, last: str, *, run_key: str | None = None
-) -> dg.RunRequest:
+def range_request(keys: Sequence[dg.AssetKey], first: str, last: str) -> dg.RunRequest:
     """One run for all days from `first` to `last` of the assets."""
     return dg.RunRequest(
-        run_key=run_key,
         asset_selection=list(keys),
         tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
     )

@@ -31,13 +31,7 @@ from dixa_assets.extract import Window
 from dixa_assets.partitions import build_partitions_def, to_ranges
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.conftest import COPENHAGEN, NOW, Simulator, running_simulator
-from dixa_assets_tests.processes import (
-    PROJECT,
-    folder_of_command,
-    run,
-    running,
-    settings_for,
-)
+from dixa_assets_tests.processes import PROJECT, folder_of_command, run, running, settings_for
 from dixa_assets_tests.scenario import component, days, load
 
 Partition = tuple[str, str]

@@ -17,10 +17,7 @@ import duckdb
 import pytest
 
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy, WarehouseError
-from dixa_assets.schema import (
-    METRIC_COLUMNS,
-    filter_table,
-)
+from dixa_assets.schema import METRIC_COLUMNS, filter_table
 from dixa_assets.staging import Staged
 from dixa_assets.tables import quote
 from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
