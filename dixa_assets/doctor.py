@@ -1,8 +1,4 @@
-"""Says before anything starts whether the settings can work: one line each, and what to do.
-
-`python -m dixa_assets.doctor` in the project's folder reads `.env` as Dagster does and ends with
-1 when something must be mended first.
-"""
+"""Says before anything starts whether the settings can work: one line each, and what to do."""
 
 import os
 import sys
@@ -12,20 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import dagster as dg
-from dotenv import load_dotenv
 from pydantic import ValidationError
 
-from dixa_assets.component import DixaAnalytics
+from dixa_assets.component import DixaAnalytics, load_component, name_of_setting
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 
 # What Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000
 
 
-def main() -> int:
+def run() -> int:
     """Print a line per check; 1 if one failed, else 0."""
-    load_dotenv(Path.cwd() / ".env", override=True)
     try:
         component = load_component()
     except (DixaAssetsError, ValidationError) as error:
@@ -42,21 +35,6 @@ def main() -> int:
             failed = True
             print(f"✗ {error}", file=sys.stderr)
     return int(failed)
-
-
-def load_component() -> DixaAnalytics:
-    """The component as `defs.yaml` and the environment configure it."""
-    tree = dg.ComponentTree.for_project(Path(__file__).parent.parent)
-    try:
-        return tree.load_component(Path("dixa_analytics"), expected_type=DixaAnalytics)
-    except Exception as error:
-        # Dagster wraps what went wrong in the place where it did.
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, (DixaAssetsError, ValidationError)):
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
-        raise
 
 
 def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -119,11 +97,6 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
 def _problems(error: DixaAssetsError | ValidationError) -> Iterator[str]:
     if isinstance(error, ValidationError):
         for item in error.errors():
-            setting = "DIXA_" + "_".join(str(part) for part in item["loc"]).upper()
-            yield f"{setting}: {item['msg']}, not {item['input']!r}."
+            yield f"{name_of_setting(*item['loc'])}: {item['msg']}, not {item['input']!r}."
     else:
         yield str(error)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

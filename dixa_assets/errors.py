@@ -1,15 +1,19 @@
 """Every error this project raises on purpose, and whether trying again can help.
 
     DixaAssetsError
-    ├── ConfigError            a setting is wrong                           permanent
-    ├── ApiError               the vendor's API did not give what was asked
-    │   ├── ApiUnavailable     no answer, 408, 429, 5xx, a broken answer    retryable
-    │   ├── ApiRefused         400, 401, 403, 404, a redirect               permanent
-    │   └── ApiContractBroken  an answer that contradicts the API's rules   permanent
-    ├── DaysFailed             some days of a load failed                   as its errors are
-    ├── CatalogueError         the catalogue cannot be what was meant       permanent
-    └── WarehouseError         the database cannot take the write           permanent
-        └── WarehouseBusy      another process holds it                     retryable
+    ├── ConfigError             a setting is wrong                           permanent
+    ├── ApiError                the vendor's API did not give what was asked permanent
+    │   ├── ApiUnavailable      no answer, 408, 429, 5xx, a broken answer    retryable
+    │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
+    │   │   └── PageKeyRefused  a page key that was given before             permanent
+    │   ├── RowsMoved           rows changed pages while they were read      retryable
+    │   ├── RowsAstray          rows outside the period that was asked for   permanent
+    │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
+    ├── DaysFailed              some days of a load failed                   as its errors are
+    ├── CatalogueError          the catalogue cannot be what was meant       permanent
+    ├── WarehouseError          the database cannot take the write           permanent
+    │   └── WarehouseBusy       another process holds it                     retryable
+    └── AlertNotSent            a webhook did not take a line                permanent
 
 Each message says what was tried, what came back and what to do.
 """
@@ -129,3 +133,7 @@ class WarehouseBusy(WarehouseError):
     """Another process held the database for as long as this one was allowed to wait."""
 
     retryable = True
+
+
+class AlertNotSent(DixaAssetsError):
+    """A failed run could not be told to the webhook."""

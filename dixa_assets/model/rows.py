@@ -1,4 +1,4 @@
-"""Rows on their way from the API to a table: on disk, with the types their values have."""
+"""Rows on their way from the API to a table, and what is counted of them."""
 
 import json
 from collections import Counter, defaultdict
@@ -10,10 +10,37 @@ from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from dixa_assets.client import Usage
 from dixa_assets.errors import ApiContractBroken, WarehouseError
-from dixa_assets.schema import Table
-from dixa_assets.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
+from dixa_assets.model.tables import Table
+from dixa_assets.model.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a piece of work has cost: requests sent, retries among them, pages, bytes, waits."""
+
+    requests: int = 0
+    retries: int = 0
+    pages: int = 0
+    bytes: int = 0
+    seconds_waiting: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, each) + getattr(other, each) for each in self.__slots__))
+
+
+@dataclass(slots=True)
+class Volume:
+    """What an asset's loads have brought so far.
+
+    `alone` means that every day is asked for alone, in one window: a metric's answer is one sum
+    over its window; a record's rows once lay outside what was asked for, or days together were
+    refused.
+    """
+
+    days: int = 0
+    rows: int = 0
+    alone: bool = False
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import json
 import urllib.error
 import urllib.request
 
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import AlertNotSent, ConfigError
 
 SECONDS = 10.0
 
@@ -16,8 +16,8 @@ def post_alert(webhook: str, text: str) -> str:
     """Send a line; in words, what came of it.
 
     Raises:
-        ConfigError: The webhook is no https address (http is taken on this machine only), or does
-            not take the line.
+        ConfigError: The webhook is no https address; http is taken on this machine only.
+        AlertNotSent: The webhook cannot be reached, or refuses the line.
     """
     local = webhook.startswith(("http://127.0.0.1", "http://localhost"))
     if not (webhook.startswith("https://") or local):
@@ -31,8 +31,8 @@ def post_alert(webhook: str, text: str) -> str:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
             return f"the webhook took it ({response.status})"
     except urllib.error.HTTPError as error:
-        problem = f"the webhook refused the line ({error.code} {error.reason})."
+        problem = f"it refused the line ({error.code} {error.reason})."
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
-        problem = f"the webhook could not be reached ({reason})."
-    raise ConfigError("DIXA_ALERT_WEBHOOK", problem)
+        problem = f"it could not be reached ({reason})."
+    raise AlertNotSent(f"the webhook in DIXA_ALERT_WEBHOOK was not told: {problem}")

@@ -1,71 +1,38 @@
-"""The sensors: one keeps the catalogue up to date, one loads what an asset still lacks.
+"""The sensors: they keep the catalogue up to date, load what is lacking, publish, and alert.
 
-Both look at how things are, not at what happened: what a tick could not do, the next one does.
+They look at how things are, not at what happened: what a tick could not do, the next one does. See
+https://docs.dagster.io/guides/automate/sensors
 """
 
 import json
 import os
-import tempfile
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from dixa_assets.alert import post_alert
-from dixa_assets.catalogue import Catalogue, Entry, Listing, merge
-from dixa_assets.client import DixaClient
-from dixa_assets.errors import ApiRefused, DixaAssetsError
-from dixa_assets.partitions import history_of, to_ranges
-from dixa_assets.resources import DixaResource
-from dixa_assets.schedules import range_request
+from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.errors import DixaAssetsError
+from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.orchestration import state
+from dixa_assets.orchestration.alert import post_alert
+from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
+from dixa_assets.orchestration.private import (
+    NOT_FINISHED_STATUSES,
+    GrpcServerCodeLocationOrigin,
+    loaded_partitions,
+)
+from dixa_assets.orchestration.resources import DixaResource
 
 # A tick must end within 60 s. A fetch of the catalogue that takes longer than this fails the tick
 # and the next one tries again.
 CATALOGUE_SECONDS = 25.0
 RELOAD_SECONDS = 25
-# So many entries that left the list are asked for one by one; the rest wait for the next tick.
-DESCRIPTIONS_A_TICK = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
-
-
-def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
-    """The known catalogue brought up to date, and what was odd about the answer.
-
-    An entry that is not listed any more is retired only when Dixa does not describe it either:
-    a list cut short retires nothing.
-    """
-    listing = Listing.from_api(client.fetch_metrics(), client.fetch_records())
-    problems = list(listing.problems)
-    asked = 0
-
-    def is_still_described(entry: Entry) -> bool:
-        nonlocal asked
-        asked += 1
-        if asked > DESCRIPTIONS_A_TICK:
-            return True
-        try:
-            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.id)
-        except ApiRefused as error:
-            if error.status in (400, 404):
-                return False
-            raise
-        problems.append(f"the {entry.kind} '{entry.id}' was missing from the list and is kept")
-        return True
-
-    catalogue = merge(
-        known,
-        listing,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        is_still_described=is_still_described,
-    )
-    return catalogue, tuple(problems)
 
 
 def build_catalogue_sensor(
@@ -92,23 +59,18 @@ def build_catalogue_sensor(
         storage = context.instance.defs_state_storage
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
-        version = storage.get_latest_version(state_key)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "state"
-            if version is not None:
-                storage.download_state_to_path(state_key, version, path)
-            stored = Catalogue.from_json(path.read_text()) if version else Catalogue()
-            with dixa.client(give_up_after=CATALOGUE_SECONDS) as client:
-                try:
-                    live, problems = fetch_catalogue(client, stored)
-                except DixaAssetsError as error:
-                    raise dg.Failure(
-                        f"The catalogue was not refreshed, and everything stays as it is: {error}"
-                    ) from None
-            if live.version != stored.version or version is None:
-                path.write_text(live.to_json())
-                storage.upload_state_from_path(state_key, live.version, path)
-        notes = [*_summary(stored, live), *problems]
+        stored = state.load(storage, state_key)
+        known = stored or Catalogue()
+        with dixa.client(give_up_after=CATALOGUE_SECONDS) as client:
+            try:
+                live, problems = fetch_catalogue(client, known)
+            except DixaAssetsError as error:
+                raise dg.Failure(
+                    f"The catalogue was not refreshed, and everything stays as it is: {error}"
+                ) from None
+        if stored is None or live.version != stored.version:
+            state.save(storage, state_key, live)
+        notes = [*_summary(known, live), *problems]
         if live.version != loaded.version:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -173,7 +135,7 @@ def build_history_sensor(
             mark = f"{key.to_user_string()} {history_days}"
             if key in busy or attempts.is_done(mark):
                 continue
-            loaded = context.instance.event_log_storage.get_materialized_partitions(key)
+            loaded = loaded_partitions(context.instance, key)
             wanted = history_of(entry.first_seen, partitions_def, history_days)
             days = tuple(day for day in wanted if day not in loaded)
             if not days:

@@ -1,12 +1,13 @@
-"""The daily schedule: everything live, the trailing days, in one run."""
+"""The daily schedule: everything live, the trailing days, in one run.
+
+See https://docs.dagster.io/guides/automate/schedules
+"""
 
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
+
+from dixa_assets.orchestration.partitions import range_request
 
 # Late enough that no zone's clock change makes the hour vanish or come twice.
 DAILY_CRON = "30 5 * * *"
@@ -45,11 +46,3 @@ def build_daily_schedule(
         return range_request(keys, days[0], days[-1])
 
     return daily_refresh
-
-
-def range_request(keys: Sequence[dg.AssetKey], first: str, last: str) -> dg.RunRequest:
-    """One run for all days from `first` to `last` of the assets."""
-    return dg.RunRequest(
-        asset_selection=list(keys),
-        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
-    )

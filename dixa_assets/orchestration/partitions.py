@@ -1,4 +1,7 @@
-"""The one daily partitions definition, and from partition key to window."""
+"""The one daily partitions definition, and from partition keys to windows and runs.
+
+See https://docs.dagster.io/guides/build/partitions-and-backfills
+"""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -7,7 +10,11 @@ from zoneinfo import ZoneInfo, available_timezones
 import dagster as dg
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.extract import Window
+from dixa_assets.model.window import Window
+from dixa_assets.orchestration.private import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
 
 # One run per contiguous range: no process starts per day, and the command line takes ranges only
 # of assets with this policy. A run that dies keeps the days it has finished.
@@ -62,3 +69,11 @@ def to_ranges(
         else:
             ranges.append((key, key))
     return ranges
+
+
+def range_request(keys: Sequence[dg.AssetKey], first: str, last: str) -> dg.RunRequest:
+    """One run for all days from `first` to `last` of the assets."""
+    return dg.RunRequest(
+        asset_selection=list(keys),
+        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+    )

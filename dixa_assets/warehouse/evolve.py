@@ -1,30 +1,26 @@
-"""DuckDB's tables and views: made, commented, widened where the data ask for it.
-
-With `warehouse`, which writes rows into them, the only module with SQL.
-"""
+"""DuckDB's tables and views: made, commented, widened where the data ask for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import duckdb
 
-from dixa_assets.schema import (
+from dixa_assets.model.rows import Types
+from dixa_assets.model.tables import (
+    COLUMNS,
     LOADED_COLUMNS,
-    METRIC_COLUMNS,
     METRIC_VALUES,
     METRICS_DAILY,
     RECORD_VALUE,
     Column,
+    Relation,
     Table,
     column_name,
     columns_by_source,
     comment_of,
 )
-from dixa_assets.staging import Types
-from dixa_assets.values import (
+from dixa_assets.model.values import (
     BIGINT,
-    DATE,
     DOUBLE,
     EXACT_IN_DOUBLE,
     JSON,
@@ -32,56 +28,7 @@ from dixa_assets.values import (
     VARCHAR,
     widest,
 )
-
-LOADS = Table(
-    "dixa_catalogue",
-    "loads",
-    "One row per loaded partition: what its latest load asked for, got and cost.",
-    (
-        Column("asset_key", VARCHAR, "The asset, as schema/relation."),
-        Column("partition_date", DATE, "The local day; NULL for assets without partitions."),
-        Column("interval_start", TIMESTAMPTZ, "First instant that was asked for."),
-        Column("interval_end", TIMESTAMPTZ, "First instant after what was asked for."),
-        Column("timezone", VARCHAR, "The zone of the day."),
-        Column("rows", BIGINT, "Rows written."),
-        Column("rows_outside_window", BIGINT, "Rows whose timestamp lies outside the window."),
-        Column("nulls", JSON, "Rows lacking a value, by field that Dixa says always has one."),
-        Column("requests", BIGINT, "Requests sent, retries included."),
-        Column("retries", BIGINT, "Requests that were repeats of a failed one."),
-        Column("pages", BIGINT, "Pages read."),
-        Column("bytes", BIGINT, "Bytes of the answers' bodies."),
-        Column("seconds", DOUBLE, "How long fetching and writing took."),
-        Column("filters", JSON, "Filters sent with every request."),
-        Column("breakdowns", JSON, "Attributes the metric was broken down by."),
-        Column("schema_changes", JSON, "Columns this load added or widened."),
-        Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
-        Column("run_id", VARCHAR, "The Dagster run."),
-    ),
-)
-COLUMNS = Table(
-    "dixa_catalogue",
-    "columns",
-    "Every column of every table, with the field of Dixa's it comes from.",
-    (
-        Column("table_schema", VARCHAR, "Schema of the table."),
-        Column("table_name", VARCHAR, "The table."),
-        Column("column_name", VARCHAR, "The column."),
-        Column("type", VARCHAR, "Its type; NULL while no value has shown one."),
-        Column("comment", VARCHAR, "What it holds."),
-        Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
-        Column("part", VARCHAR, "Whether it holds the field's value or its label."),
-    ),
-)
-WAREHOUSE = Table(
-    "dixa_catalogue",
-    "warehouse",
-    "What the whole warehouse has in common.",
-    (
-        Column("timezone", VARCHAR, "The zone whose midnights bound every partition."),
-        Column("created_at", TIMESTAMPTZ, "When the first table was made."),
-    ),
-)
-
+from dixa_assets.warehouse.sql import literal, name_of, names_of, quote, transaction
 
 # The columns that every write fills itself.
 TAIL = tuple(column.name for column in LOADED_COLUMNS)
@@ -89,43 +36,9 @@ TAIL = tuple(column.name for column in LOADED_COLUMNS)
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
 
-def quote(identifier: str) -> str:
-    """An SQL identifier, whatever the text."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL string, for statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def relation_of(table: Table) -> str:
-    """The table's quoted name with its schema."""
-    return f"{quote(table.schema)}.{quote(table.name)}"
-
-
-def names_of(columns: Sequence[Column]) -> str:
-    """The columns' quoted names, as a list in SQL."""
-    return ", ".join(quote(column.name) for column in columns)
-
-
 def physical(type_: str | None) -> str:
     """The type a column is stored in: text while it has none."""
     return type_ or VARCHAR
-
-
-@contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of the body's statements, or none of them."""
-    connection.execute("BEGIN")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A failed COMMIT has already ended the transaction.
-        with suppress(duckdb.Error):
-            connection.execute("ROLLBACK")
-        raise
 
 
 def create_table(
@@ -134,20 +47,20 @@ def create_table(
     """Make a table and its schema, with comments."""
     definitions = ", ".join(f"{quote(c.name)} {physical(c.type)}" for c in columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
-    connection.execute(f"CREATE TABLE {relation_of(table)} ({definitions})")
+    connection.execute(f"CREATE TABLE {name_of(table)} ({definitions})")
     _comment(connection, "TABLE", table, columns)
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, view: Table, select: str) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
-    connection.execute(f"CREATE OR REPLACE VIEW {relation_of(view)} AS {select}")
+    connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
     _comment(connection, "VIEW", view, view.columns)
 
 
 def _comment(
     connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
 ) -> None:
-    relation = relation_of(table)
+    relation = name_of(table)
     connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
     for column in columns:
         connection.execute(
@@ -185,23 +98,29 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
             _create_view(
                 connection,
                 view,
-                f"SELECT {names_of(view.columns)} FROM {relation_of(METRIC_VALUES)}",
+                f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}",
             )
 
 
-def ensure_metric_view(connection: duckdb.DuckDBPyConnection, view: Table, metric_id: str) -> None:
-    """The view of one metric, made when missing and commented anew when its description changed."""
+def ensure_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> None:
+    """The view people query, where the rows stand in a shared table.
+
+    It is made when missing, and commented anew when its description changed.
+    """
+    view = relation.table
+    if view is relation.stored_in:
+        return
     found = connection.execute(
         "SELECT comment FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
         [view.schema, view.name],
     ).fetchone()
     if found is None or (found[0] or "") != view.comment:
+        own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
         with transaction(connection):
             _create_view(
                 connection,
                 view,
-                f"SELECT {names_of(METRIC_COLUMNS)} FROM {relation_of(METRIC_VALUES)} "
-                f"WHERE metric = {literal(metric_id)}",
+                f"SELECT {names_of(view.columns)} FROM {name_of(relation.stored_in)} WHERE {own}",
             )
 
 
@@ -219,7 +138,7 @@ def evolve(
             create_table(connection, table, columns)
             changes = []
         else:
-            relation = relation_of(table)
+            relation = name_of(table)
             for column in columns:
                 name = quote(column.name)
                 old = before.get(column.name)
@@ -250,8 +169,7 @@ def _plan(
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
     changes: list[str] = []
-    sources = dict.fromkeys([*_in_order(types, declared)])
-    for source in sources:
+    for source in dict.fromkeys(_in_order(types, declared)):
         seen = types.of.get(source)
         taken = [column.name for column in (*columns, *tail)]
         old = columns_by_source(columns).get(source)
@@ -290,7 +208,7 @@ def _is_exact(
     if column.type != BIGINT or seen != DOUBLE:
         return True
     found = connection.execute(
-        f"SELECT count(*) FROM {relation_of(table)} WHERE {quote(column.name)} NOT BETWEEN ? AND ?",
+        f"SELECT count(*) FROM {name_of(table)} WHERE {quote(column.name)} NOT BETWEEN ? AND ?",
         [-EXACT_IN_DOUBLE, EXACT_IN_DOUBLE],
     ).fetchone()
     return found == (0,)
@@ -310,7 +228,7 @@ def _converted(name: str, old: str | None, column: Column) -> str:
 
 def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Column]:
     rows = connection.execute(
-        f"SELECT column_name, type, comment, field, part FROM {relation_of(COLUMNS)} "
+        f"SELECT column_name, type, comment, field, part FROM {name_of(COLUMNS)} "
         "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
         [table.schema, table.name],
     ).fetchall()
@@ -322,10 +240,10 @@ def remember_columns(
 ) -> None:
     """Note where each column of a table comes from."""
     connection.execute(
-        f"DELETE FROM {relation_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
+        f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
         [table.schema, table.name],
     )
     connection.executemany(
-        f"INSERT INTO {relation_of(COLUMNS)} VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {name_of(COLUMNS)} VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns],
     )

@@ -111,6 +111,11 @@ class Entry:
         return f"dixa_{self.kind}s"
 
     @property
+    def key(self) -> str:
+        """The asset key, `schema/name`."""
+        return f"{self.schema}/{self.name}"
+
+    @property
     def is_live(self) -> bool:
         """Whether Dixa still lists the entry."""
         return self.retired_at is None

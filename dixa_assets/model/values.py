@@ -17,6 +17,9 @@ TIMESTAMPTZ = "TIMESTAMPTZ"
 DATE = "DATE"
 JSON = "JSON"
 
+# The measure of an aggregate that names none: presence durations come as a list of statuses.
+PRESENCE = "AgentPresenceDuration"
+
 INT64 = 2**63
 # Integers up to here are the same number as a DOUBLE.
 EXACT_IN_DOUBLE = 2**53

@@ -43,21 +43,21 @@ def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> 
 class SharedTokenBucket(StateStore):
     """The limiter's state in a small file, so that every process on this machine shares it.
 
-    Who finds no token keeps the next one and is given it when it is due. If all that wait woke to
-    race for it, one that asks now and then could go without for as long as another has work.
+    A caller that finds no token reserves the next one, and gets it when it is due. If all callers
+    raced for it, one that asks seldom could wait for as long as another has work.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
-        # When the token that is kept is due, on the monotonic clock. It is one caller's: those
-        # of one process wait one at a time.
+        # When the reserved token is due, on the monotonic clock. It is one caller's: those of one
+        # process wait one at a time.
         self._due: float | None = None
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
-        """Take `weight` tokens at `now` (milliseconds), or keep those that come next."""
+        """Take `weight` tokens at `now` (milliseconds), or reserve those that come next."""
         if self._due is not None:
             left = ceil(1000 * (self._due - time.monotonic()))
             if left > 0:

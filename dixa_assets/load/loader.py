@@ -1,6 +1,6 @@
 """Days of assets, from the API into the warehouse: fetched ahead side by side, written in order.
 
-No Dagster: whoever iterates reports each day as it comes.
+Whoever iterates reports each day as it comes.
 """
 
 import gc
@@ -12,25 +12,33 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from dixa_assets.client import DixaClient, Usage
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.extract import extract, extract_filter_values
+from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
-from dixa_assets.extract import Query, Window, extract_metric, extract_record
-from dixa_assets.plan import Ask, Volume, next_ask
-from dixa_assets.schema import METRIC_VALUES, Column, Table
-from dixa_assets.staging import Counts, Staged
-from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets.load.plan import Ask, next_ask
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.rows import Counts, Staged, Usage, Volume
+from dixa_assets.model.tables import Column, Relation
+from dixa_assets.model.window import Window
+from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.store import Warehouse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-# A day that fails does not keep the others from loading; this many say that the next will too.
+# A day that fails does not keep the others from loading; after so many the rest is given up.
 FAILED_DAYS_BEFORE_STOPPING = 5
-# These say the same of every other day at once.
+# One answer with such a status says that every other day would get the same.
 HOPELESS_STATUS = frozenset({401, 403, 404})
 SECONDS_BETWEEN_LINES = 5.0
-# More than the pages in hand at once have.
+# The pages in hand at once have fewer objects than this.
 YOUNG_OBJECTS = 100_000
 # Windows that may be on their way or waiting to be written, of all assets together: so many that
 # the API has work for the seconds in which Dagster takes several steps of one request each.
@@ -40,13 +48,15 @@ ROWS_A_WRITE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What one asset is to load: its key (`schema/relation`), table or view, query and days."""
+class Task:
+    """What is to be loaded of one metric or record: where it goes, what is asked, which days.
 
-    key: str
-    table: Table
-    is_metric: bool
-    build_query: Callable[[DixaClient], Query]
+    `build_request` may ask the API itself, for the values of a filter attribute.
+    """
+
+    entry: Entry
+    relation: Relation
+    build_request: Callable[[DixaClient], Request]
     days: Sequence[Window]
 
 
@@ -66,7 +76,16 @@ class LoadedDay:
     columns: Sequence[Column]
     seconds: float
     together: int
-    preview: pd.DataFrame
+    preview: "pd.DataFrame"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTable:
+    """A whole table that is in the warehouse: its rows, what they cost, how long it took."""
+
+    rows: int
+    usage: Usage
+    seconds: float
 
 
 class Progress:
@@ -104,61 +123,104 @@ class Progress:
 
 
 class Loader:
-    """Loads assets one after the other, fetching the first days of the next in good time.
+    """Loads assets one after the other, and fetches the first days of the next in good time.
 
     Made for all steps of a run: while the last days of an asset are written, checked and reported,
     those of the next are on their way, and the API is never idle.
 
     Args:
-        client: Closed with the loader.
+        connect: Gives a client of the API, when the first thing is asked; closed with the loader.
         warehouse: Where the rows go.
         at_a_time: How many windows are fetched side by side.
     """
 
-    def __init__(self, client: DixaClient, warehouse: Warehouse, *, at_a_time: int) -> None:
+    def __init__(
+        self, connect: Callable[[], DixaClient], warehouse: Warehouse, *, at_a_time: int
+    ) -> None:
+        self._connect = connect
         self.warehouse = warehouse
-        self.client = client
         self._at_a_time = at_a_time
         self._feeds: dict[str, _Feed] = {}
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
-        self._folder = self._resources.enter_context(warehouse.staging())
-        self._volumes = warehouse.volumes()
         self._numbers = itertools.count()
         self._pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="dixa")
 
+    @cached_property
+    def _client(self) -> DixaClient:
+        return self._connect()
+
+    @cached_property
+    def _folder(self) -> Path:
+        return self._resources.enter_context(self.warehouse.staging())
+
+    @cached_property
+    def _volumes(self) -> dict[str, Volume]:
+        return self.warehouse.volumes()
+
     def close(self) -> None:
         """Stop fetching, forget what was not written, close the client."""
-        self.client.close()
+        if "_client" in vars(self):
+            self._client.close()
         for feed in self._feeds.values():
             feed.abandon()
         self._pool.shutdown(cancel_futures=True)
         self._resources.close()
 
-    def load(self, job: Job, *, run_id: str, upcoming: Iterable[Job] = ()) -> Iterator[LoadedDay]:
-        """Load the days of a job, in order, each a partition of its own.
+    def load(
+        self, task: Task, *, run_id: str, upcoming: Iterable[Task] = ()
+    ) -> Iterator[LoadedDay]:
+        """Load the days of a task, in order, each a partition of its own.
 
         Args:
-            job: What to load.
+            task: What to load.
             run_id: Noted with every row.
             upcoming: What will be loaded next.
 
         Raises:
             DaysFailed: After all other days, with the error of each day that failed.
         """
-        feed, following = self._feed(job), list(upcoming)
+        feed, following = self._feed(task), list(upcoming)
         try:
             self._fetch_ahead(feed, following)
-            # A query that cannot be is one error, not one for every day.
-            feed.query.result()
+            # A request that cannot be is one error, not one for every day.
+            feed.request.result()
             for ready in self._fetched(feed, following):
                 yield from self._write(feed, ready, run_id)
         finally:
-            self._feeds.pop(job.key).abandon()
+            self._feeds.pop(task.entry.key).abandon()
         if feed.failed:
-            raise DaysFailed(feed.failed, asked=len(job.days), untried=len(feed.waiting))
+            raise DaysFailed(feed.failed, asked=len(task.days), untried=len(feed.waiting))
 
-    def _fetched(self, feed: "_Feed", upcoming: Sequence[Job]) -> Iterator[list["_Fetch"]]:
+    def load_filter_values(self, attribute: str, relation: Relation, *, run_id: str) -> LoadedTable:
+        """Replace the table of a filter attribute's values by those that Dixa offers now."""
+
+        def fill(staged: Staged) -> None:
+            extract_filter_values(self._client, attribute, staged)
+
+        return self._load_whole(relation, fill, run_id)
+
+    def load_rows(
+        self, relation: Relation, rows: Iterable[Mapping[str, Any]], *, run_id: str
+    ) -> LoadedTable:
+        """Replace a whole table by rows that are at hand."""
+
+        def fill(staged: Staged) -> None:
+            for row in rows:
+                staged.add(row)
+
+        return self._load_whole(relation, fill, run_id)
+
+    def _load_whole(
+        self, relation: Relation, fill: Callable[[Staged], None], run_id: str
+    ) -> LoadedTable:
+        started = time.monotonic()
+        with Staged(self._new_file(), relation.stored_in) as staged:
+            fill(staged)
+            self.warehouse.replace(relation, [Batch(run_id, started, [staged])])
+            return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
+
+    def _fetched(self, feed: "_Feed", upcoming: Sequence[Task]) -> Iterator[list["_Fetch"]]:
         """What has come, in order; more than one when writing was slower than fetching."""
         while feed.running:
             ready: list[_Fetch] = []
@@ -179,28 +241,27 @@ class Loader:
                 yield ready
 
     def _write(self, feed: "_Feed", ready: Sequence["_Fetch"], run_id: str) -> Iterator[LoadedDay]:
-        query, table = feed.query.result(), feed.job.table
-        loads = [
-            Load(
+        request = feed.request.result()
+        batches = [
+            Batch(
                 run_id,
                 # What was fetched ahead has waited to be written: none of its own time.
                 time.monotonic() - fetch.seconds,
                 fetch.parts,
                 fetch.ask.days,
-                query.filters,
-                tuple(query.breakdowns),
+                request.filters,
+                tuple(request.breakdowns),
             )
             for fetch in ready
         ]
-        view = table if feed.job.is_metric else None
-        written = self.warehouse.replace(loads, view=view, metric=query.entry.id if view else None)
+        written = self.warehouse.replace(feed.task.relation, batches)
         ended = time.monotonic()
         for number, fetch in enumerate(ready):
             fetch.discard()
             feed.volume.days += len(fetch.ask.days)
             feed.volume.rows += fetch.rows
-            for day, counts, usage in loads[number].by_day():
-                feed.volume.astray |= counts.outside_window > 0
+            for day, counts, usage in batches[number].by_day():
+                feed.volume.alone |= counts.outside_window > 0
                 yield LoadedDay(
                     day,
                     counts,
@@ -208,21 +269,21 @@ class Loader:
                     fetch.parts[0].totals,
                     written.schema_changes if number == 0 else (),
                     written.columns,
-                    ended - loads[number].started,
+                    ended - batches[number].started,
                     len(fetch.ask.days),
                     written.preview,
                 )
 
-    def _feed(self, job: Job) -> "_Feed":
-        if job.key not in self._feeds:
-            self._feeds[job.key] = _Feed(
-                job,
-                self._pool.submit(job.build_query, self.client),
-                self._volumes.get(job.key, Volume()),
-            )
-        return self._feeds[job.key]
+    def _feed(self, task: Task) -> "_Feed":
+        key = task.entry.key
+        if key not in self._feeds:
+            # A metric's answer is one sum over its window, and its days cannot share one.
+            volume = Volume(alone=True) if task.relation.only else self._volumes.get(key, Volume())
+            request = self._pool.submit(task.build_request, self._client)
+            self._feeds[key] = _Feed(task, request, volume)
+        return self._feeds[key]
 
-    def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Job]) -> None:
+    def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Task]) -> None:
         """Keep so many windows on their way that no thread waits for the one who writes."""
         for each in itertools.chain([feed], map(self._feed, upcoming)):
             while each.waiting and not _is_hopeless(each.failed.values()):
@@ -233,32 +294,28 @@ class Loader:
                 each.running.append(self._start(each))
 
     def _start(self, feed: "_Feed") -> "_Fetch":
-        if feed.job.is_metric:
-            day = feed.waiting.popleft()
-            ask = Ask((day,), (day,))
-        else:
-            ask = next_ask(
-                feed.waiting,
-                feed.volume,
-                page_rows=self.client.page_size,
-                most_parts=self._at_a_time,
-            )
+        ask = next_ask(
+            feed.waiting,
+            feed.volume,
+            page_rows=self._client.page_size,
+            most_parts=self._at_a_time,
+        )
         fetch = _Fetch(ask)
         fetch.futures = [
-            self._pool.submit(self._stage, feed, fetch, window) for window in ask.windows
+            self._pool.submit(self._stage, feed, fetch, window, self._new_file())
+            for window in ask.windows
         ]
         return fetch
 
-    def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window) -> Staged:
-        query, is_metric = feed.query.result(), feed.job.is_metric
+    def _new_file(self) -> Path:
+        return self._folder / f"{next(self._numbers)}"
+
+    def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, path: Path) -> Staged:
+        request = feed.request.result()
         fetch.started = fetch.started or time.monotonic()
-        path = self._folder / f"{next(self._numbers)}"
-        staged = Staged(path, METRIC_VALUES if is_metric else feed.job.table)
+        staged = Staged(path, feed.task.relation.stored_in)
         try:
-            if is_metric:
-                extract_metric(self.client, query, window, staged)
-            else:
-                extract_record(self.client, query, window, staged, fetch.ask.days)
+            extract(self._client, request, window, staged, fetch.ask.days)
             staged.close()
         except BaseException:
             staged.discard()
@@ -268,13 +325,13 @@ class Loader:
 
 
 class _Feed:
-    """A job on its way: days not yet asked for, fetches under way, days that failed."""
+    """A task on its way: days not yet asked for, fetches under way, days that failed."""
 
-    def __init__(self, job: Job, query: Future[Query], volume: Volume) -> None:
-        self.job = job
-        self.query = query
+    def __init__(self, task: Task, request: Future[Request], volume: Volume) -> None:
+        self.task = task
+        self.request = request
         self.volume = volume
-        self.waiting = deque(job.days)
+        self.waiting = deque(task.days)
         self.running: deque[_Fetch] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
 
@@ -283,11 +340,11 @@ class _Feed:
         if len(ask.days) == 1 or _is_hopeless([error]):
             self.failed.update({day.day.isoformat(): error for day in ask.days})
             return
-        self.volume.astray = True
+        self.volume.alone = True
         self.waiting.extendleft(reversed(ask.days))
         logger.warning(
             "%s: %d days could not be fetched together, so each is asked for alone. %s",
-            self.job.key,
+            self.task.entry.key,
             len(ask.days),
             error,
         )
@@ -332,10 +389,10 @@ class _Fetch:
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Look for cyclic garbage only when there could be plenty.
+    """Have Python collect cyclic garbage every 100,000 new objects.
 
-    A page is some ten thousand objects, none of them in a cycle. Python's default is to look after
-    every 700 of them, and time and again through all of Dagster: a quarter of a load's time.
+    A page is some ten thousand objects, none of them in a cycle. Python's default is a collection
+    every 700 objects, now and then through all of Dagster's: a quarter of a load's time.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(YOUNG_OBJECTS, *thresholds[1:])

@@ -1,0 +1,294 @@
+"""One call to the API: pace, retry, errors, redaction.
+
+The only module that imports httpx. A call passes through `send`, which repeats it, `_try_once`,
+which waits for its turn and sends it, and `_decode` or `_refusal`, which read the answer. The pace
+is the vendor's published limit, 10 requests/s with a burst of 4, per token.
+"""
+
+import json
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic_core import from_json
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
+
+from dixa_assets.api.pace import shared_limiter
+from dixa_assets.errors import (
+    ApiContractBroken,
+    ApiError,
+    ApiRefused,
+    ApiUnavailable,
+    ConfigError,
+)
+from dixa_assets.model.rows import Usage
+
+logger = logging.getLogger(__name__)
+
+# What a user who says nothing gets. The rate is the vendor's limit; the burst is half of the
+# vendor's four: a request that is late, or overtakes another, then still finds a token.
+BASE_URL = "https://dev.dixa.io"
+API_VERSION = "v1"
+REQUESTS_PER_SECOND = 10.0
+BURST = 2
+GIVE_UP_AFTER = 600.0
+
+# Beyond this a `Retry-After` is not a pause but a closed door.
+LONGEST_RETRY_AFTER = 300.0
+RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+ADVICE = {
+    400: "The request itself was refused; repeating it cannot help.",
+    401: "Check DIXA_API_KEY: made by an admin under Settings > Integrations > API Tokens, "
+    "for the API version 'Dixa API'.",
+    403: "The key is known but may not do this: check that it is a 'Dixa API' token of an admin.",
+    404: "The id is not, or no longer, known to Dixa.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API. What it costs is added to `usage`."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}" + (f" for '{self.body['id']}'" if self.body else "")
+
+
+class Transport:
+    """Sends calls; safe to share among threads. Its arguments are those of `DixaClient`."""
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base_url: str,
+        auth_scheme: str,
+        requests_per_second: float,
+        burst: int,
+        max_attempts: int,
+        give_up_after: float,
+    ) -> None:
+        self.base = _checked_base_url(base_url)
+        token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
+        if not token or not token.isascii() or not token.isprintable():
+            raise ConfigError(
+                "DIXA_API_KEY", "is missing or not a token; paste the token as Dixa shows it."
+            )
+        self._token = token
+        self._stopping = threading.Event()
+        self._http = httpx.Client(
+            base_url=self.base,
+            headers={"Authorization": f"{auth_scheme} {token}".strip()},
+            timeout=httpx.Timeout(60.0, connect=10.0, pool=None),
+            limits=httpx.Limits(max_connections=16),
+            follow_redirects=False,
+        )
+        self._limiter = shared_limiter(
+            f"{self.base} {token}", requests_per_second=requests_per_second, burst=burst
+        )
+        # Threads wait for a token one at a time: the limiter keeps one token for the process, and
+        # if all its threads waited for it, one of them could go without for many seconds.
+        self._turn = threading.Lock()
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(ApiUnavailable),
+            wait=_wait,
+            stop=stop_after_attempt(max_attempts) | stop_after_delay(give_up_after),
+            sleep=self._sleep,
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+
+    def close(self) -> None:
+        """Wake whoever waits for a retry, start no further request, close the connections."""
+        self._stopping.set()
+        self._http.close()
+
+    def send(self, call: Call) -> dict[str, Any]:
+        """The decoded answer, after as many tries as it takes and may take."""
+        sent = call.usage.requests
+        try:
+            return self._retrying(self._try_once, call)
+        finally:
+            call.usage.retries += max(call.usage.requests - sent - 1, 0)
+
+    def redact(self, text: str) -> str:
+        """The text without the token."""
+        return re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)
+
+    def _try_once(self, call: Call) -> dict[str, Any]:
+        request, usage = str(call), call.usage
+        began = time.monotonic()
+        with self._turn:
+            self._limiter.try_acquire()
+        usage.seconds_waiting += time.monotonic() - began
+        if self._stopping.is_set():
+            raise ApiError(request, "not sent: this load is being stopped.")
+        usage.requests += 1
+        try:
+            response = self._http.request(
+                call.method, call.path, params=dict(call.params), json=call.body
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
+        except RuntimeError:
+            # Closed between the look above and the sending.
+            if not self._stopping.is_set():
+                raise
+            raise ApiError(request, "not sent: this load is being stopped.") from None
+        except httpx.HTTPError as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ApiUnavailable(
+                request,
+                f"no complete answer ({self.redact(reason)[:300]}).",
+                "Is the API reachable?",
+            ) from None
+        # An answer and its stream refer to each other: without this, the page would stay in memory
+        # until the garbage collector looks.
+        response.stream = httpx.ByteStream(b"")
+        usage.bytes += len(response.content)
+        if response.is_success:
+            return self._decode(response, request)
+        raise self._refusal(response, request)
+
+    def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
+        try:
+            payload = _from_json(response.content)
+        except (ValueError, RecursionError) as error:
+            kind = self.redact(response.headers.get("content-type", "no content type"))
+            raise ApiUnavailable(
+                request,
+                f"the answer ({response.status_code}, {kind}) is not JSON: {error}.",
+                "A proxy in between, or a cut connection?",
+                status=response.status_code,
+            ) from None
+        if not isinstance(payload, dict):
+            raise ApiContractBroken(request, "the answer is JSON but not an object.")
+        return payload
+
+    def _refusal(self, response: httpx.Response, request: str) -> ApiError:
+        status = response.status_code
+        reason = self.redact(response.reason_phrase)
+        answer = f"{status} {reason}".strip() + f": {self._message(response)}"
+        if response.is_redirect:
+            return ApiRefused(
+                request,
+                f"{status}: redirected, which is not followed with the key.",
+                "Check DIXA_BASE_URL.",
+                status=status,
+            )
+        retry_after = _retry_after(response.headers.get("retry-after"))
+        if status in RETRYABLE_STATUS and (retry_after or 0) <= LONGEST_RETRY_AFTER:
+            return ApiUnavailable(request, answer, status=status, retry_after=retry_after)
+        advice = ADVICE.get(status, "Repeating the request cannot help.")
+        if status in RETRYABLE_STATUS:
+            advice = f"It asks to come back in {retry_after:.0f} s: load again after that."
+        if status == 400 and "filter" in _text(response).lower():
+            advice += (
+                " If Dixa insists on a filter with every period, name an attribute in"
+                " DIXA_REQUIRED_FILTER (for instance initial_direction): all its values are sent."
+            )
+        return ApiRefused(request, answer, advice, status=status)
+
+    def _message(self, response: httpx.Response) -> str:
+        """The server's own words, from `{"message": …}` or as text: short, a sentence, no key."""
+        text = _text(response)
+        try:
+            payload = json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(payload, dict) and isinstance(payload.get("message"), str):
+                text = payload["message"]
+        said = self.redact(" ".join(text.split()))[:300] or "no message"
+        return said if said.endswith((".", "!", "?")) else f"{said}."
+
+    def _sleep(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+
+def _checked_base_url(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url.strip())
+        parts.port  # noqa: B018
+    except ValueError as error:
+        raise ConfigError("DIXA_BASE_URL", f"is not an address: {error}.") from None
+    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.hostname or parts.scheme not in {"http", "https"}:
+        raise ConfigError("DIXA_BASE_URL", f"'{base_url}' is not an address like https://host.")
+    if parts.scheme == "http" and not loopback:
+        raise ConfigError("DIXA_BASE_URL", "must be https: the key is sent with every request.")
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
+        raise ConfigError("DIXA_BASE_URL", "must be scheme and host alone, without path or user.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _text(response: httpx.Response) -> str:
+    """An answer's body, whatever encoding it claims to have: some are no encodings of text."""
+    return response.content.decode("utf-8", "replace")
+
+
+def _from_json(content: bytes) -> Any:
+    """What a JSON text says, at twice the speed of `json`, whose word is final.
+
+    The fast reader takes every number and text for the same, but not half a character, another
+    encoding than UTF-8, or deep nesting.
+    """
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError:
+        return json.loads(content, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait, from a number of seconds or an HTTP date."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+        return None if math.isnan(seconds) else max(seconds, 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+_backoff = wait_exponential_jitter(multiplier=0.5, max=60.0, jitter=1.0)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, ApiUnavailable) else None
+    return max(_backoff(state), asked or 0.0)
+
+
+def _log_retry(state: RetryCallState) -> None:
+    pause = state.next_action.sleep if state.next_action else 0.0
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("try %d: %s Next try in %.1f s", state.attempt_number, error, pause)

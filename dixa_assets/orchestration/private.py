@@ -1,0 +1,49 @@
+"""What this project takes of Dagster that Dagster does not promise to keep, in one place.
+
+Each name has a test that says what is relied on, so that an upgrade which changes it fails there.
+"""
+
+from collections.abc import Collection
+
+import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.defs_state.base import DefsStateStorage
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
+
+__all__ = [
+    "ASSET_PARTITION_RANGE_END_TAG",
+    "ASSET_PARTITION_RANGE_START_TAG",
+    "NOT_FINISHED_STATUSES",
+    "DefinitionsLoadContext",
+    "DefsStateManagementType",
+    "DefsStateStorage",
+    "GrpcServerCodeLocationOrigin",
+    "loaded_partitions",
+    "steps_after",
+]
+
+
+def loaded_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Collection[str]:
+    """The partitions of an asset that Dagster has a materialization of."""
+    return instance.event_log_storage.get_materialized_partitions(key)
+
+
+def steps_after(context: dg.AssetExecutionContext) -> list[str]:
+    """The steps that this process takes after the current one, in order.
+
+    There are none where each step has a process of its own.
+    """
+    step = context.op_execution_context.get_step_execution_context()
+    by_level = step.execution_plan.get_steps_to_execute_by_level()
+    order = [
+        each.key
+        for level in by_level
+        for each in sorted(level, key=lambda one: -int(one.tags.get("dagster/priority", 0)))
+    ]
+    return order[order.index(step.step.key) + 1 :]

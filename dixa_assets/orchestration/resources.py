@@ -1,0 +1,87 @@
+"""The resources: they hold configuration and hand out the plain objects that do the work.
+
+The loader is made of the warehouse and the API's client, the warehouse of DuckDB's resource as
+dagster-duckdb ships it. See https://docs.dagster.io/guides/build/external-resources
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+from pydantic import Field
+
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.transport import GIVE_UP_AFTER
+from dixa_assets.load.loader import Loader
+from dixa_assets.warehouse.store import Warehouse
+
+
+class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Dixa's Analytics API."""
+
+    api_key: str = Field(description="Token of an admin, for the API version 'Dixa API'.")
+    base_url: str = Field(description="Scheme and host of the API.")
+    api_version: str = Field(description="Path prefix: v1 or beta.")
+    auth_scheme: str = Field(
+        description="Empty sends the raw token, 'Bearer' puts that word before it."
+    )
+    requests_per_second: float = Field(
+        description="Pace of all processes on this machine that share the token. Lower it when "
+        "other programs use the same token."
+    )
+    burst: int = Field(description="Requests that may go at once; Dixa allows four.")
+
+    def client(self, *, give_up_after: float = GIVE_UP_AFTER) -> DixaClient:
+        """A client; close it after use.
+
+        Args:
+            give_up_after: Seconds after which a failing request is no longer tried again.
+        """
+        return DixaClient(
+            self.api_key,
+            base_url=self.base_url,
+            api_version=self.api_version,
+            auth_scheme=self.auth_scheme,
+            requests_per_second=self.requests_per_second,
+            burst=self.burst,
+            give_up_after=give_up_after,
+        )
+
+    def __repr__(self) -> str:
+        # The key must not reach a log through an error that shows its arguments.
+        return f"DixaResource(base_url={self.base_url!r})"
+
+    __str__ = __repr__
+
+
+class WarehouseResource(dg.ConfigurableResource[Warehouse]):
+    """The warehouse in the file that a DuckDBResource names."""
+
+    duckdb: dg.ResourceDependency[DuckDBResource]
+    timezone: str = Field(description="The zone whose midnights bound a day.")
+    wait_seconds: float = Field(description="How long another user of the database is waited for.")
+
+    def create_resource(self, context: dg.InitResourceContext | None = None) -> Warehouse:
+        """The plain warehouse."""
+        return Warehouse(
+            self.duckdb.database,
+            timezone=self.timezone,
+            connection_config=self.duckdb.connection_config,
+            wait_seconds=self.wait_seconds,
+        )
+
+
+class LoaderResource(dg.ConfigurableResource[Loader]):
+    """The loader of all steps that a process takes in a run."""
+
+    dixa: dg.ResourceDependency[DixaResource]
+    warehouse: dg.ResourceDependency[Warehouse]
+    at_a_time: int = Field(description="Requests under way side by side.")
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
+        """A loader that stops what it still fetches when the run ends."""
+        loader = Loader(self.dixa.client, self.warehouse, at_a_time=self.at_a_time)
+        with closing(loader):
+            yield loader

@@ -1,0 +1,64 @@
+"""The stored catalogue: versions of it in Dagster's state storage.
+
+A code location and its runs are built from one version, wherever they run; only the catalogue
+sensor and `dg utils refresh-defs-state` store a new one. See
+https://docs.dagster.io/guides/build/components/state-backed-components
+"""
+
+import tempfile
+from pathlib import Path
+
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.private import DefinitionsLoadContext, DefsStateStorage
+
+
+def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
+    """A version of the catalogue, by default the latest; None before the first."""
+    version = version or storage.get_latest_version(key)
+    if version is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        storage.download_state_to_path(key, version, path)
+        return read(path)
+
+
+def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
+    """Store the catalogue as the latest version."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        write(path, catalogue)
+        storage.upload_state_from_path(key, catalogue.version, path)
+
+
+def read(path: Path) -> Catalogue:
+    """The catalogue in a file."""
+    return Catalogue.from_json(path.read_text())
+
+
+def write(path: Path, catalogue: Catalogue) -> None:
+    """Put the catalogue into a file."""
+    path.write_text(catalogue.to_json())
+
+
+def pin(key: str) -> str | None:
+    """The version this process builds its definitions from; None before the first.
+
+    It is the one that the code location, or the run, was given. The command line gives none and
+    would forget the one it finds before it runs, so the latest is noted.
+    """
+    context, storage = DefinitionsLoadContext.get(), DefsStateStorage.get()
+    known = context.get_defs_key_state_info(key)
+    if known is not None:
+        return known.version
+    version = storage.get_latest_version(key) if storage else None
+    if version is not None:
+        context.add_defs_state_info(key, version)
+    return version
+
+
+def pinned(key: str) -> Catalogue:
+    """The catalogue this process builds its definitions from; an empty one before the first."""
+    storage, version = DefsStateStorage.get(), pin(key)
+    known = load(storage, key, version) if storage and version else None
+    return known or Catalogue()

@@ -1,0 +1,312 @@
+"""A report's contents, read from the warehouse in set-based queries."""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from statistics import median
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, to_identifier
+from dixa_assets.model.tables import METRIC_VALUES
+from dixa_assets.model.values import PRESENCE
+from dixa_assets.report.contents import (
+    AGREES,
+    DOUBTFUL,
+    LOADED,
+    MISSING,
+    Breakdown,
+    Chart,
+    Latest,
+    Page,
+    Report,
+    Values,
+)
+from dixa_assets.warehouse import quality
+from dixa_assets.warehouse.quality import Finding, Setup, Subject
+from dixa_assets.warehouse.sql import Query, name_of
+
+# How many days a report shows.
+DAYS = 91
+# The latest value is compared with the same weekday of so many weeks before.
+WEEKS = 8
+# So many values of a breakdown have a chart; the others are counted.
+BREAKDOWN_VALUES = 12
+# The measure a metric is known by, if it has several. Where Count counts groups, Sum says more.
+HEADLINES = ("Percentage", "Average", PRESENCE, "Count", "Sum")
+GROUP_HEADLINES = ("Percentage", "Average", PRESENCE, "Sum", "Count")
+# Dixa's API gives durations no unit; its descriptions may: "Seconds from ...", "... in seconds".
+UNIT = re.compile(
+    r"(?:^|\(|\bin (?=\w+\s*(?:[,.;:)]|$)))(milliseconds|seconds|minutes|hours)\b", re.I
+)
+
+VALUES = name_of(METRIC_VALUES)
+
+
+def gather(query: Query, *, setup: Setup, now: datetime, days: int = DAYS) -> Report:
+    """Read what a report of so many days shows, as it is at `now`.
+
+    Its last day is the one before `now`; a warehouse that was not loaded for longer than the
+    report's days shows its own last ones.
+    """
+    timezone = setup.timezone
+    yesterday = now.astimezone(ZoneInfo(timezone)).date() - timedelta(days=1)
+    entries = _catalogue(query)
+    loads = query(
+        "SELECT asset_key, min(partition_date) AS first, max(partition_date) AS last, "
+        "max(loaded_at) AS loaded_at FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL "
+        "GROUP BY asset_key ORDER BY asset_key"
+    ).set_index("asset_key")
+    if loads.empty:
+        return Report(timezone, now, (), (), [entry for entry in entries if entry.is_live])
+    last = loads["last"].max().date()
+    end = max(last, yesterday) if last + timedelta(days=days) > yesterday else last
+    first = max(loads["first"].min().date(), end - timedelta(days=days - 1))
+    shown = pd.date_range(first, end).date.tolist()
+
+    totals, unknown_shapes = _totals(query, shown)
+    listed = {entry.key for entry in entries}
+    entries += [_unlisted(key, totals) for key in loads.index if key not in listed]
+    charts = {entry.id: _charts(entry, totals[entry.id]) for entry in _metrics(entries)}
+    breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
+    logs = _logs(query, shown)
+    pages = []
+    for entry in entries:
+        if entry.key not in loads.index:
+            continue
+        is_metric = entry.kind == "metric"
+        log = logs[entry.key]
+        subject = Subject(entry, entries, setup, now)
+        findings = {each.name: each.look(query, subject) for each in quality.checks_of(subject)}
+        own = charts[entry.id] if is_metric else [_volumes(log, shown)]
+        filters = [row.filters for row in log.values()] or ["{}"]
+        load = loads.loc[entry.key]
+        pages.append(
+            Page(
+                entry=entry,
+                charts=own,
+                latest=list(_latest(own, shown)),
+                breakdowns=breakdowns[entry.id] if is_metric else (),
+                related=[e for e in entries if e.key in loads.index and _are_related(entry, e)],
+                findings=findings,
+                states=_states(shown, log, findings),
+                lags=[log[str(day)].lag if str(day) in log else None for day in shown],
+                first_day=load["first"].date(),
+                last_day=load["last"].date(),
+                loaded_at=load["loaded_at"].to_pydatetime(),
+                filters=json.loads(filters[-1]),
+                days_with_other_filters=sum(each != filters[-1] for each in filters),
+                unknown_shapes=unknown_shapes.get(entry.id, 0) if is_metric else 0,
+            )
+        )
+    never = [each for each in entries if each.is_live and each.key not in loads.index]
+    return Report(timezone, now, shown, pages, never)
+
+
+def unit_of(entry: Entry, measure: str) -> str:
+    """What a measure's numbers are: `count`, `percent`, `number` or a unit of time."""
+    if measure in ("Count", "Percentage"):
+        return "count" if measure == "Count" else "percent"
+    texts = [item.description for item in entry.aggregations if item.measure == measure]
+    units = [
+        found[1].lower() for text in (*texts, entry.description) if (found := UNIT.search(text))
+    ]
+    return units[0] if units else "number"
+
+
+def _catalogue(query: Query) -> list[Entry]:
+    """The entries as the warehouse's own catalogue tables have them; none before their load."""
+    there = query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'dixa_catalogue'")
+    if not {"metrics", "records", "aggregations", "fields", "relations"} <= set(there.table_name):
+        return []
+    parts: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
+    for row in _rows(
+        query("SELECT kind, id, measure, description FROM dixa_catalogue.aggregations")
+    ):
+        part = Aggregation(row.measure, row.description or "")
+        parts[row.kind, row.id]["aggregations"].append(part)
+    for row in _rows(query("SELECT id, field, is_nullable FROM dixa_catalogue.fields")):
+        parts["record", row.id]["fields"].append(FieldMetadata(row.field, "", row.is_nullable))
+    for row in _rows(query("SELECT metric, record FROM dixa_catalogue.relations")):
+        parts["metric", row.metric]["related_ids"].append(row.record)
+        parts["record", row.record]["related_ids"].append(row.metric)
+    columns = "kind, id, asset_key, description, first_seen, retired_at"
+    listed = query(
+        f"SELECT {columns} FROM dixa_catalogue.metrics "
+        f"UNION ALL SELECT {columns} FROM dixa_catalogue.records ORDER BY kind, id"
+    )
+    return [
+        Entry(
+            kind=row.kind,
+            id=row.id,
+            name=row.asset_key.partition("/")[2],
+            description=row.description or "",
+            first_seen=row.first_seen.isoformat() if row.first_seen else "",
+            retired_at=row.retired_at.isoformat() if row.retired_at else None,
+            **{name: tuple(items) for name, items in parts[row.kind, row.id].items()},
+        )
+        for row in _rows(listed)
+    ]
+
+
+def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
+    """An entry that is loaded while the catalogue's tables are not there yet."""
+    schema, _, name = key.partition("/")
+    if schema == "dixa_records":
+        return Entry("record", name, name)
+    return Entry("metric", {to_identifier(each): each for each in metric_ids}.get(name, name), name)
+
+
+def _logs(query: Query, days: Sequence[date]) -> defaultdict[str, dict[str, Any]]:
+    """By asset and day: rows, rows outside the day, filters, days from its end to its load."""
+    found = query(
+        "SELECT asset_key, partition_date::VARCHAR AS day, rows, rows_outside_window AS astray, "
+        "filters, (epoch(loaded_at - interval_end) // 86400)::INTEGER AS lag "
+        "FROM dixa_catalogue.loads WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
+        [days[0], days[-1]],
+    )
+    logs: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for row in _rows(found):
+        logs[row.asset_key][row.day] = row
+    return logs
+
+
+def _totals(
+    query: Query, days: Sequence[date]
+) -> tuple[defaultdict[str, dict[str, dict[str, Values]]], dict[str, int]]:
+    """The totals by metric, measure and status; by metric, the aggregates of unknown shape."""
+    found = query(
+        f"SELECT metric, partition_date::VARCHAR AS day, coalesce(measure, '') AS measure, "
+        f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_odd FROM {VALUES} "
+        "WHERE partition_date BETWEEN ? AND ? AND breakdown_attribute IS NULL "
+        "ORDER BY metric, measure, status",
+        [days[0], days[-1]],
+    )
+    at = {str(day): number for number, day in enumerate(days)}
+    totals: defaultdict[str, dict[str, dict[str, Values]]] = defaultdict(dict)
+    for row in _rows(found[~found.is_odd]):
+        series = totals[row.metric].setdefault(row.measure, {})
+        series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
+    return totals, dict(found[found.is_odd].metric.value_counts())
+
+
+def _charts(entry: Entry, totals: Mapping[str, Mapping[str, Values]]) -> list[Chart]:
+    """A chart per measure, the one the metric is known by first."""
+    order = GROUP_HEADLINES if quality.is_per_group(entry) else HEADLINES
+    return [
+        Chart(measure, unit_of(entry, measure), totals[measure])
+        for measure in sorted(
+            totals, key=lambda each: order.index(each) if each in order else len(order)
+        )
+    ]
+
+
+def _volumes(log: Mapping[str, Any], days: Sequence[date]) -> Chart:
+    rows = [log[str(day)].rows if str(day) in log else None for day in days]
+    return Chart("Rows", "count", {"": rows})
+
+
+def _breakdowns(
+    query: Query,
+    days: Sequence[date],
+    metrics: Sequence[Entry],
+    charts: Mapping[str, Sequence[Chart]],
+) -> defaultdict[str, list[Breakdown]]:
+    """By metric, the breakdowns of its first measure: the values with the highest Count first."""
+    found = query(
+        f"""
+        WITH wanted AS (SELECT unnest(?::VARCHAR[]) AS metric, unnest(?::VARCHAR[]) AS headline),
+        parts AS (
+            SELECT v.metric, breakdown_attribute AS attribute, breakdown_value AS part,
+                   arg_max(breakdown_label, partition_date) AS label,
+                   coalesce(sum(value) FILTER (measure = 'Count'), sum(abs(value))) AS weight
+            FROM {VALUES} AS v JOIN wanted USING (metric)
+            WHERE partition_date BETWEEN ? AND ? AND breakdown_attribute IS NOT NULL
+              AND measure IN ('Count', headline)
+            GROUP BY ALL
+        ),
+        ranked AS (
+            SELECT *, count(*) OVER attributes AS of_all,
+                   row_number() OVER (attributes ORDER BY weight DESC NULLS LAST, part) AS rank
+            FROM parts WINDOW attributes AS (PARTITION BY metric, attribute)
+        )
+        SELECT v.metric, attribute, part, coalesce(label, part) AS label, of_all, headline,
+               partition_date::VARCHAR AS day, coalesce(status, '') AS status, value
+        FROM {VALUES} AS v JOIN wanted USING (metric)
+        JOIN ranked ON ranked.metric = v.metric AND attribute = breakdown_attribute
+          AND part = breakdown_value AND rank <= ?
+        WHERE partition_date BETWEEN ? AND ? AND measure = headline
+        ORDER BY v.metric, attribute, rank, status
+        """,
+        [
+            [entry.id for entry in metrics if charts[entry.id]],
+            [charts[entry.id][0].measure for entry in metrics if charts[entry.id]],
+            *(days[0], days[-1], BREAKDOWN_VALUES, days[0], days[-1]),
+        ],
+    )
+    at = {str(day): number for number, day in enumerate(days)}
+    breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
+    for (metric, attribute), rows in found.groupby(["metric", "attribute"], sort=False):
+        drawn: dict[str, Chart] = {}
+        for row in _rows(rows):
+            unit = charts[row.metric][0].unit
+            new = Chart(row.headline, unit, {}, row.attribute, row.part, row.label)
+            series: Any = drawn.setdefault(row.part, new).series
+            series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
+        of_all = int(rows.of_all.iloc[0])
+        breakdowns[str(metric)].append(Breakdown(str(attribute), list(drawn.values()), of_all))
+    return breakdowns
+
+
+def _latest(charts: Sequence[Chart], days: Sequence[date]) -> Iterator[Latest]:
+    for chart in charts:
+        for status, values in chart.series.items():
+            at = max((n for n, value in enumerate(values) if value is not None), default=None)
+            value = None if at is None else values[at]
+            if at is None or value is None:
+                continue
+            weeks = range(at - 7, max(at - 7 * WEEKS, 0) - 1, -7)
+            before = [each for each in (values[n] for n in weeks) if each is not None]
+            usual = median(before) if before else None
+            yield Latest(chart.measure, status, chart.unit, days[at], value, usual, len(before))
+
+
+def _states(
+    days: Sequence[date], log: Mapping[str, Any], findings: Mapping[str, Finding]
+) -> list[int | None]:
+    doubts: dict[date, bool] = {}
+    for finding in findings.values():
+        doubts |= finding.doubts
+    gaps = findings["completeness"].gaps
+    states: list[int | None] = []
+    for day in days:
+        if str(day) in log:
+            states.append({None: LOADED, False: AGREES, True: DOUBTFUL}[doubts.get(day)])
+        else:
+            states.append(MISSING if any(a <= day <= b for a, b in gaps) else None)
+    return states
+
+
+def _metrics(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind == "metric"]
+
+
+def _are_related(one: Entry, other: Entry) -> bool:
+    return one.kind != other.kind and other.id in one.related_ids
+
+
+def _number(value: float | None) -> float | None:
+    """A value as JSON can have it, whole numbers as such."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else value
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of an answer, with None for NULL."""
+    return iter(frame.astype(object).where(frame.notna(), None).itertuples(index=False))

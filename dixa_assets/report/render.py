@@ -1,0 +1,202 @@
+"""The warehouse as one HTML file: a page per metric and record, readable without a network.
+
+What is text stands in the HTML itself. Charts are drawn by plotly.js, which the file carries,
+from the embedded numbers when they come into view. The catalogue's texts are not trusted: they
+are escaped, no script runs but the two of the file, and nothing can be fetched.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, StrictUndefined
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.report.contents import Chart, Latest, Report
+from dixa_assets.report.gather import DAYS, WEEKS, gather
+from dixa_assets.warehouse.quality import Setup
+from dixa_assets.warehouse.sql import Query
+from dixa_assets.warehouse.store import Warehouse
+
+SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
+MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
+
+
+def render(query: Query, *, setup: Setup, now: datetime) -> str:
+    """The report as HTML.
+
+    Args:
+        query: Asks the warehouse.
+        setup: How loads are configured.
+        now: The instant the report is of, aware.
+    """
+    return _to_html(gather(query, setup=setup, now=now))
+
+
+def write_report(
+    warehouse: Warehouse,
+    path: Path,
+    *,
+    setup: Setup,
+    now: datetime | None = None,
+    days: int = DAYS,
+) -> Report:
+    """Write the report to `path`, whole or not at all; what it shows.
+
+    The database is held while it is read, not while the file is made.
+    """
+    with warehouse.reading() as query:
+        report = gather(query, setup=setup, now=now or datetime.now(UTC), days=days)
+    html = _to_html(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        unfinished.write_text(html, encoding="utf-8", newline="\n")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return report
+
+
+def beside(database: Path) -> Path:
+    """Where the report of a database is written if nobody says where."""
+    return database.with_name(f"{database.stem}_report.html")
+
+
+def shown(value: float, unit: str) -> str:
+    """A number as people read it: `1,204`, `87.5%`, `5 min 12 s`; what it is of is `unit`."""
+    if unit in SECONDS:
+        return duration(value * SECONDS[unit])
+    places = 1 if unit == "percent" else 2
+    text = f"{value:,.{places}f}" if abs(value) >= 1 or not value else f"{value:.3g}"
+    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+    return f"{text}%" if unit == "percent" else text
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `5 min 12 s` or `3 h 05 min`."""
+    sign, whole = "-" if seconds < 0 else "", round(abs(seconds))
+    if whole < 60:
+        return f"{sign}{round(abs(seconds), 1):g} s"
+    if whole < 3600:
+        return f"{sign}{whole // 60} min {whole % 60:02} s"
+    minutes = round(abs(seconds) / 60)
+    return f"{sign}{minutes // 60:,} h {minutes % 60:02} min"
+
+
+def difference(latest: Latest) -> str:
+    """How far a value lies from the usual one, in words."""
+    if latest.usual is None:
+        return ""
+    off = latest.value - latest.usual
+    if abs(off) <= 1e-9 * max(1.0, abs(latest.value)):
+        return "the same"
+    size = shown(abs(off), latest.unit)
+    size = size.replace("%", " points") if latest.unit == "percent" else size
+    return f"{size} {'above' if off > 0 else 'below'}"
+
+
+def link_of(entry: Entry) -> str:
+    """An entry's page, as the part of the address after '#'."""
+    return entry.name if entry.kind == "metric" else f"records.{entry.name}"
+
+
+def _to_html(report: Report) -> str:
+    folder = files(__package__)
+    source = {kind: (folder / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
+    scripts = [get_plotlyjs(), source["js"]]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    zone = ZoneInfo(report.timezone)
+    environment.globals.update(difference=difference, link_of=link_of, WEEKS=WEEKS, MARKS=MARKS)
+    environment.filters.update(
+        shown=shown,
+        day=_day,
+        weekday=lambda day: f"{day:%A}",
+        instant=lambda at: f"{_day(at.astimezone(zone))}, {at.astimezone(zone):%H:%M %Z}",
+        ago=lambda at: _ago((report.now - at).total_seconds()),
+        cell=_cell,
+    )
+    html = environment.from_string(source["html"]).render(
+        report=report,
+        css=source["css"],
+        scripts=scripts,
+        # No script but these runs, whatever text may come in from outside.
+        script_sources=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+        data=_embedded(_data(report)),
+    )
+    return html.lstrip()
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """What the charts are drawn from."""
+    return {
+        "days": [str(day) for day in report.days],
+        "odd_days": report.odd_days,
+        "pages": {
+            link_of(page.entry): {
+                "title": page.title,
+                "states": page.states,
+                "lags": page.lags,
+                "charts": [_chart_data(chart) for chart in page.charts],
+                "latest": [asdict(latest) | {"day": str(latest.day)} for latest in page.latest],
+                "breakdowns": [
+                    [_chart_data(chart) for chart in breakdown.charts]
+                    for breakdown in page.breakdowns
+                ],
+            }
+            for page in report.pages
+        },
+    }
+
+
+def _chart_data(chart: Chart) -> dict[str, Any]:
+    return {
+        "measure": chart.measure,
+        "attribute": chart.attribute or None,
+        "value": chart.value or None,
+        "label": chart.label or None,
+        "unit": chart.unit,
+        "series": [
+            {"status": status or None, "values": values} for status, values in chart.series.items()
+        ],
+    }
+
+
+def _embedded(data: Mapping[str, Any]) -> str:
+    """JSON that can stand in a script element: no tag or comment begins or ends in it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _day(day: date) -> str:
+    return f"{day:%a} {day.day} {day:%b %Y}"
+
+
+def _ago(seconds: float) -> str:
+    hours = max(seconds, 0) / 3600
+    if hours < 1:
+        return "under 1 h ago"
+    return f"{hours:.0f} h ago" if hours < 48 else f"{hours / 24:.0f} days ago"
+
+
+def _cell(value: object) -> str:
+    """A figure of a check's case."""
+    if value is None or value != value:  # noqa: PLR0124
+        return "–"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)

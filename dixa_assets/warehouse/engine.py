@@ -1,0 +1,183 @@
+"""Where the data are: a DuckDB file, how it is opened, locked and copied.
+
+A lock file beside the database queues this project's own processes; whoever else has the file
+open is waited for.
+"""
+
+import logging
+import os
+import random
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+from filelock import FileLock, Timeout
+
+from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
+from dixa_assets.warehouse.sql import literal, quote
+
+logger = logging.getLogger(__name__)
+
+SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
+# Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
+STORAGE_VERSION = "v1.5.0"
+# How long another holder of the file is waited for, if nobody says otherwise.
+WAIT_SECONDS = 600.0
+# The read copy's name while it is made.
+COPY = "dixa read copy"
+
+
+class DuckDBFile:
+    """A database file.
+
+    Args:
+        path: The file; its folder is made when missing.
+        connection_config: DuckDB settings, as DuckDBResource takes them.
+        wait_seconds: How long another holder of the file is waited for.
+    """
+
+    def __init__(
+        self, path: Path, *, connection_config: Mapping[str, Any], wait_seconds: float
+    ) -> None:
+        self.path = path
+        if path.stem.lower() in SCHEMAS:
+            raise ConfigError(
+                "DIXA_DUCKDB_PATH",
+                f"'{path.name}' is named like a schema in it, and DuckDB could not tell "
+                f"'{path.stem}.table' from a table of the whole file. Take another name.",
+            )
+        # The agent string is the one DuckDBResource sets: one process may not open the same file
+        # with two configurations.
+        self._config = {
+            "custom_user_agent": "dagster",
+            "storage_compatibility_version": STORAGE_VERSION,
+            **connection_config,
+        }
+        self._wait_seconds = wait_seconds
+
+    @property
+    def identity(self) -> int:
+        """Which file it is, among those that have stood at the path."""
+        return self.path.stat().st_ino
+
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that writes; nobody else has one meanwhile."""
+        _make_folder(self.path.parent)
+        deadline = time.monotonic() + self._wait_seconds
+        lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
+        try:
+            with lock.acquire(timeout=self._wait_seconds):
+                connection = self._open(deadline)
+                try:
+                    connection.execute("SET TimeZone = 'UTC'")
+                    yield connection
+                finally:
+                    connection.close()
+        except Timeout:
+            raise WarehouseBusy(
+                f"{self.path}: other loads of this project kept the database for "
+                f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for one that hangs."
+            ) from None
+        except PermissionError as error:
+            raise ConfigError("DIXA_DUCKDB_PATH", f"cannot be written ({error}).") from None
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder beside the database for files to be loaded, gone afterwards.
+
+        What a killed process left behind is removed by the next one: a folder whose lock is free
+        has no owner.
+        """
+        root = Path(f"{self.path}.staging")
+        _make_folder(root)
+        for left in {path.with_suffix("") for path in root.iterdir()}:
+            with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
+                shutil.rmtree(left, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+        folder = root / uuid4().hex
+        with FileLock(f"{folder}.lock") as lock:
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+
+    def copy_to(self, path: Path, *, finish: Callable[[duckdb.DuckDBPyConnection], None]) -> int:
+        """Put a compact copy at `path`, in place of the one before; its bytes.
+
+        Args:
+            path: Where readers open it.
+            finish: Called with a connection to the copy before it is put in place.
+        """
+        _make_folder(path.parent)
+        # Made in a folder, because DuckDB names a database after its file.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            with self.connect() as connection:
+                (own,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+                connection.execute(
+                    f"ATTACH {literal(str(made))} AS {quote(COPY)} "
+                    f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
+                )
+                connection.execute(f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}")
+                connection.execute(f"DETACH {quote(COPY)}")
+            with duckdb.connect(str(made), config=dict(self._config)) as connection:
+                finish(connection)
+            size = made.stat().st_size
+            os.replace(made, path)
+        return size
+
+    def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
+        waits_for = ""
+        while True:
+            try:
+                return duckdb.connect(str(self.path), config=dict(self._config))
+            except duckdb.IOException as error:
+                if "Could not set lock" not in str(error):
+                    raise ConfigError(
+                        "DIXA_DUCKDB_PATH",
+                        f"'{self.path}' cannot be opened as a database for writing ({error}).",
+                    ) from None
+                holder = _holder(str(error))
+                if time.monotonic() > deadline:
+                    raise WarehouseBusy(
+                        f"{self.path}: {holder} has had the database open for "
+                        f"{self._wait_seconds:.0f} s and keeps every load out. Close it there, "
+                        "then load again; nothing was written."
+                    ) from None
+                if waits_for != holder:
+                    waits_for = holder
+                    logger.warning(
+                        "waiting for %s, which has %s open; close it there, or open the read copy "
+                        "instead",
+                        holder,
+                        self.path,
+                    )
+                # Jitter, so that several waiters do not ask in step.
+                time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+            except duckdb.Error as error:
+                raise WarehouseError(f"{self.path} cannot be opened: {error}") from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "DIXA_DUCKDB_PATH", f"its folder {folder} cannot be made ({error.strerror})."
+        ) from None
+
+
+def _holder(error: str) -> str:
+    """Who holds the file, from DuckDB's own message."""
+    found = re.search(r"held in (.+?) \(PID (\d+)\)", error)
+    return f"{Path(found[1]).name} (process {found[2]})" if found else "another process"

@@ -1,0 +1,119 @@
+"""The load log: what each load asked for, got and cost, and what later loads learn from it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import duckdb
+
+from dixa_assets.model.rows import Counts, Staged, Usage, Volume
+from dixa_assets.model.tables import LOADS
+from dixa_assets.model.window import Window
+from dixa_assets.warehouse.sql import Query, marks, name_of
+
+# So many of a record's latest loads tell how many rows its days have.
+LOADS_THAT_TELL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that were fetched together, and what is noted of them in `dixa_catalogue.loads`.
+
+    They replace all rows of `days`, or of the whole table when there are none.
+    """
+
+    run_id: str
+    started: float
+    parts: Sequence[Staged]
+    days: Sequence[Window] = ()
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    breakdowns: Sequence[str] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows in all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def usage(self) -> Usage:
+        """What all parts have cost."""
+        return sum((part.usage for part in self.parts), Usage())
+
+    def by_day(self) -> Iterator[tuple[Window, Counts, Usage]]:
+        """Each day with its counts; what the days have cost together is the first one's."""
+        usage = self.usage
+        for day in self.days:
+            key = day.day.isoformat()
+            yield day, sum((part.days[key] for part in self.parts), Counts()), usage
+            usage = Usage()
+
+
+def note(
+    connection: duckdb.DuckDBPyConnection,
+    asset_key: str,
+    batches: Sequence[Batch],
+    changes: Sequence[str],
+) -> None:
+    """Note the loads of an asset in place of what was noted of the same days."""
+    rows = []
+    for batch in batches:
+        common = {
+            "asset_key": asset_key,
+            "seconds": time.monotonic() - batch.started,
+            "filters": json.dumps({name: list(values) for name, values in batch.filters.items()}),
+            "breakdowns": json.dumps(list(batch.breakdowns)),
+            "schema_changes": "[]",
+            "loaded_at": datetime.now(UTC),
+            "run_id": batch.run_id,
+        }
+        if not batch.days:
+            rows.append(common | {"rows": batch.rows} | _spent(batch.usage))
+        for day, counts, usage in batch.by_day():
+            rows.append(
+                common
+                | {
+                    "partition_date": day.day,
+                    "interval_start": day.start,
+                    "interval_end": day.end,
+                    "timezone": day.timezone,
+                    "rows": counts.rows,
+                    "rows_outside_window": counts.outside_window,
+                    "nulls": json.dumps(counts.nulls),
+                }
+                | _spent(usage)
+            )
+    rows[0]["schema_changes"] = json.dumps(list(changes))
+    names = [column.name for column in LOADS.columns]
+    days = [row.get("partition_date") for row in rows]
+    connection.execute(
+        f"DELETE FROM {name_of(LOADS)} WHERE asset_key = ? "
+        f"AND (partition_date IS NULL AND ? OR partition_date IN ({marks(days)}))",
+        [asset_key, None in days, *days],
+    )
+    connection.execute(
+        f"INSERT INTO {name_of(LOADS)} VALUES " + ", ".join(f"({marks(names)})" for _ in rows),
+        [row.get(name) for row in rows for name in names],
+    )
+
+
+def volumes(query: Query) -> dict[str, Volume]:
+    """What the latest loads of each record brought, by asset key."""
+    found = query(
+        "SELECT asset_key, count(*) AS days, sum(rows)::BIGINT AS rows, "
+        "bool_or(astray) AS astray FROM (SELECT *, bool_or(rows_outside_window > 0) "
+        "OVER (PARTITION BY asset_key) AS astray FROM dixa_catalogue.loads "
+        "WHERE partition_date IS NOT NULL AND asset_key LIKE 'dixa_records/%' "
+        "QUALIFY row_number() OVER (PARTITION BY asset_key ORDER BY loaded_at DESC) <= ?) "
+        "GROUP BY asset_key",
+        [LOADS_THAT_TELL],
+    )
+    return {
+        row["asset_key"]: Volume(row["days"], row["rows"], row["astray"])
+        for row in found.to_dict("records")
+    }
+
+
+def _spent(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in ("requests", "retries", "pages", "bytes")}

@@ -1,0 +1,493 @@
+"""Whether loaded data are complete and right, asked of the warehouse in set-based queries.
+
+`CHECKS` is the list of all checks; Dagster and the report both read it. Each looks at one metric or
+record and returns a `Finding`: a verdict, the reason in words, and the figures behind it. What
+could not be looked at is not called right. Nothing here asks the API.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.tables import METRIC_VALUES, relation_of
+from dixa_assets.model.values import BIGINT, DOUBLE
+from dixa_assets.model.window import local_day
+from dixa_assets.warehouse.sql import Query, name_of, quote
+
+# Of so many rows outside their window chance or rounding is no explanation.
+LARGE_SHARE = 0.05
+# Cases that a finding shows at most, of those a table can have thousands of.
+CASES = 50
+# A day without the morning's refresh is noticed, two are a failure.
+FRESH_FOR = timedelta(hours=26)
+STALE_AFTER = timedelta(hours=50)
+
+# What Dixa counts as the share, where the record's value tells it: the catalogue's own formula.
+SHARES = {"csat": "value >= 4"}
+
+
+class Verdict(Enum):
+    """What a check says of the data. `OPEN` means that there was nothing to look at."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found.
+
+    `table` holds the cases behind the verdict, a row each. `gaps` are the first and last day of
+    each stretch that is not loaded. `doubts` has the days that were compared, and whether something
+    differs.
+    """
+
+    verdict: Verdict
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    table: Sequence[Mapping[str, Any]] = ()
+    gaps: Sequence[tuple[date, date]] = ()
+    doubts: Mapping[date, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How loads are configured, as far as checks must know.
+
+    `exclude_fields` are, per record id, fields that are not stored; `*` stands for every record.
+    """
+
+    timezone: str
+    start_date: str = "2000-01-01"
+    history_days: int = 0
+    exclude_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def excluded_fields(self, entry: Entry) -> frozenset[str]:
+        """The fields of a record that are not stored."""
+        return frozenset(
+            (*self.exclude_fields.get("*", ()), *self.exclude_fields.get(entry.id, ()))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a check looks at: a metric or record, among all of the catalogue, at an instant."""
+
+    entry: Entry
+    entries: Sequence[Entry]
+    setup: Setup
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def days(self, first_loaded: date | None) -> list[date]:
+        """The days that should be loaded.
+
+        They begin with the first one that is, or with the automatic history before the entry was
+        first seen, whichever is earlier, and end yesterday or before the entry was retired.
+        """
+        zone = self.setup.timezone
+        start = date.fromisoformat(self.setup.start_date)
+        first = first_loaded or date.max
+        if self.entry.first_seen:
+            history = timedelta(days=self.setup.history_days)
+            first = min(first, local_day(self.entry.first_seen, zone) - history)
+        retired = self.entry.retired_at
+        end = local_day(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
+        first = max(first, start)
+        return [first + timedelta(days=number) for number in range((end - first).days)]
+
+    @property
+    def record(self) -> Entry | None:
+        """The record whose rows a metric can be checked against, if there is exactly one.
+
+        Never for a per-group metric, whose Count counts groups, nor for one that has no measure
+        which rows could give.
+        """
+        metric = self.entry
+        if metric.kind != "metric" or is_per_group(metric):
+            return None
+        measures = {item.measure for item in metric.aggregations}
+        if not measures & {"Count", "Average"} and metric.id not in SHARES:
+            return None
+        records = [
+            entry
+            for entry in self.entries
+            if entry.kind == "record" and entry.id in metric.related_ids
+        ]
+        return records[0] if len(records) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question about a metric or record.
+
+    Args:
+        name: The asset check's name.
+        description: What holds when it passes.
+        fault: What a failure means for who reads the numbers.
+        is_grave: Whether a failure bears on the numbers themselves.
+        applies: Whether the question makes sense for a subject.
+        look: Asks the warehouse.
+    """
+
+    name: str
+    description: str
+    fault: str
+    is_grave: bool
+    applies: Callable[[Subject], bool]
+    look: Callable[[Query, Subject], Finding]
+
+
+def is_per_group(entry: Entry) -> bool:
+    """Whether a metric's Count counts groups, such as agents, and not what happened to them."""
+    words = f"{entry.id.replace('_', ' ')} {entry.description}".lower()
+    return (
+        re.search(r"\b(per|for each) (agent|queue|team|conversation|customer)\b", words) is not None
+    )
+
+
+def completeness(query: Query, subject: Subject) -> Finding:
+    """Whether every day that should be loaded is."""
+    loaded = query(
+        "SELECT DISTINCT partition_date AS day FROM dixa_catalogue.loads "
+        "WHERE asset_key = ? AND partition_date IS NOT NULL",
+        [subject.entry.key],
+    ).day.dt.date
+    expected = subject.days(min(loaded, default=None))
+    gaps = list(_stretches(sorted({*expected} - {*loaded})))
+    missing = sum((last - first).days + 1 for first, last in gaps)
+    figures = {"days expected": len(expected), "days missing": missing}
+    if not expected:
+        return Finding(Verdict.OPEN, "No day is expected yet, so nothing can be said.", figures)
+    if not gaps:
+        reason = f"All {len(expected)} days to {expected[-1]} are loaded."
+        return Finding(Verdict.PASSED, reason, figures)
+    return Finding(
+        Verdict.FAILED,
+        f"{missing} of {len(expected)} days from {expected[0]} to {expected[-1]} are not "
+        "loaded. Materialize the missing partitions.",
+        figures,
+        [{"first missing": str(first), "last missing": str(last)} for first, last in gaps],
+        gaps,
+    )
+
+
+def in_window(query: Query, subject: Subject) -> Finding:
+    """Whether every row's primary timestamp lies in its day's interval."""
+    days = query(
+        "SELECT partition_date AS day, rows AS total, rows_outside_window AS outside "
+        "FROM dixa_catalogue.loads WHERE asset_key = ? ORDER BY partition_date",
+        [subject.entry.key],
+    )
+    total, outside = int(days.total.sum()), int(days.outside.sum())
+    figures = {"rows": total, "rows outside": outside}
+    if days.empty:
+        return Finding(Verdict.OPEN, "No day is loaded yet, so nothing can be said.", figures)
+    if not outside:
+        return Finding(Verdict.PASSED, f"All {total} rows lie in their day.", figures)
+    reason = f"{outside} of {total} rows lie outside the day they were returned for."
+    if outside > total * LARGE_SHARE:
+        reason += (
+            " So many mean that Dixa's period looks at another timestamp than the primary one."
+        )
+    odd = days[days.outside > 0]
+    cases = [
+        {"day": f"{row.day:%Y-%m-%d}", "rows": row.total, "outside": row.outside}
+        for row in odd.head(CASES).itertuples()
+    ]
+    return Finding(
+        Verdict.FAILED, reason, figures, cases, doubts=dict.fromkeys(odd.day.dt.date, True)
+    )
+
+
+def schema(query: Query, subject: Subject) -> Finding:
+    """Whether what the data have is what the catalogue says."""
+    look = _measures if subject.entry.kind == "metric" else _fields
+    return look(query, subject)
+
+
+def _measures(query: Query, subject: Subject) -> Finding:
+    """Whether the metric's answers carry the measures that its catalogue entry offers."""
+    metric = subject.entry
+    found = query(
+        f"SELECT measure, count(*) AS n, count(aggregate) AS odd FROM {name_of(METRIC_VALUES)} "
+        "WHERE metric = ? GROUP BY measure ORDER BY measure",
+        [metric.id],
+    )
+    seen, offered = set(found.measure), {item.measure for item in metric.aggregations}
+    odd = int(found.odd.sum())
+    figures = {
+        "not in the catalogue": len(seen - offered) if offered else 0,
+        "never in an answer": len(offered - seen),
+        "of unknown shape": odd,
+    }
+    if found.empty:
+        return Finding(Verdict.OPEN, "No value is loaded yet, so nothing can be said.", figures)
+    if not any(figures.values()):
+        return Finding(Verdict.PASSED, f"Every answer has {', '.join(sorted(seen))}.", figures)
+    cases = [
+        *({"what": "in answers, not in the catalogue", "measure": m} for m in seen - offered),
+        *({"what": "in the catalogue, in no answer", "measure": m} for m in offered - seen),
+        *({"what": "of unknown shape", "measure": m} for m in found[found.odd > 0].measure),
+    ]
+    return Finding(
+        Verdict.FAILED,
+        "Catalogue and answers differ. Nothing is lost: what has no known shape stands as JSON in "
+        "dixa_metrics.metric_values.",
+        figures,
+        sorted(cases, key=lambda case: (case["what"], case["measure"])),
+    )
+
+
+def not_null(query: Query, subject: Subject) -> Finding:
+    """Whether the fields that the catalogue calls non-nullable have a value in every row."""
+    entry = subject.entry
+    required = [item.field for item in entry.fields if not item.nullable]
+    lacking = query(
+        "SELECT key AS field, count(*) AS days, sum(value::BIGINT) AS nulls, "
+        "max(partition_date) AS latest "
+        "FROM dixa_catalogue.loads, json_each(nulls) WHERE asset_key = ? GROUP BY ALL ORDER BY key",
+        [entry.key],
+    )
+    figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
+    if not _has_rows(query, entry):
+        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
+    if lacking.empty:
+        return Finding(
+            Verdict.PASSED, f"{len(required)} fields have a value in every row.", figures
+        )
+    table = relation_of(entry, subject.setup.excluded_fields(entry)).stored_in
+    columns = {column.field: column.name for column in table.columns if column.part == "value"}
+    cases = []
+    for row in lacking.itertuples():
+        sample = query(
+            f"SELECT primary_timestamp FROM {name_of(table)} "
+            f"WHERE partition_date = ? AND {quote(columns[str(row.field)])} IS NULL LIMIT 3",
+            [row.latest],
+        )
+        cases.append(
+            {
+                "field": row.field,
+                "rows without": row.nulls,
+                "days": row.days,
+                "for instance": ", ".join(str(at) for at in sample.primary_timestamp),
+            }
+        )
+    return Finding(
+        Verdict.FAILED,
+        f"Dixa's catalogue says that {', '.join(map(str, lacking.field))} always has a value, and "
+        f"{int(lacking.nulls.sum())} rows have none.",
+        figures,
+        cases,
+    )
+
+
+def _fields(query: Query, subject: Subject) -> Finding:
+    """Whether the data's fields agree with the catalogue's, and with the table so far."""
+    entry = subject.entry
+    columns = query(
+        "SELECT column_name, type, field FROM dixa_catalogue.columns "
+        "WHERE table_schema = ? AND table_name = ? AND part = 'value' AND field <> ''",
+        [entry.schema, entry.name],
+    )
+    seen = set(columns[columns.type.notna()].field)
+    declared = {item.field for item in entry.fields} - subject.setup.excluded_fields(entry)
+    changes = query(
+        "SELECT partition_date AS day, unnest(schema_changes::VARCHAR[]) AS change "
+        "FROM dixa_catalogue.loads WHERE asset_key = ? AND run_id = "
+        "(SELECT arg_max(run_id, loaded_at) FROM dixa_catalogue.loads WHERE asset_key = ?)",
+        [entry.key, entry.key],
+    )
+    cases = [
+        *({"what": "in the data, not in the catalogue", "field": name} for name in seen - declared),
+        *({"what": "in the catalogue, never in the data", "field": n} for n in declared - seen),
+        *({"what": row.change, "field": f"on {row.day:%Y-%m-%d}"} for row in changes.itertuples()),
+    ]
+    figures = {
+        "not in the catalogue": len(seen - declared),
+        "never in the data": len(declared - seen),
+        "changes by the latest load": len(changes),
+    }
+    if not _has_rows(query, entry):
+        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
+    if not cases:
+        return Finding(
+            Verdict.PASSED, f"The data have the {len(declared)} fields of the catalogue.", figures
+        )
+    return Finding(
+        Verdict.FAILED,
+        "Catalogue and data differ. Nothing is lost: every field in the data has a column.",
+        figures,
+        sorted(cases, key=lambda case: (case["what"], case["field"])),
+    )
+
+
+def reconciliation(query: Query, subject: Subject) -> Finding:
+    """Whether a metric agrees with the rows behind it, day by day."""
+    record = subject.record
+    compared = list(_compared(query, subject, record)) if record else []
+    differing = [each for each in compared if each.differs]
+    figures = {"days compared": len(compared), "days that differ": len(differing)}
+    against = f"{record.schema}.{record.name}" if record else "a record"
+    if not compared:
+        return Finding(
+            Verdict.OPEN,
+            f"There is no day yet on which both this metric and {against} are loaded with the same "
+            "filters, so nothing can be said.",
+            figures,
+        )
+    doubts = dict.fromkeys((each.day.date() for each in compared), False)
+    if not differing:
+        measures = ", ".join(dict.fromkeys(each.measure for each in compared))
+        reason = f"{measures} of {len(doubts)} days agree with {against}."
+        return Finding(Verdict.PASSED, reason, figures, doubts=doubts)
+    return Finding(
+        Verdict.FAILED,
+        f"{len(differing)} of {len(compared)} figures differ from what {against} gives. Where the "
+        "two were loaded at different times, something may have happened in between: reload both.",
+        figures,
+        [
+            {
+                "day": f"{each.day:%Y-%m-%d}",
+                "measure": each.measure,
+                "metric": each.metric,
+                "record": each.record,
+                "loaded minutes apart": each.minutes_apart,
+            }
+            for each in differing[:CASES]
+        ],
+        doubts=doubts | {each.day.date(): True for each in differing},
+    )
+
+
+CHECKS = (
+    Check(
+        "completeness",
+        "Every day from the first loaded one to yesterday is loaded.",
+        "days are missing",
+        is_grave=True,
+        applies=lambda subject: True,
+        look=completeness,
+    ),
+    Check(
+        "reconciliation",
+        "The metric agrees with the rows of its record, day by day.",
+        "differs from its rows",
+        is_grave=True,
+        applies=lambda subject: subject.record is not None,
+        look=reconciliation,
+    ),
+    Check(
+        "window",
+        "Every row's primary timestamp lies in the day it was loaded for.",
+        "rows outside their day",
+        is_grave=True,
+        applies=lambda subject: subject.entry.kind == "record",
+        look=in_window,
+    ),
+    Check(
+        "not_null",
+        "Fields that the catalogue calls non-nullable have a value in every row.",
+        "fields lack values",
+        is_grave=False,
+        applies=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
+        look=not_null,
+    ),
+    Check(
+        "schema",
+        "Fields or measures in the data are those of the catalogue.",
+        "not as the catalogue says",
+        is_grave=False,
+        applies=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
+        look=schema,
+    ),
+)
+"""Every check there is, the gravest first."""
+
+
+def checks_of(subject: Subject) -> list[Check]:
+    """The checks that make sense for a subject."""
+    return [check for check in CHECKS if check.applies(subject)]
+
+
+def _compared(query: Query, subject: Subject, record: Entry) -> Iterator[Any]:
+    """Both figures of every day that was loaded with the same filters, and whether they differ.
+
+    A Count is compared with the record's rows. An Average, and a percentage whose formula is
+    known, is computed anew from the record's value; an Average only where the record feeds no
+    other average.
+    """
+    metric = subject.entry
+    measures = {item.measure for item in metric.aggregations}
+    averages = sum(
+        entry.kind == "metric"
+        and record.id in entry.related_ids
+        and any(item.measure == "Average" for item in entry.aggregations)
+        for entry in subject.entries
+    )
+    formulas = {}
+    if "Count" in measures and _has_rows(query, record):
+        formulas["Count"] = "count(*)"
+    if _value_type(query, record) in (BIGINT, DOUBLE):
+        if "Average" in measures and averages == 1:
+            formulas["Average"] = "avg(value)"
+        if metric.id in SHARES and "Percentage" in measures:
+            formulas["Percentage"] = f"100.0 * avg(({SHARES[metric.id]})::INTEGER)"
+    for measure, formula in formulas.items():
+        yield from query(
+            f"""
+            WITH behind AS (
+                SELECT l.partition_date, l.loaded_at, l.filters, r.figure
+                FROM dixa_catalogue.loads AS l
+                LEFT JOIN (
+                    SELECT partition_date, {formula} AS figure
+                    FROM {quote(record.schema)}.{quote(record.name)} GROUP BY partition_date
+                ) AS r USING (partition_date)
+                WHERE l.asset_key = ?
+            )
+            SELECT m.partition_date AS day, m.measure, m.value AS metric,
+                   coalesce(b.figure, if(m.measure = 'Count', 0, NULL)) AS record,
+                   round(abs(epoch(l.loaded_at - b.loaded_at)) / 60) AS minutes_apart,
+                   record IS NULL OR
+                       abs(metric - record) > 1e-9 * greatest(1, abs(metric)) AS differs
+            FROM {name_of(METRIC_VALUES)} AS m
+            JOIN dixa_catalogue.loads AS l
+              ON l.asset_key = ? AND l.partition_date = m.partition_date
+            JOIN behind AS b ON b.partition_date = m.partition_date AND b.filters = l.filters
+            WHERE m.metric = ? AND m.measure = ? AND m.breakdown_attribute IS NULL
+              AND m.value IS NOT NULL
+            ORDER BY m.partition_date
+            """,
+            [record.key, metric.key, metric.id, measure],
+        ).itertuples(index=False)
+
+
+def _value_type(query: Query, record: Entry) -> str | None:
+    """The type of a record's own value, if its rows carry one."""
+    found = query(
+        "SELECT type FROM dixa_catalogue.columns WHERE table_schema = ? AND table_name = ? "
+        "AND field = '' AND part = 'value'",
+        [record.schema, record.name],
+    )
+    return None if found.empty else found.type[0]
+
+
+def _has_rows(query: Query, entry: Entry) -> bool:
+    found = query(
+        "SELECT sum(rows) > 0 AS any FROM dixa_catalogue.loads WHERE asset_key = ?", [entry.key]
+    )
+    return found["any"].fillna(False).any().item()
+
+
+def _stretches(days: Iterable[date]) -> Iterator[tuple[date, date]]:
+    """Sorted days as first and last of each stretch without a gap."""
+    numbered = enumerate(days)
+    for _, stretch in groupby(numbered, key=lambda each: each[1].toordinal() - each[0]):
+        run = [day for _, day in stretch]
+        yield run[0], run[-1]

@@ -1,0 +1,233 @@
+"""The warehouse: a partition is replaced whole, in one transaction.
+
+The file is held for as long as it takes to open, write and close it.
+
+No primary key, index or default expression anywhere: replacing whole partitions needs none, and
+DuckDB recovers best from a crash without them.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from dixa_assets.errors import ConfigError, WarehouseError
+from dixa_assets.model.rows import Staged, Types, Volume
+from dixa_assets.model.tables import COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE, Column, Relation
+from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
+from dixa_assets.warehouse import loads
+from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile
+from dixa_assets.warehouse.evolve import (
+    TAIL,
+    create_table,
+    ensure_daily_view,
+    ensure_view,
+    evolve,
+    physical,
+    remember_columns,
+)
+from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, quote, transaction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What a preview shows: types whose values name nobody.
+IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
+PREVIEWED = 5
+# One thread that writes out each row group when it is full; else DuckDB keeps ten in memory.
+SPARING = "SET threads = 1; SET write_buffer_row_group_count = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did to the table: its changes in words, its columns now, a few of its rows.
+
+    The rows shown are numbers, instants and yes or no, never text, which may be personal.
+    """
+
+    schema_changes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    preview: "pd.DataFrame"
+
+
+class Warehouse:
+    """A DuckDB file as this project writes it.
+
+    Args:
+        path: The database file; its folder is made when missing.
+        timezone: The zone of the partitions. A warehouse holds days of one zone only.
+        connection_config: DuckDB settings, as DuckDBResource takes them.
+        wait_seconds: How long another holder of the file is waited for.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        timezone: str,
+        connection_config: Mapping[str, Any] | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        self.path = Path(path)
+        self.timezone = timezone
+        self._file = DuckDBFile(
+            self.path, connection_config=connection_config or {}, wait_seconds=wait_seconds
+        )
+        self.staging = self._file.staging
+        self._founded: int | None = None
+
+    def replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
+        """Replace what the batches are about by their rows.
+
+        Columns are added and widened first, in a transaction of their own; then one transaction
+        takes the old rows out, puts the new ones in and notes the loads. Whatever fails, every
+        partition is as it was.
+        """
+        parts = [part for batch in batches for part in batch.parts]
+        for part in parts:
+            part.close()
+        days = [day.day.isoformat() for batch in batches for day in batch.days]
+        scope = {"partition_date": days} if days else {}
+        scope |= {name: [value] for name, value in relation.only.items()}
+        where = " AND ".join(f"{quote(name)} IN ({marks(v)})" for name, v in scope.items())
+        rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        values = [*itertools.chain(*scope.values())]
+        with self._connect() as connection, self._naming(relation, values):
+            connection.execute(SPARING)
+            types = sum((part.types for part in parts), Types())
+            columns, changes = evolve(connection, relation.stored_in, types)
+            ensure_view(connection, relation)
+            with transaction(connection):
+                connection.execute(f"DELETE FROM {rows}", values)
+                for batch in batches:
+                    for part in batch.parts:
+                        _insert(connection, part, columns, batch.run_id)
+                loads.note(connection, relation.key, batches, changes)
+            plain = [column for column in columns if column.type in IMPERSONAL]
+            preview = connection.execute(
+                f"SELECT {names_of(plain) or 'NULL'} FROM {rows} "
+                f"ORDER BY rowid DESC LIMIT {PREVIEWED}",
+                values,
+            ).df()
+        return Written(tuple(changes), tuple(columns), preview)
+
+    def volumes(self) -> dict[str, Volume]:
+        """What the latest loads of each record brought, by asset key."""
+        return loads.volumes(self.query)
+
+    def publish(self, path: Path) -> int:
+        """Put a compact copy of the database at `path`, for programs that keep it open; its bytes.
+
+        Whoever has the old copy open goes on reading it; the next to open the path gets the new.
+        """
+        self.check()
+        return self._file.copy_to(path, finish=ensure_daily_view)
+
+    def check(self) -> None:
+        """Raise what would keep a load from writing: folder, file, lock, timezone."""
+        with self._connect():
+            pass
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
+        """The result of a query, with instants in UTC."""
+        with self.reading() as query:
+            return query(sql, parameters)
+
+    @contextmanager
+    def reading(self) -> Iterator[Query]:
+        """A function that answers queries like `query`, for several in a row."""
+        with self._connect() as connection:
+            yield lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
+
+    @contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._file.connect() as connection:
+            self._ensure_foundation(connection)
+            yield connection
+
+    def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the project's own tables in a new database; refuse one of another zone."""
+        # Looked at once, as long as the file is the same one.
+        file = self._file.identity
+        if file == self._founded:
+            return
+        exists = connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
+            [WAREHOUSE.schema, WAREHOUSE.name],
+        ).fetchone()
+        if exists == (0,):
+            with transaction(connection):
+                for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
+                    create_table(connection, table, table.columns)
+                for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
+                    remember_columns(connection, table, table.columns)
+                connection.execute(
+                    f"INSERT INTO {name_of(WAREHOUSE)} VALUES (?, ?)",
+                    [self.timezone, datetime.now(UTC)],
+                )
+            connection.execute("CHECKPOINT")
+        ensure_daily_view(connection)
+        found = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
+        if found != (self.timezone,):
+            days = connection.execute(
+                f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
+            ).fetchone()
+            if days != (0,):
+                raise ConfigError(
+                    "DIXA_TIMEZONE",
+                    f"is {self.timezone}, but {self.path} holds days of {found and found[0]}, and "
+                    "days of two zones cannot stand in one table. Set it back, or load into "
+                    "another file (DIXA_DUCKDB_PATH).",
+                )
+            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
+        self._founded = file
+
+    @contextmanager
+    def _naming(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
+        """Say which table and rows a DuckDB error during a write is about."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"{relation.stored_in.key} in {self.path} could not be written and is as it was "
+                f"({', '.join(scope) or 'all rows'}): {error}"
+            ) from error
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], run_id: str
+) -> None:
+    """Put the rows of a staged file into its table."""
+    if not staged.rows:
+        return
+    read, select = {}, {}
+    for column in columns:
+        if column.name in TAIL:
+            continue
+        key = staged.keys.get((column.field, column.part)) if column.part else column.name
+        if key is None:
+            continue
+        # Instants are read as text: DuckDB's own cast knows offsets, its JSON reader not all.
+        stored = physical(column.type)
+        read[key] = stored.replace(TIMESTAMPTZ, VARCHAR)
+        select[column.name] = f"CAST({quote(key)} AS {stored})"
+    reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in read.items())
+    names = ", ".join(quote(name) for name in (*select, *TAIL))
+    inserted = connection.execute(
+        f"INSERT INTO {name_of(staged.table)} ({names}) "
+        f"SELECT {', '.join(select.values())}, now(), ? "
+        f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
+        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})",
+        [run_id],
+    )
+    if inserted.fetchone() != (staged.rows,):
+        raise WarehouseError(
+            f"{staged.table.key}: the staged file {staged.path} does not hold the "
+            f"{staged.rows} rows that were put into it; the partition is as it was."
+        )
