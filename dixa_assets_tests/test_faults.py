@@ -25,9 +25,8 @@ from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse import Query
-from dixa_assets_tests.conftest import COPENHAGEN, KEY, NOW, Simulator
-from dixa_assets_tests.processes import child, free_port, hold
-from dixa_assets_tests.scenario import (
+from dixa_assets_tests.support.processes import child, free_port, hold
+from dixa_assets_tests.support.scenario import (
     component,
     days,
     failure_of,
@@ -39,6 +38,7 @@ from dixa_assets_tests.scenario import (
     tampered,
     truth,
 )
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.sensors import fetch_catalogue
 from dixa_assets.warehouse import Query
-from dixa_assets_tests.conftest import KEY, Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 def component(simulator: Simulator, folder: Path, **attributes: Any) -> DixaAnalytics:

@@ -22,9 +22,17 @@ from dixa_assets.staging import Staged
 from dixa_assets.tables import quote
 from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
 from dixa_assets.warehouse import Load, Warehouse
-from dixa_assets_tests.conftest import COPENHAGEN
-from dixa_assets_tests.handmade import DAYS, load, load_metric, of_day, record, selected, stage
-from dixa_assets_tests.processes import child, hold
+from dixa_assets_tests.support.handmade import (
+    DAYS,
+    load,
+    load_metric,
+    of_day,
+    record,
+    selected,
+    stage,
+)
+from dixa_assets_tests.support.processes import PROJECT, child, hold
+from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAY = "2025-01-02"
 
@@ -203,7 +211,7 @@ def test_values_are_the_same_whatever_zone_the_process_lives_in(tmp_path: Path) 
         subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / f"{number}.duckdb")],
             stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[1],
+            cwd=PROJECT,
             env={**os.environ, "TZ": zone},
         )
         for number, zone in enumerate(["America/St_Johns", COPENHAGEN, "Pacific/Kiritimati"])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dixa_assets.staging import Staged
-from dixa_assets_tests import fuzz
-from dixa_assets_tests.fuzz import Fuzz, Violation
+from dixa_assets_tests.stress import fuzz
+from dixa_assets_tests.stress.fuzz import Fuzz, Violation
 
 pytestmark = pytest.mark.slow
 

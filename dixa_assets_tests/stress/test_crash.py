@@ -1,11 +1,11 @@
-"""The short form of `crash_test`: real loads, killed at random moments, lose and double nothing."""
+"""The short form of `crash`: real loads, killed at random moments, lose and double nothing."""
 
 from pathlib import Path
 
 import pytest
 
-from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.crash_test import crash
+from dixa_assets_tests.stress.crash import crash
+from dixa_assets_tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.slow
 

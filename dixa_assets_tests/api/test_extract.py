@@ -47,7 +47,7 @@ from dixa_assets.values import (
     read_value,
     widest,
 )
-from dixa_assets_tests.conftest import COPENHAGEN, NOW, Simulator
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator
 
 Json = dict[str, Any]
 # A staged row: own columns by name, the vendor's fields by (name, part).

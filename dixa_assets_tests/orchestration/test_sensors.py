@@ -14,8 +14,8 @@ from dixa_assets.catalogue import Catalogue, Listing, merge
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.sensors import fetch_catalogue
-from dixa_assets_tests.conftest import KEY, Simulator
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 @pytest.fixture

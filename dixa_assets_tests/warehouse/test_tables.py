@@ -27,8 +27,8 @@ from dixa_assets.values import (
     read_value,
 )
 from dixa_assets.warehouse import Warehouse, Written
-from dixa_assets_tests.conftest import COPENHAGEN
-from dixa_assets_tests.handmade import DAYS, load, load_metric, record, selected
+from dixa_assets_tests.support.handmade import DAYS, load, load_metric, record, selected
+from dixa_assets_tests.support.simulator import COPENHAGEN
 
 Rows = Sequence[Mapping[str, Value]]
 INT64_MAX = 2**63 - 1

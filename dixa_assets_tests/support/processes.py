@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 import duckdb
 import httpx
 
-from dixa_assets_tests.conftest import KEY, Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 # Real processes, forked from one that has the imports behind it.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload([__name__, "dixa_assets_tests.conftest"])
 
 
 def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, str]:

@@ -22,9 +22,9 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.report import Settings, contents, render, write_report
 from dixa_assets.report.contents import unit_of
 from dixa_assets.warehouse import Warehouse
-from dixa_assets_tests.conftest import COPENHAGEN, NOW, Simulator
-from dixa_assets_tests.processes import run, settings_for
-from dixa_assets_tests.scenario import component, days, fetched, load, tampered
+from dixa_assets_tests.support.processes import run, settings_for
+from dixa_assets_tests.support.scenario import component, days, fetched, load, tampered
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator
 
 EVIL = '<img src=x onerror=alert(1)></script><script>alert(2)</script> "a" & {{ data }}'
 METRICS = (

@@ -22,9 +22,8 @@ from dixa_assets.plan import Ask, Volume, next_ask
 from dixa_assets.schema import metric_table, record_table
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse import Warehouse
-from dixa_assets_tests.conftest import COPENHAGEN, KEY, NOW, Simulator
-from dixa_assets_tests.processes import wait_until
-from dixa_assets_tests.scenario import (
+from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.scenario import (
     component,
     days,
     failure_of,
@@ -35,6 +34,7 @@ from dixa_assets_tests.scenario import (
     stored,
     tampered,
 )
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
 
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
 ZONES = ("Europe/Copenhagen", "America/Santiago", "Africa/Cairo", "Asia/Kolkata", "Pacific/Apia")

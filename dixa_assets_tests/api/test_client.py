@@ -29,7 +29,7 @@ from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.conftest import KEY, NOW, Simulator
+from dixa_assets_tests.support.simulator import KEY, NOW, Simulator
 
 START = datetime(2025, 11, 4, 23, tzinfo=UTC)
 END = START + timedelta(days=1)

@@ -1,8 +1,8 @@
 """Mutated answers through client, extract and warehouse: a day is replaced whole, or untouched.
 
-`python -m dixa_assets_tests.fuzz --cases 10000` runs many and prints one line; the first case that
-breaks the rule is printed in its smallest form, and `--case '…'` runs that one again. A case is
-JSON: which asset is loaded, in how many pages, and what becomes of them on the wire.
+`python -m dixa_assets_tests.stress.fuzz --cases 10000` runs many and prints one line; the first
+case that breaks the rule is printed in its smallest form, and `--case '…'` runs that one again. A
+case is JSON: which asset is loaded, in how many pages, and what becomes of them on the wire.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Kills real loads at random moments and looks for days that were lost, doubled or half written.
 
-Run as `python -m dixa_assets_tests.crash_test --kills 50 --seed 1`. One backfill after the other
+Run as `python -m dixa_assets_tests.stress.crash --kills 50 --seed 1`. One backfill after the other
 is killed, resumed with the days Dagster calls missing, killed again and at last brought to its
 end. Needs Linux: /proc tells whether a load is writing.
 """
@@ -30,9 +30,15 @@ import httpx
 from dixa_assets.extract import Window
 from dixa_assets.partitions import build_partitions_def, to_ranges
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.conftest import COPENHAGEN, NOW, Simulator, running_simulator
-from dixa_assets_tests.processes import PROJECT, folder_of_command, run, running, settings_for
-from dixa_assets_tests.scenario import component, days, load
+from dixa_assets_tests.support.processes import (
+    PROJECT,
+    folder_of_command,
+    run,
+    running,
+    settings_for,
+)
+from dixa_assets_tests.support.scenario import component, days, load
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
 
 Partition = tuple[str, str]
 Rows = Counter[str]
@@ -555,13 +561,13 @@ def request_count(simulator: Simulator) -> int:
 
 def main() -> None:
     """Run the command; exit with 1 when anything happened that must not."""
-    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.crash_test")
+    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress.crash")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     began = time.monotonic()
     with (
-        folder_of_command("crash_test") as folder,
+        folder_of_command("crash") as folder,
         running_simulator(
             "--rate", "0", "--latency-ms", "60", "--now", NOW.isoformat()
         ) as simulator,

@@ -10,8 +10,7 @@ import pytest
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import Filter, World
-from dixa_assets_tests.conftest import NOW, Simulator
-from dixa_assets_tests.scenario import (
+from dixa_assets_tests.support.scenario import (
     component,
     days,
     failure_of,
@@ -22,6 +21,7 @@ from dixa_assets_tests.scenario import (
     stored,
     truth,
 )
+from dixa_assets_tests.support.simulator import NOW, Simulator
 
 CLOCK_CHANGES = {
     "Europe/Copenhagen": [("2025-03-29", "2025-03-31"), ("2025-10-25", "2025-10-27")],

@@ -1,9 +1,9 @@
 """Loads for minutes under everything that goes wrong at once, then holds every row against truth.
 
-Run as `python -m dixa_assets_tests.soak --minutes 10 --seed 1`. Three loaders share one database,
-one token and the vendor's rate limit, on overlapping days; meanwhile the API fails in many ways,
-another process holds the database open, and loaders are killed. In the end the missing days are
-loaded once more, and the warehouse must be the simulator's world row by row.
+Run as `python -m dixa_assets_tests.stress.soak --minutes 10 --seed 1`. Three loaders share one
+database, one token and the vendor's rate limit, on overlapping days; meanwhile the API fails in
+many ways, another process holds the database open, and loaders are killed. In the end the missing
+days are loaded once more, and the warehouse must be the simulator's world row by row.
 """
 
 import argparse
@@ -30,8 +30,7 @@ import duckdb
 import httpx
 
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.conftest import NOW, Simulator, running_simulator
-from dixa_assets_tests.crash_test import (
+from dixa_assets_tests.stress.crash import (
     Partition,
     Place,
     Verdict,
@@ -44,8 +43,9 @@ from dixa_assets_tests.crash_test import (
     stored_catalogue,
     work_place,
 )
-from dixa_assets_tests.processes import folder_of_command, running
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.processes import folder_of_command, running
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
 Job = tuple[tuple[str, ...], str, str]
 
@@ -343,7 +343,7 @@ def listed(counts: Mapping[str, int]) -> str:
 
 def main() -> None:
     """Run the command; exit with 1 when anything happened that must not."""
-    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.soak")
+    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress.soak")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -14,8 +14,8 @@ from pyrate_limiter import Limiter
 
 from dixa_assets.client import DixaClient
 from dixa_assets.pace import shared_limiter
-from dixa_assets_tests.conftest import KEY, Simulator
-from dixa_assets_tests.processes import wait_until
+from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 RATE, BURST = 10, 4
 PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10

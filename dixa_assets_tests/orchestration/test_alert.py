@@ -12,9 +12,9 @@ import pytest
 
 from dixa_assets.alert import post_alert
 from dixa_assets.errors import ConfigError
-from dixa_assets_tests.conftest import KEY, Simulator
-from dixa_assets_tests.processes import free_port
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.processes import free_port
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 class Chat(ThreadingHTTPServer):

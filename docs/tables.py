@@ -1,6 +1,6 @@
 """The second part of docs/tables.md, from a warehouse loaded from the simulator.
 
-`python -m dixa_assets_tests.tables_page` writes it.
+`python -m docs.tables` writes it, from the root of the project.
 """
 
 import re
@@ -11,11 +11,10 @@ from pathlib import Path
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.conftest import NOW, running_simulator
-from dixa_assets_tests.processes import PROJECT
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import NOW, running_simulator
 
-PAGE = PROJECT / "docs" / "tables.md"
+PAGE = Path(__file__).with_suffix(".md")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 CATALOGUE = [
     f"dixa_catalogue/{name}"

@@ -13,7 +13,7 @@ from dixa_assets.schema import METRIC_VALUES, Table, metric_table, record_table
 from dixa_assets.staging import Staged
 from dixa_assets.values import Value
 from dixa_assets.warehouse import Load, Warehouse, Written
-from dixa_assets_tests.conftest import COPENHAGEN
+from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]
 

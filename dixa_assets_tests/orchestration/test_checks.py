@@ -8,8 +8,8 @@ import pytest
 
 from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
-from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.scenario import component, fetched, load, tampered
+from dixa_assets_tests.support.scenario import component, fetched, load, tampered
+from dixa_assets_tests.support.simulator import Simulator
 
 FIRST, LAST = "2025-11-05", "2025-11-09"
 METRIC, RECORD = "dixa_metrics/closed_conversations", "dixa_records/closed_conversations"
