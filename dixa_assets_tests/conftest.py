@@ -1,14 +1,24 @@
-"""One simulated Dixa for the whole session, as a real server process, set back before each test."""
+"""What every test may begin with: one simulated Dixa for all, its truth, an empty warehouse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dixa_assets.client import DixaClient
+from dixa_assets.schema import METRIC_VALUES
 from dixa_assets.simulator.world import World
+from dixa_assets.staging import Staged
 from dixa_assets.warehouse import Warehouse
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator, running_simulator
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
+
+# What these assert is explained as it is in a test.
+pytest.register_assert_rewrite(
+    *(
+        f"dixa_assets_tests.support.{name}"
+        for name in ("asking", "catalogues", "columns", "faults", "staged")
+    )
+)
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +41,19 @@ def world() -> World:
 
 
 @pytest.fixture
-def client(simulator: Simulator) -> Iterator[DixaClient]:
-    """A client of the simulator that is not slowed down."""
-    with DixaClient(KEY, base_url=simulator.url, requests_per_second=100_000, burst=1000) as client:
-        yield client
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=10)
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=10)
+def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
+    """Opens files of staged rows, and removes them in the end."""
+    made: list[Staged] = []
+
+    def open_staged(table: Any = METRIC_VALUES) -> Staged:
+        made.append(Staged(tmp_path / f"{len(made)}.jsonl", table))
+        return made[-1]
+
+    yield open_staged
+    for staged in made:
+        staged.discard()

@@ -7,7 +7,6 @@ case is JSON: which asset is loaded, in how many pages, and what becomes of them
 
 import argparse
 import contextlib
-import copy
 import faulthandler
 import json
 import logging
@@ -19,17 +18,14 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import duckdb
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from dixa_assets.catalogue import Entry
 from dixa_assets.client import PAGE_SIZES, DixaClient
@@ -41,23 +37,12 @@ from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
+from dixa_assets_tests.stress.fuzz_vendor import Served, Server, Vendor
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
 
-Json = dict[str, Any]
-
-TOKEN = "sEcReT-t0ken-of-fuzz"
-ZONE = "Europe/Copenhagen"
-NOW = datetime(2025, 11, 10, 12, tzinfo=UTC)
 DAYS = [datetime(2025, 11, number).date() for number in (4, 5, 6)]  # noqa: DTZ001
 DAY = DAYS[1]
-ROWS = 12
-# A field of each record whose every value is an integer.
-TARGETS = {
-    "ratings": "conversation_id",
-    "closed_conversations": "csid",
-    "messages_sent": "word_count",
-    "first_response_time": None,
-    "agent_presence_duration": None,
-}
 SECONDS_A_CASE = 20.0
 # Thousands of small databases need not reach a disk.
 _MEMORY = Path("/dev/shm")
@@ -65,267 +50,6 @@ _MEMORY = Path("/dev/shm")
 
 class Violation(AssertionError):
     """The rule is broken; says by which case."""
-
-
-# What the server answers
-
-
-@dataclass
-class Served:
-    """An answer that went out: to which page key, and whether all of it could be read."""
-
-    key: str
-    body: bytes
-    is_whole: bool
-
-
-class Vendor(BaseHTTPRequestHandler):
-    """Answers page by page what the current case says."""
-
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-    case: ClassVar[Json] = {}
-    pages: ClassVar[list[Json]] = []
-    served: ClassVar[list[Served]] = []
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        key = parse_qs(urlsplit(self.path).query).get("pageKey", [""])[0]
-        if key and key not in [f"K{number}" for number in range(1, len(self.pages))]:
-            self._send(key, 400, b'{"message": "Invalid value for: query parameter pageKey"}', {})
-            return
-        page = int(key[1:]) if key else 0
-        before = sum(1 for one in self.served if one.key == key)
-        payload: Any = copy.deepcopy(self.pages[page])
-        for change in self.case["changes"]:
-            if change["page"] % len(self.pages) == page and before < change["times"]:
-                payload = changed(payload, copy.deepcopy(change))
-        body, status, headers, cut = to_text(payload).encode(), 200, {}, 1.0
-        for wire in self.case["wires"]:
-            if wire["page"] % len(self.pages) == page and before < wire["times"]:
-                status = wire.get("status", status)
-                headers |= wire.get("headers", {})
-                cut = wire.get("cut", cut)
-                if "body" in wire:
-                    body = wire["body"].encode("utf-8", "surrogatepass")
-                if "encoding" in wire:
-                    text = body.decode("utf-8", "replace")
-                    body = text.encode(wire["encoding"], "replace")
-        self._send(key, status, body, headers, cut)
-
-    def _send(
-        self, key: str, status: int, body: bytes, headers: Mapping[str, str], cut: float = 1.0
-    ) -> None:
-        # What says it is compressed and is not cannot be read, and is asked for again.
-        is_readable = headers.get("content-encoding") not in ("gzip", "deflate")
-        self.served.append(Served(key, body, 200 <= status < 300 and cut == 1.0 and is_readable))
-        self.send_response(status, "As it is")
-        for name, value in {"content-type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: int(len(body) * cut)])
-        self.close_connection = cut < 1.0 or status < 200
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """Keeps what went wrong in it, so that no fault of its own is taken for one of a case."""
-
-    daemon_threads = True
-    failure: BaseException | None = None
-
-    def handle_error(self, *_: object) -> None:
-        """Keep the exception, unless the client hung up."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError):
-            self.failure = error
-
-
-def changed(payload: Any, change: Json) -> Any:
-    """The payload after one change of a node; a path that leads nowhere ends at the last node."""
-    holder: Any = {"": payload}
-    name: Any = ""
-    for step in change["path"]:
-        node = holder[name]
-        if not isinstance(node, (dict, list)) or not node:
-            break
-        holder, name = (
-            node,
-            (list(node)[step % len(node)] if isinstance(node, dict) else step % len(node)),
-        )
-    match change["do"]:
-        case "drop" if name != "":
-            del holder[name]
-        case "duplicate" if isinstance(holder, list):
-            holder.insert(name, copy.deepcopy(holder[name]))
-        case "rename" if isinstance(holder, dict) and name != "":
-            holder[str(change["value"])] = holder.pop(name)
-        case "wrap":
-            holder[name] = [holder[name]]
-        case "as text":
-            holder[name] = json.dumps(holder[name])
-        case "type" if isinstance(holder, dict) and "_type" in holder:
-            holder["_type"] = change["value"]
-        case "name" if isinstance(holder, dict) and "name" in holder:
-            holder["name"] = change["value"]
-        case _:
-            holder[name] = change["value"]
-    return payload if holder is not None and name != "" else holder[""]
-
-
-# What no Python value can say: `raw:` goes out as it is, `deep:` as lists in lists.
-_RAW = re.compile(r'"(raw|deep):([^"\\]*)"')
-
-
-def to_text(payload: Any) -> str:
-    """JSON, and what is not quite JSON."""
-    return _RAW.sub(
-        lambda found: found[2] if found[1] == "raw" else "[" * int(found[2]) + "]" * int(found[2]),
-        json.dumps(payload),
-    )
-
-
-# What hypothesis makes up
-
-ODD = [
-    TOKEN, "", " ", "\x00", "\ud800", "ﬀ\u202e\U0001f600", "İ", "ß", "K", '"; DROP TABLE x; --',
-    "raw:NaN", "raw:Infinity", "raw:-Infinity", "raw:1e999", "raw:-1e400", "raw:-0", "raw:1E2",
-    "raw:" + "9" * 400, "raw:" + "9" * 5000, "raw:tru", "raw:0." + "1" * 400,
-    "deep:50", "deep:600", "deep:900", "deep:940", "deep:960", "deep:975", "deep:990", "deep:5000",
-    2**53, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), 10**30, 5e-324, 1.7976931348623157e308, 0.1,
-    "2025-11-05T23:00:00.000Z", "2025-11-05T22:59:59.999Z", "0001-01-01T00:00:00+14:00",
-    "9999-12-31T23:59:59.999999-14:00", "2025-11-05T09:00:00Z[GMT]", "2025-11-05", "20251105T09",
-    "2025-W45-3", "2025-11-05T09:00:00.123456789Z", "-infinity", "24:00", "a" * 3000,
-]  # fmt: skip
-NAMES = [
-    "conversation_id", "CSID", "csid", "csid_label", "value", "value_label", "label", "Value",
-    "partition_date", "loaded_at", "run_id", "primary_timestamp", "metric", "_0", "", " ", "\x00",
-    "\ud800", "İ", "i̇", "K", "k", 'a"b', "a.b", "a" * 300, "select", "fields", "_type", "names",
-]  # fmt: skip
-TYPES = [
-    "LongField", "IntField", "DoubleField", "StringField", "UUIDField", "BooleanField",
-    "InstantField", "ListField", "TimestampField", "HologramField", "", None, 5, [],
-]  # fmt: skip
-LINKS = [
-    None, "", "?", "?pageKey=", "?pageKey=K1", "?pageKey=K1&pageKey=K2", "?pageKey=K%31",
-    "?pageKey=never", "?pageLimit=1", "http://[", "//[::1", "http://h:port/?pageKey=K1",
-    "https://elsewhere.example/?pageKey=K1", f"https://{TOKEN}.example/?pageKey=K1",
-    "//a\u2100b?x", "?pageKey=\ud800", "?pageKey=%ff%fe", "?pageKey=" + "K" * 70_000,
-    "?pageKey=K1&pageLimit=\ud800",
-    "?pageKey=K1#x", "javascript:x", "?pageKey=\x00", "?pageKey=K1\r\nx: y", 5, [], {},
-]  # fmt: skip
-STATUSES = [
-    100, 103, 200, 201, 202, 204, 206, 299, 301, 302, 304, 307, 400, 401, 403, 404, 405, 408, 409,
-    410, 418, 422, 425, 429, 451, 499, 500, 501, 502, 503, 504, 520, 599, 600, 999,
-]  # fmt: skip
-HEADERS = [
-    {"content-type": "text/html"}, {"content-type": "application/json; charset=utf-16"},
-    {"content-type": "text/plain; charset=hex"}, {"content-type": "text/plain; charset=undefined"},
-    {"content-type": "text/plain; charset=idna"}, {"content-type": "text/plain; charset=rot13"},
-    {"content-type": "text/plain; charset=\"\""}, {"content-type": f"text/{TOKEN}"},
-    {"content-encoding": "gzip"}, {"content-encoding": "br"}, {"content-encoding": TOKEN},
-    {"retry-after": "0"}, {"retry-after": "-5"}, {"retry-after": "nan"}, {"retry-after": "inf"},
-    {"retry-after": "1e400"}, {"retry-after": "soon"}, {"retry-after": "86400"},
-    {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, {"retry-after": "9" * 400},
-    {"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"},
-    {"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, {"retry-after": "Mon, 01 Jan 9999 0:0:0"},
-    {"location": f"https://elsewhere.example/{TOKEN}"}, {"connection": "close"},
-]  # fmt: skip
-BODIES = [
-    "", "null", "[]", "5", '"text"', "{}", '{"data": null}', '{"data": []}', '{"data": {}}',
-    "<html></html>", '{"data": [', "\x00", "\ufeff{}", f'{{"message": "no {TOKEN}"}}',
-    f"token {TOKEN} " * 50, '{"message": "Invalid value for: query parameter pageLimit"}',
-    '{"message": {"a": 1}}', "[" * 5000, '{"data": [1, null, "x", {}]}', '{"data": [], "data": 5}',
-]  # fmt: skip
-
-texts = st.text(st.characters(exclude_categories=()), max_size=8)
-leaves = (
-    st.sampled_from(ODD)
-    | st.sampled_from(ODD)
-    | st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | texts
-)
-values = st.recursive(
-    leaves,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(NAMES) | texts, inner, max_size=3)
-        | st.fixed_dictionaries({"_type": st.sampled_from(TYPES), "value": inner})
-    ),
-    max_leaves=5,
-)
-paths = st.lists(st.integers(0, 15), max_size=7)
-always_or_once = st.sampled_from([1, 2, 99, 99])
-
-
-def change(do: str, value: st.SearchStrategy[Any], path: st.SearchStrategy[Any]) -> Any:
-    return st.fixed_dictionaries(
-        {
-            "page": st.integers(0, 5),
-            "times": always_or_once,
-            "do": st.just(do),
-            "path": path,
-            "value": value,
-        }
-    )
-
-
-# Members of a page stand in the order data, meta; those of its link below it.
-into_rows = st.tuples(st.just(0), st.integers(0, 15)).flatmap(
-    lambda start: paths.map(lambda rest: [*start, *rest])
-)
-changes = st.one_of(
-    change("replace", values, paths),
-    change("replace", values, into_rows),
-    change("replace", values, into_rows),
-    change("replace", st.sampled_from(LINKS), st.just([1, 0])),
-    change("drop", st.none(), paths | into_rows),
-    change("duplicate", st.none(), into_rows),
-    change("duplicate", st.none(), st.tuples(st.just(0), st.integers(0, 15)).map(list)),
-    change("rename", st.sampled_from(NAMES) | texts, into_rows),
-    change("wrap", st.none(), paths | into_rows),
-    change("as text", st.none(), into_rows),
-    change("type", st.sampled_from(TYPES), into_rows),
-    change("name", st.sampled_from(NAMES) | values, into_rows),
-)
-wires = st.builds(
-    lambda page, times, what: {"page": page, "times": times, **what},
-    st.integers(0, 5),
-    always_or_once,
-    st.one_of(
-        st.sampled_from(STATUSES).map(lambda status: {"status": status}),
-        st.sampled_from(HEADERS).map(lambda headers: {"headers": headers}),
-        st.floats(0, 0.999).map(lambda cut: {"cut": cut}),
-        (st.sampled_from(BODIES) | texts).map(lambda body: {"body": body}),
-        st.sampled_from(["utf-16", "utf-32", "utf-8-sig", "latin-1"]).map(
-            lambda encoding: {"encoding": encoding}
-        ),
-        st.builds(
-            lambda status, body, headers: {"status": status, "body": body, "headers": headers},
-            st.sampled_from(STATUSES),
-            st.sampled_from(BODIES),
-            st.sampled_from(HEADERS),
-        ),
-    ),
-)
-cases = st.fixed_dictionaries(
-    {
-        "target": st.sampled_from([*TARGETS]),
-        "pages": st.integers(1, 6) | st.just(ROWS),
-        "changes": st.lists(changes, max_size=4),
-        "wires": st.lists(wires, max_size=2) | st.just([]),
-    }
-)
-
-
-# The rule
 
 
 class Fuzz:
@@ -379,7 +103,7 @@ class Fuzz:
         return type(error).__name__ if error else "replaced"
 
     def _serve(self, case: Json, day: Any) -> None:
-        window = Window.of_day(day, ZONE)
+        window = Window.of_day(day, COPENHAGEN)
         about = {"start": window.start, "end": window.end, "now": NOW}
         target = case["target"]
         if target in RECORDS and TARGETS[target]:
@@ -397,8 +121,8 @@ class Fuzz:
 
     def _load(self, path: Path, target: str, day: Any, run_id: str) -> None:
         entry, is_record = _entry(target)
-        warehouse = Warehouse(path, timezone=ZONE, wait_seconds=5)
-        window = Window.of_day(day, ZONE)
+        warehouse = Warehouse(path, timezone=COPENHAGEN, wait_seconds=5)
+        window = Window.of_day(day, COPENHAGEN)
         self._client._page_size = PAGE_SIZES[0]
         table = record_table(entry) if is_record else METRIC_VALUES
         with warehouse.staging() as folder, Staged(folder / "rows", table) as staged:
@@ -457,7 +181,7 @@ class Fuzz:
         self, connection: duckdb.DuckDBPyConnection, target: str, own: tuple[str, str]
     ) -> str | None:
         """How the day differs from what the last reading said, if it does."""
-        said = _last_reading(Window.of_day(DAY, ZONE))
+        said = _last_reading(Window.of_day(DAY, COPENHAGEN))
         if TARGETS[target]:
             relation, where = f"dixa_records.{target}", f"partition_date = '{DAY}'"
         else:

@@ -11,11 +11,12 @@ from dixa_assets.catalogue import Entry, FieldMetadata
 from dixa_assets.extract import Window
 from dixa_assets.schema import METRIC_VALUES, Table, metric_table, record_table
 from dixa_assets.staging import Staged
-from dixa_assets.values import Value
+from dixa_assets.values import BIGINT, Value
 from dixa_assets.warehouse import Load, Warehouse, Written
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]
+DAY = DAYS[1]
 
 
 def record(
@@ -84,3 +85,29 @@ def load_metric(
 def selected(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query whose columns are texts and numbers without NULL."""
     return [tuple(row) for row in warehouse.query(sql).to_numpy().tolist()]
+
+
+def integers(*numbers: int) -> list[dict[str, Value]]:
+    return [{"number": Value(BIGINT, number)} for number in numbers]
+
+
+def numbers_by_day(warehouse: Warehouse) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for day, number in selected(
+        warehouse,
+        "SELECT partition_date::VARCHAR, number FROM dixa_records.conversations ORDER BY ALL",
+    ):
+        found.setdefault(day, []).append(number)
+    return found
+
+
+def noted_rows(warehouse: Warehouse) -> dict[tuple[str, str], tuple[int, str]]:
+    """The load log: (asset key, day) to (rows, run id)."""
+    log = selected(
+        warehouse,
+        "SELECT asset_key, coalesce(partition_date::VARCHAR, ''), rows, run_id "
+        "FROM dixa_catalogue.loads",
+    )
+    found = {(key, day): (rows, run_id) for key, day, rows, run_id in log}
+    assert len(found) == len(log), "a partition is noted twice"
+    return found

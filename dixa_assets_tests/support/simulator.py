@@ -15,6 +15,7 @@ KEY = "a-key-for-tests"
 NOW = datetime(2025, 11, 10, 12, tzinfo=UTC)
 COPENHAGEN = "Europe/Copenhagen"
 MILLISECOND = timedelta(milliseconds=1)
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
-"""Tables follow the data: columns come, widen and keep every value; names are nothing but data."""
+"""Tables follow the data: columns come, widen and keep every value."""
 
 import itertools
 import json
 import math
-import shutil
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dixa_assets.schema import Table
-from dixa_assets.tables import literal, quote, relation_of
+from dixa_assets.tables import relation_of
 from dixa_assets.values import (
     BIGINT,
     BOOLEAN,
@@ -26,75 +24,19 @@ from dixa_assets.values import (
     Value,
     read_value,
 )
-from dixa_assets.warehouse import Warehouse, Written
-from dixa_assets_tests.support.handmade import DAYS, load, load_metric, record, selected
+from dixa_assets.warehouse import Warehouse
+from dixa_assets_tests.support.columns import (
+    TABLE,
+    column_comments,
+    fresh,
+    load_days,
+    read,
+    read_all,
+)
+from dixa_assets_tests.support.handmade import DAYS, load, record, selected
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
-Rows = Sequence[Mapping[str, Value]]
 INT64_MAX = 2**63 - 1
-TABLE = record()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the project's own tables and no others."""
-    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
-    Warehouse(path, timezone=COPENHAGEN).check()
-    return path
-
-
-def fresh(empty: Path) -> Warehouse:
-    """A copy of the empty database, in the place of the one before."""
-    return Warehouse(shutil.copy(empty, empty.with_name("copy.duckdb")), timezone=COPENHAGEN)
-
-
-@pytest.fixture
-def warehouse(empty: Path) -> Warehouse:
-    return fresh(empty)
-
-
-def load_days(warehouse: Warehouse, table: Table, *days: Rows) -> Written:
-    """Load one day after the other; the last one's outcome."""
-    return [load(warehouse, table, day, rows) for day, rows in zip(DAYS, days, strict=False)][-1]
-
-
-def read(warehouse: Warehouse, table: Table, field: str, part: str = "value") -> list[Any]:
-    """What the column of a field holds, as JSON has it, in the order the rows were staged."""
-    return read_all(warehouse, table)[field, part]
-
-
-def read_all(
-    warehouse: Warehouse, table: Table, written: Written | None = None
-) -> dict[tuple[str, str], list[Any]]:
-    """What every column of the vendor's holds, by field and part."""
-    names = (
-        {(column.field, column.part): column.name for column in written.columns if column.part}
-        if written
-        else column_names(warehouse, table)
-    )
-    columns = ", ".join(f"coalesce(to_json({quote(name)})::VARCHAR, '')" for name in names.values())
-    rows = selected(
-        warehouse,
-        f"SELECT {columns or 1} FROM {relation_of(table)} "
-        "ORDER BY partition_date, primary_timestamp",
-    )
-    return {
-        source: [None if row[at] == "" else json.loads(row[at]) for row in rows]
-        for at, source in enumerate(names)
-    }
-
-
-def column_names(warehouse: Warehouse, table: Table) -> dict[tuple[str, str], str]:
-    """The column of each field and part, as the catalogue's table of columns tells."""
-    rows = selected(
-        warehouse,
-        "SELECT field, part, column_name FROM dixa_catalogue.columns "
-        f"WHERE table_schema = {literal(table.schema)} AND table_name = {literal(table.name)} "
-        "AND part <> ''",
-    )
-    found = {(field, part): name for field, part, name in rows}
-    assert len(found) == len(rows), "a field has two columns"
-    return found
 
 
 def types(warehouse: Warehouse, table: Table) -> dict[str, str]:
@@ -411,244 +353,3 @@ def test_same_tells_values_apart() -> None:
         (Value("VARCHAR[]", [""]), [None]),
     ]
     assert [same(sent, found) for sent, found in kept] == [False] * len(kept)
-
-
-# Names are data
-
-ODD_NAMES = [
-    "select",
-    "table",
-    'Naïve "quote"; drop table x',
-    "an id with spaces",
-    "'; drop table x; --",
-    '"; drop table x; --',
-    "/* half a comment",
-    "$1 ? ?::INTEGER {name} %s",
-    "back\\slash",
-    "new\nline",
-    " ",
-    "\ufeff",
-    ".",
-    "a.b",
-    "_0",
-    "name",
-    "columns",
-    "rowid",
-    "İıß",
-    "名前 😀",
-    "x" * 3000,
-]
-name_id = ascii
-
-
-@pytest.mark.parametrize("name", ODD_NAMES, ids=name_id)
-def test_a_field_of_any_name_has_a_column(warehouse: Warehouse, name: str) -> None:
-    declared = record(fields={name: f"About {name}"})
-    load_days(
-        warehouse,
-        declared,
-        [{name: Value(BIGINT, 1, "one"), "other": Value(VARCHAR, "kept")}],
-        [{name: Value(VARCHAR, name), "other": Value(VARCHAR, "kept")}],
-    )
-
-    columns = selected(
-        warehouse,
-        "SELECT column_name, part FROM dixa_catalogue.columns WHERE "
-        f"table_name = '{TABLE.name}' AND field NOT IN ('', 'other') ORDER BY part",
-    )
-    assert [part for _, part in columns] == ["label", "value"]
-    label, value = (quote(column) for column, _ in columns)
-    content = f"SELECT {value}[:3000], coalesce({label}, '-'), other FROM {relation_of(TABLE)}"
-    stored = name.encode(errors="replace").decode()
-    assert selected(warehouse, content) == [("1", "one", "kept"), (stored, "-", "kept")]
-
-
-@pytest.mark.parametrize("name", ODD_NAMES, ids=name_id)
-def test_a_record_of_any_name_and_description_has_a_table(warehouse: Warehouse, name: str) -> None:
-    table = record(f"record {name}", about=f"About {name}")
-    load_days(warehouse, table, [{"x": Value(BIGINT, 1)}], [{"x": Value(DOUBLE, 0.5)}])
-
-    assert read(warehouse, table, "x") == [1, 0.5]
-
-
-@pytest.mark.parametrize("name", ODD_NAMES, ids=name_id)
-def test_a_metric_of_any_id_has_a_view_of_its_own_rows(warehouse: Warehouse, name: str) -> None:
-    load_metric(warehouse, name, DAYS[0], [1, 2], about=f"About {name}")
-    load_metric(warehouse, name, DAYS[0], [3], about=f"About {name}")
-
-    assert selected(warehouse, f"SELECT value FROM dixa_metrics.{quote(name)}") == [(3.0,)]
-    count = warehouse.query("SELECT value FROM dixa.metrics_daily WHERE metric = ?", [name])
-    assert count["value"].tolist() == [3.0]
-
-
-@settings(max_examples=20, deadline=None, database=None)
-@given(
-    days=st.lists(
-        st.lists(
-            st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
-            | st.sampled_from(["id", "Id", "ID", "id_", "id_label", "Id_label", "value", "run_id"]),
-            max_size=5,
-        ),
-        min_size=1,
-        max_size=3,
-    )
-)
-def test_fields_of_any_names_on_any_days_keep_apart(empty: Path, days: list[list[str]]) -> None:
-    warehouse = fresh(empty)
-    for day, names in zip(DAYS, days, strict=False):
-        rows = [{name: Value(VARCHAR, name, name[::-1]) for name in names}]
-        written = load(warehouse, TABLE, day, rows)
-
-    columns = read_all(warehouse, TABLE, written)
-    for name in {name for names in days for name in names}:
-        expected = [name if name in names else None for names in days]
-        assert columns[name, "value"] == expected
-        assert columns[name, "label"] == [each and each[::-1] for each in expected]
-
-
-OWN_NAMES = [
-    "partition_date",
-    "Partition_Date",
-    "primary_timestamp",
-    "primary_timestamp_field",
-    "value",
-    "loaded_at",
-    "run_id",
-]
-
-
-@pytest.mark.parametrize("name", OWN_NAMES)
-def test_a_field_named_like_an_own_column_stands_beside_it(warehouse: Warehouse, name: str) -> None:
-    declared = record(fields={name: "Dixa's."})
-    written = load_days(
-        warehouse,
-        declared,
-        [{name: Value(VARCHAR, "theirs")}],
-        [{name: Value(VARCHAR, "again"), "": Value(DOUBLE, 1.5)}],
-    )
-
-    assert column_names(warehouse, TABLE)[name, "value"] == f"{name}_"
-    assert column_comments(warehouse, TABLE)[f"{name}_"] == f"Dixa's. (Dixa's field '{name}')"
-    assert read(warehouse, TABLE, name) == ["theirs", "again"]
-    assert read(warehouse, TABLE, "") == [None, 1.5]
-    own = f"SELECT partition_date::VARCHAR, run_id FROM {relation_of(TABLE)} ORDER BY 1"
-    assert selected(warehouse, own) == [(DAYS[0], "a-run"), (DAYS[1], "a-run")]
-    assert len({column.name.lower() for column in written.columns}) == len(written.columns)
-
-
-@pytest.mark.parametrize(
-    "rival",
-    [{"value_label": Value(VARCHAR, "theirs")}, {"value": Value(VARCHAR, "v", "theirs")}],
-    ids=["a field value_label", "the label of a field value"],
-)
-@pytest.mark.parametrize("rival_first", [True, False], ids=["before", "after"])
-def test_the_label_of_the_rows_own_value_keeps_apart_from_a_rival(
-    warehouse: Warehouse, rival: dict[str, Value], rival_first: bool
-) -> None:
-    [(field, value)] = rival.items()
-    part = "value" if value.label is None else "label"
-    labelled = {"": Value(DOUBLE, 1.5, "mine")}
-    load(warehouse, TABLE, DAYS[0], [rival if rival_first else labelled])
-
-    written = load(warehouse, TABLE, DAYS[1], [rival | labelled])
-
-    assert len({column.name for column in written.columns}) == len(written.columns)
-    assert read(warehouse, TABLE, field, part)[-1] == "theirs"
-    assert read(warehouse, TABLE, "", "label")[-1] == "mine"
-    assert column_names(warehouse, TABLE)["", "label"] == "value_label"
-
-
-DAYS_OF_X = [
-    {"x": Value(VARCHAR, "x", "label of x")},
-    {"x_label": Value(VARCHAR, "x_label")},
-    {"x_label": Value(VARCHAR, "x_label", "label of x_label")},
-]
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-def test_a_label_and_a_field_of_its_name_are_both_kept_in_any_order(
-    warehouse: Warehouse, order: tuple[int, ...]
-) -> None:
-    names: dict[tuple[str, str], str] = {}
-    for day, at in zip(DAYS, order, strict=False):
-        written = load(warehouse, TABLE, day, [DAYS_OF_X[at]])
-        now = {(column.field, column.part): column.name for column in written.columns}
-        assert names.items() <= now.items()
-        names = now
-    load(warehouse, TABLE, DAYS[3], [{name: row[name] for row in DAYS_OF_X for name in row}])
-
-    columns, comments = read_all(warehouse, TABLE), column_comments(warehouse, TABLE)
-    for name in ("x", "x_label"):
-        assert set(columns[name, "value"]) == {None, name}
-        assert columns[name, "value"][-1] == name
-        assert columns[name, "label"][-1] == f"label of {name}"
-        about = comments[names[name, "label"]]
-        assert about == f"Display name of {name} when the row was loaded."
-
-
-# Comments
-
-
-def column_comments(warehouse: Warehouse, table: Table) -> dict[str, str]:
-    """Comments of the columns of a table or view."""
-    found = warehouse.query(
-        "SELECT column_name, coalesce(comment, '') AS said FROM duckdb_columns() "
-        "WHERE schema_name = ? AND table_name = ?",
-        [table.schema, TABLE.name],
-    )
-    return dict(zip(found["column_name"], found["said"], strict=True))
-
-
-def comment(warehouse: Warehouse, kind: str, name: str) -> str:
-    [(found,)] = selected(
-        warehouse, f"SELECT comment FROM duckdb_{kind}s() WHERE {kind}_name = '{name}'"
-    )
-    return str(found)
-
-
-ABOUT = ["What it is.", "It's \"quoted\";\nand goes on -- ' \\n 😀", ""]
-
-
-@pytest.mark.parametrize(("before", "after"), itertools.permutations(ABOUT, 2))
-def test_comments_of_a_table_follow_the_catalogue(
-    warehouse: Warehouse, before: str, after: str
-) -> None:
-    for day, about in zip(DAYS, (before, after), strict=False):
-        load(warehouse, record(about=about, fields={"x": about}), day, [{"x": Value(BIGINT, 1)}])
-        assert comment(warehouse, "table", TABLE.name) == about
-        # A description that was taken away leaves the last one known.
-        assert column_comments(warehouse, TABLE)["x"] == (about or before)
-
-
-@pytest.mark.parametrize(("before", "after"), itertools.permutations(ABOUT, 2))
-def test_comments_of_a_view_follow_the_catalogue(
-    warehouse: Warehouse, before: str, after: str
-) -> None:
-    for about in (before, after):
-        load_metric(warehouse, "csat", DAYS[0], [1], about=about)
-        assert comment(warehouse, "view", "csat") == about
-    found = warehouse.query(
-        "SELECT count(*) AS silent FROM duckdb_columns() "
-        "WHERE table_name = 'csat' AND coalesce(comment, '') = ''",
-    )
-    assert found["silent"].tolist() == [0]
-
-
-def test_a_description_changed_without_new_rows_is_taken_over(warehouse: Warehouse) -> None:
-    load(warehouse, record(about="Old.", fields={"x": "Old x."}), DAYS[0], [])
-    load(warehouse, record(about="New.", fields={"x": "New x."}), DAYS[0], [])
-
-    assert comment(warehouse, "table", TABLE.name) == "New."
-    assert column_comments(warehouse, TABLE)["x"] == "New x."
-
-
-def test_the_projects_own_tables_explain_themselves(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN)
-    load(warehouse, TABLE, DAYS[0], [])
-
-    silent = (
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal "
-        "AND schema_name LIKE 'dixa%' AND coalesce(comment, '') = ''"
-    )
-    assert selected(warehouse, silent) == []
-    assert len(selected(warehouse, "SELECT 1 FROM duckdb_columns() WHERE comment <> ''")) > 40
