@@ -15,9 +15,9 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.conftest import KEY, Simulator
-from dixa_assets_tests.processes import run, settings_for
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.processes import run, settings_for
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 def keys_of(definitions: dg.Definitions) -> set[str]:

@@ -18,8 +18,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.conftest import KEY, Simulator
-from dixa_assets_tests.processes import (
+from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
     graphql,
@@ -28,6 +27,7 @@ from dixa_assets_tests.processes import (
     settings_for,
     wait_until,
 )
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 pytestmark = pytest.mark.slow
 

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from dixa_assets.component import DixaAnalytics
-from dixa_assets_tests import tables_page
-from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.processes import PROJECT
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.processes import PROJECT
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import Simulator
+from docs import tables
 
 README = (PROJECT / "README.md").read_text()
-TABLES = tables_page.PAGE.read_text()
+TABLES = tables.PAGE.read_text()
 QUERIES = re.findall(r"```sql\n(.+?)```", README + TABLES, re.DOTALL)
 # These look for what should not be, or is not in the few days loaded here.
 EMPTY = ("Is a Count equal", "Reconciliation gaps", "New fields", "Missing days")
@@ -28,7 +28,7 @@ def loaded(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactor
     catalogue = fetched(analytics)
     days = ("2025-10-24", "2025-10-28")
     assert load(analytics, [f"dixa_{key}" for key in keys], *days, catalogue=catalogue).success
-    assert load(analytics, tables_page.CATALOGUE, catalogue=catalogue).success
+    assert load(analytics, tables.CATALOGUE, catalogue=catalogue).success
     return analytics
 
 
@@ -77,8 +77,8 @@ def test_the_example_of_attributes_is_accepted() -> None:
 
 def test_the_page_of_tables_is_what_a_load_makes(simulator: Simulator, tmp_path: Path) -> None:
     analytics = component(simulator, tmp_path)
-    tables_page.load_everything(analytics)
-    assert tables_page.page(analytics) == TABLES, "run python -m dixa_assets_tests.tables_page"
+    tables.load_everything(analytics)
+    assert tables.page(analytics) == TABLES, "run python -m docs.tables"
 
 
 def test_searches_find_what_they_look_for(loaded: DixaAnalytics) -> None:

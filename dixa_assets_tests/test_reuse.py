@@ -10,9 +10,9 @@ import pytest
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from dixa_assets.component import build_definitions
-from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.processes import PROJECT, settings_for
-from dixa_assets_tests.scenario import component, fetched
+from dixa_assets_tests.support.processes import PROJECT, settings_for
+from dixa_assets_tests.support.scenario import component, fetched
+from dixa_assets_tests.support.simulator import Simulator
 
 PYPROJECT = """
 [project]

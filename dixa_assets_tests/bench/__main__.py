@@ -32,7 +32,7 @@ from dixa_assets_tests.bench.dagster_runs import (
     some_assets,
     where_it_went,
 )
-from dixa_assets_tests.processes import PROJECT
+from dixa_assets_tests.support.processes import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
 README = PROJECT / "README.md"

@@ -13,8 +13,7 @@ import httpx
 
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.conftest import Simulator, running_simulator
-from dixa_assets_tests.processes import (
+from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
     graphql,
@@ -22,6 +21,7 @@ from dixa_assets_tests.processes import (
     settings_for,
     wait_until,
 )
+from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
 # What the vendor allows each second, and what its answers take on the way.
 LIMIT = 10.0

@@ -39,9 +39,9 @@ from dixa_assets_tests.bench.dagster_runs import (
     dagster_dev,
     some_assets,
 )
-from dixa_assets_tests.conftest import Simulator, running_simulator
-from dixa_assets_tests.processes import PROJECT, run, running, settings_for, wait_until
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.processes import PROJECT, run, running, settings_for, wait_until
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
 BUILT_IN = len(METRICS) + len(RECORDS)
 ENTRIES, QUICK_ENTRIES = 1_000, 200

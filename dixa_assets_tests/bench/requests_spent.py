@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dixa_assets_tests.bench.vendor import PAGE_LIMIT, RECORD, running_vendor
-from dixa_assets_tests.conftest import Simulator
-from dixa_assets_tests.scenario import component, fetched, load
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import Simulator
 
 DAYS = 60
 SPARSE, DENSE = 5, 20_000

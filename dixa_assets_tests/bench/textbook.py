@@ -11,8 +11,14 @@ import duckdb
 
 from dixa_assets_tests.bench import textbook_defs
 from dixa_assets_tests.bench.dagster_runs import ASSETS, VENDOR, Dagster, Timed, backfill
-from dixa_assets_tests.conftest import running_simulator
-from dixa_assets_tests.processes import free_port, graphql, running, settings_for, wait_until
+from dixa_assets_tests.support.processes import (
+    free_port,
+    graphql,
+    running,
+    settings_for,
+    wait_until,
+)
+from dixa_assets_tests.support.simulator import running_simulator
 
 # All of Dagster's defaults.
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"

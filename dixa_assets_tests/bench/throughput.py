@@ -175,8 +175,8 @@ def _ours(url: str, days: int, folder: Path) -> Callable[[], int]:
     # Here, so that the others' processes stay as small as they would be without this project.
     import duckdb
 
-    from dixa_assets_tests.conftest import Simulator
-    from dixa_assets_tests.scenario import component, fetched, load
+    from dixa_assets_tests.support.scenario import component, fetched, load
+    from dixa_assets_tests.support.simulator import Simulator
 
     simulator = Simulator(url)
     analytics = component(simulator, folder)

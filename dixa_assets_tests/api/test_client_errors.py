@@ -1,0 +1,78 @@
+"""The client's errors say what was asked, what came back, and what to do."""
+
+import pytest
+
+from dixa_assets.client import DixaClient, Usage
+from dixa_assets.errors import ApiRefused
+from dixa_assets_tests.support.client import OPERATIONS, Impatient, body_of
+from dixa_assets_tests.support.simulator import Simulator
+
+
+@pytest.mark.parametrize(
+    ("name", "request_line"),
+    [
+        ("getAnalyticsMetrics", "GET /v1/analytics/metrics: "),
+        ("getAnalyticsMetricsMetricid", "GET /v1/analytics/metrics/csat: "),
+        ("postAnalyticsMetrics", "POST /v1/analytics/metrics for 'csat': "),
+        ("getAnalyticsRecords", "GET /v1/analytics/records: "),
+        ("getAnalyticsRecordsRecordid", "GET /v1/analytics/records/ratings: "),
+        ("postAnalyticsRecords", "POST /v1/analytics/records for 'ratings': "),
+        ("getAnalyticsFilterFilterattribute", "GET /v1/analytics/filter/channel: "),
+    ],
+)
+def test_an_error_says_what_was_asked_and_what_came_back(
+    simulator: Simulator, client: DixaClient, name: str, request_line: str
+) -> None:
+    simulator.tell("faults", kind="status", status=404, body='{"message": "Not\\n here"}')
+    with pytest.raises(ApiRefused) as caught:
+        OPERATIONS[name](client)
+    assert str(caught.value).startswith(f"{request_line}404 Not Found: Not here. ")
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (400, "repeating it cannot help"),
+        (401, "Check DIXA_API_KEY"),
+        (403, "token of an admin"),
+        (404, "no longer, known to Dixa"),
+        (422, "Repeating the request cannot help"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    simulator: Simulator, client: DixaClient, status: int, advice: str
+) -> None:
+    simulator.tell("faults", kind="status", status=status)
+    with pytest.raises(ApiRefused, match=advice):
+        client.fetch_metrics()
+
+
+def test_a_wrong_key_is_said_to_be_wrong(simulator: Simulator) -> None:
+    with (
+        Impatient("another-key", base_url=simulator.url) as client,
+        pytest.raises(ApiRefused, match="401 Unauthorized: Unauthorized. Check DIXA_API_KEY"),
+    ):
+        client.fetch_metrics()
+
+
+def test_an_error_without_a_message_says_so(simulator: Simulator, client: DixaClient) -> None:
+    simulator.tell("faults", kind="status", status=403, body="")
+    with pytest.raises(ApiRefused, match="403 Forbidden: no message"):
+        client.fetch_metrics()
+
+
+def test_a_server_that_insists_on_filters_draws_the_advice_to_name_one(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    simulator.tell("settings", require_filter=True)
+    with pytest.raises(ApiRefused, match="DIXA_REQUIRED_FILTER") as caught:
+        client.fetch_metric_data(body_of("csat"), Usage())
+    assert caught.value.status == 400
+
+
+def test_a_refusal_about_something_else_does_not_speak_of_filters(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    with pytest.raises(ApiRefused, match="timezone") as caught:
+        client.fetch_metric_data({**body_of("csat"), "timezone": "Europe/Atlantis"}, Usage())
+    assert "DIXA_REQUIRED_FILTER" not in str(caught.value)

@@ -1,0 +1,174 @@
+"""The client's key and address: what is accepted and sent, and that the key is shown nowhere."""
+
+import json
+import logging
+
+import pytest
+
+from dixa_assets.client import DixaClient
+from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, ConfigError
+from dixa_assets_tests.support.client import OPERATIONS, Impatient, every_operation, listening
+from dixa_assets_tests.support.simulator import KEY, Simulator
+
+# The key.
+
+
+@every_operation
+def test_every_operation_accepts_the_key_alone(
+    simulator: Simulator, client: DixaClient, name: str
+) -> None:
+    OPERATIONS[name](client)
+    assert [(one["operation"], one["status"]) for one in simulator.requests()] == [(name, 200)]
+
+
+@every_operation
+def test_every_operation_accepts_the_key_as_a_bearer(simulator: Simulator, name: str) -> None:
+    with Impatient(base_url=simulator.url, auth_scheme="Bearer") as client:
+        OPERATIONS[name](client)
+    assert [(one["operation"], one["status"]) for one in simulator.requests()] == [(name, 200)]
+
+
+@pytest.mark.parametrize(("scheme", "header"), [("", "a-token"), ("Bearer", "Bearer a-token")])
+def test_the_header_is_the_token_behind_the_scheme_or_alone(scheme: str, header: str) -> None:
+    with listening() as (url, got), Impatient("a-token", base_url=url, auth_scheme=scheme) as one:
+        one.fetch_metrics()
+    assert [one["headers"]["Authorization"] for one in got] == [header]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["  a-token\n", "Bearer a-token", " Bearer   a-token ", "\ta-token"],
+)
+def test_space_and_a_leading_bearer_are_taken_off_the_key(typed: str) -> None:
+    with listening() as (url, got), Impatient(typed, base_url=url) as client:
+        client.fetch_metrics()
+    assert got[0]["headers"]["Authorization"] == "a-token"
+
+
+@pytest.mark.parametrize(
+    "key", ["", "   ", "Bearer ", "a\ntoken", "a\x00token", "a\x7ftoken", "a\ttoken", "tøken"]
+)
+def test_a_key_that_cannot_be_a_token_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match="^DIXA_API_KEY: ") as caught:
+        DixaClient(key)
+    assert "token" in str(caught.value)
+    assert not key.strip() or key not in str(caught.value)
+
+
+# The address.
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://dev.dixa.io",
+        "http://localhost.example",
+        "http://127.0.0.1.example",
+        "http://10.0.0.1:8080",
+    ],
+)
+def test_plain_http_is_refused_beyond_loopback(url: str) -> None:
+    with pytest.raises(ConfigError, match="^DIXA_BASE_URL: must be https"):
+        DixaClient(KEY, base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://localhost:8070", "http://localhost:8070"),
+        ("http://127.0.0.1:8070/", "http://127.0.0.1:8070"),
+        ("http://[::1]:8070", "http://[::1]:8070"),
+        (" https://dev.dixa.io/ ", "https://dev.dixa.io"),
+    ],
+)
+def test_https_and_loopback_are_accepted(url: str, shown: str) -> None:
+    with DixaClient(KEY, base_url=url) as client:
+        assert repr(client) == f"DixaClient({shown}/v1/analytics)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dev.dixa.io/v1",
+        "https://someone@dev.dixa.io",
+        "https://someone:word@dev.dixa.io",
+        "https://:word@dev.dixa.io",
+        "https://dev.dixa.io?page=1",
+        "https://dev.dixa.io#part",
+        "dev.dixa.io",
+        "https://",
+        "",
+        "ftp://dev.dixa.io",
+        "file:///etc/passwd",
+        "https://[::1",
+        "https://dev.dixa.io:port",
+    ],
+)
+def test_an_address_that_is_not_scheme_and_host_alone_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="^DIXA_BASE_URL: "):
+        DixaClient(KEY, base_url=url)
+
+
+# The key is shown nowhere.
+
+
+def test_the_representation_has_no_key(client: DixaClient) -> None:
+    assert KEY not in repr(client)
+    assert KEY not in str(client)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (json.dumps({"message": f"the key {KEY} is bad, {KEY}!"}), "the key *** is bad, ***!"),
+        (json.dumps({"error": KEY}), '{"error": "***"}'),
+        (f"bad key: {KEY}", "bad key: ***"),
+    ],
+)
+def test_a_key_the_server_echoes_is_not_repeated(
+    simulator: Simulator,
+    client: DixaClient,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    body: str,
+    shown: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    simulator.tell("faults", kind="status", status=status, body=body)
+    with pytest.raises(ApiError) as caught:
+        client.fetch_metrics()
+    assert shown in str(caught.value)
+    assert KEY not in repr(caught.value)
+    assert caplog.text
+    assert KEY not in caplog.text
+
+
+def test_a_key_on_which_a_long_message_is_cut_is_not_shown_in_part(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    simulator.tell("faults", kind="status", status=400, body="x" * 290 + KEY)
+    with pytest.raises(ApiRefused) as caught:
+        client.fetch_metrics()
+    assert "x" * 290 in str(caught.value)
+    assert KEY[:5] not in str(caught.value)
+
+
+def test_an_endless_message_is_cut(simulator: Simulator, client: DixaClient) -> None:
+    simulator.tell("faults", kind="status", status=400, body="<p>" + "x " * 5000)
+    with pytest.raises(ApiRefused) as caught:
+        client.fetch_metrics()
+    assert 300 < len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("kind", ["reset", "truncate", "html", "malformed_json"])
+def test_no_error_and_no_log_record_shows_the_key(
+    simulator: Simulator, client: DixaClient, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    simulator.tell("faults", kind=kind)
+    with pytest.raises(ApiUnavailable) as caught:
+        client.fetch_metrics()
+    assert KEY not in repr(caught.value)
+    assert "Next try in" in caplog.text
+    assert KEY not in caplog.text

@@ -1,0 +1,261 @@
+"""The client's paging: every form of a link is followed to the last row, and none leads astray."""
+
+import base64
+import json
+
+import pytest
+
+from dixa_assets import client as client_module
+from dixa_assets.client import PAGE_SIZES, DixaClient
+from dixa_assets.errors import ApiContractBroken, ApiRefused
+from dixa_assets.simulator.world import World
+from dixa_assets_tests.support.client import (
+    OPERATIONS,
+    a_list,
+    body_of,
+    listening,
+    records_of,
+    truth,
+)
+from dixa_assets_tests.support.simulator import Json, Simulator
+
+
+@pytest.mark.parametrize("form", ["relative", "absolute", "bare_key"])
+def test_every_form_of_the_next_link_is_followed_to_the_last_row(
+    simulator: Simulator, client: DixaClient, world: World, form: str
+) -> None:
+    simulator.tell("settings", next_form=form)
+    expected = truth(world)
+    assert len(expected) > PAGE_SIZES[0]
+    assert records_of(client) == expected
+    assert len(simulator.requests()) == -(-len(expected) // PAGE_SIZES[0])
+
+
+@pytest.mark.parametrize("form", ["relative", "absolute", "bare_key"])
+@pytest.mark.parametrize("name", ["getAnalyticsMetrics", "getAnalyticsRecords"])
+def test_a_catalogue_in_small_pages_is_fetched_whole(
+    simulator: Simulator, client: DixaClient, form: str, name: str
+) -> None:
+    whole = OPERATIONS[name](client)
+    simulator.forget_requests()
+    simulator.tell("settings", next_form=form, catalogue_page_limit=4)
+    assert OPERATIONS[name](client) == whole
+    assert len(simulator.requests()) == -(-len(whole) // 4)
+
+
+def test_filter_values_in_small_pages_are_fetched_whole(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    whole = client.fetch_filter_values("channel")
+    simulator.forget_requests()
+    simulator.tell("settings", catalogue_page_limit=1)
+    assert client.fetch_filter_values("channel") == whole
+    assert len(simulator.requests()) == len(whole) > 1
+
+
+def test_the_same_body_goes_with_every_page_key(simulator: Simulator, client: DixaClient) -> None:
+    records_of(client)
+    first, *others = simulator.requests()
+    assert others
+    assert first["query"] == {"pageLimit": "300"}
+    assert first["body"] == body_of("messages_sent")
+    for one in others:
+        assert one["body"] == first["body"]
+        assert one["path"] == first["path"]
+        assert list(one["query"]) == ["pageKey"]
+
+
+def test_page_keys_arrive_as_the_server_made_them(simulator: Simulator, client: DixaClient) -> None:
+    records_of(client)
+    keys = [one["query"]["pageKey"] for one in simulator.requests()[1:]]
+    decoded = [base64.b64decode(key, validate=True).decode() for key in keys]
+    assert decoded
+    assert all(text.startswith(f"pageLimit=300&page={n}&") for n, text in enumerate(decoded, 1))
+
+
+@pytest.mark.parametrize("spelling", ["a%2Bb%2Fc%3D%3D", "a+b/c=="])
+def test_a_key_is_encoded_once_however_the_link_spells_it(
+    simulator: Simulator, client: DixaClient, spelling: str
+) -> None:
+    link = f"/v1/analytics/metrics?pageKey={spelling}&pageLimit=7"
+    page = {"data": [{"id": "one"}], "meta": {"next": link}}
+    simulator.tell("faults", kind="status", status=200, body=json.dumps(page), times=1)
+    simulator.tell("faults", kind="status", status=200, body='{"data": []}', times=1)
+    assert client.fetch_metrics() == [{"id": "one"}]
+    assert simulator.requests()[1]["query"] == {"pageKey": "a+b/c==", "pageLimit": "7"}
+
+
+def test_a_bare_key_is_sent_alone_and_unaltered(simulator: Simulator, client: DixaClient) -> None:
+    page = {"data": [{"id": "one"}], "pageKey": "a+b/c%3D="}
+    simulator.tell("faults", kind="status", status=200, body=json.dumps(page), times=1)
+    simulator.tell("faults", kind="status", status=200, body='{"data": []}', times=1)
+    client.fetch_metrics()
+    assert simulator.requests()[1]["query"] == {"pageKey": "a+b/c%3D="}
+
+
+def test_parameters_of_the_link_other_than_paging_are_not_sent(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    link = "/v1/elsewhere?pageKey=abc&pageUp=1&debug=1"
+    page = {"data": [{"id": "one"}], "meta": {"next": link}}
+    simulator.tell("faults", kind="status", status=200, body=json.dumps(page), times=1)
+    simulator.tell("faults", kind="status", status=200, body='{"data": []}', times=1)
+    client.fetch_metrics()
+    assert simulator.requests()[1]["query"] == {"pageKey": "abc"}
+    assert simulator.requests()[1]["path"] == "/v1/analytics/metrics"
+
+
+@a_list
+def test_a_foreign_next_link_is_refused_and_never_asked(
+    simulator: Simulator, client: DixaClient, name: str
+) -> None:
+    with listening() as (elsewhere, got):
+        simulator.tell("faults", kind="foreign_host", host=elsewhere)
+        with pytest.raises(ApiContractBroken, match="another host"):
+            OPERATIONS[name](client)
+    assert got == []
+    assert len(simulator.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:1", "https://127.0.0.1", "//elsewhere.example", "http://x@elsewhere"]
+)
+def test_every_host_but_the_very_same_is_foreign(
+    simulator: Simulator, client: DixaClient, host: str
+) -> None:
+    simulator.tell("faults", kind="foreign_host", host=host)
+    with pytest.raises(ApiContractBroken, match="another host"):
+        client.fetch_metrics()
+
+
+@a_list
+def test_a_repeated_page_key_is_an_error(
+    simulator: Simulator, client: DixaClient, name: str
+) -> None:
+    simulator.tell("settings", max_page_limit=50, catalogue_page_limit=2)
+    simulator.tell("faults", kind="repeated_key", times=5)
+    path = "records for 'messages_sent'" if "post" in name else "/v1/analytics/"
+    fetch = records_of if "post" in name else OPERATIONS[name]
+    with pytest.raises(ApiContractBroken, match=f"{path}.*came twice"):
+        fetch(client)
+
+
+@a_list
+def test_a_next_link_on_an_empty_page_is_not_followed(
+    simulator: Simulator, client: DixaClient, name: str
+) -> None:
+    whole = OPERATIONS[name](client)
+    simulator.forget_requests()
+    simulator.tell("faults", kind="next_on_empty_page", times=5)
+    assert OPERATIONS[name](client) == whole
+    # The page with everything, and the empty one after it that still offers a next.
+    assert len(simulator.requests()) == 2
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": None}, {"meta": {}}, {"meta": {"next": None}}])
+def test_a_page_without_a_next_link_is_the_last(
+    simulator: Simulator, client: DixaClient, meta: Json
+) -> None:
+    page = {"data": [{"id": "one"}], **meta}
+    simulator.tell("faults", kind="status", status=200, body=json.dumps(page))
+    assert client.fetch_metrics() == [{"id": "one"}]
+    assert len(simulator.requests()) == 1
+
+
+@pytest.mark.parametrize("answer", ["{}", '{"data": null}', '{"meta": {"next": "/v1?pageKey=a"}}'])
+def test_a_list_without_data_is_empty_and_said_to_be(
+    simulator: Simulator, client: DixaClient, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    simulator.tell("faults", kind="status", status=200, body=answer)
+    assert client.fetch_records() == []
+    assert "GET /v1/analytics/records: an answer without 'data'" in caplog.text
+    assert len(simulator.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["getAnalyticsMetricsMetricid", "postAnalyticsMetrics", "getAnalyticsRecordsRecordid"]
+)
+def test_an_object_without_data_is_no_answer(
+    simulator: Simulator, client: DixaClient, name: str
+) -> None:
+    simulator.tell("faults", kind="missing_data")
+    with pytest.raises(ApiContractBroken, match="no 'data' object"):
+        OPERATIONS[name](client)
+
+
+@pytest.mark.parametrize("answer", ["[]", "3", '"text"', "null"])
+def test_json_that_is_no_object_is_no_answer(
+    simulator: Simulator, client: DixaClient, answer: str
+) -> None:
+    simulator.tell("faults", kind="status", status=200, body=answer)
+    with pytest.raises(ApiContractBroken, match="not an object"):
+        client.fetch_metrics()
+
+
+def test_data_that_is_no_list_is_no_page(simulator: Simulator, client: DixaClient) -> None:
+    simulator.tell("faults", kind="status", status=200, body='{"data": {"items": []}}')
+    with pytest.raises(ApiContractBroken, match="'data' is not a list"):
+        client.fetch_metrics()
+
+
+def test_a_next_link_without_a_key_is_an_error(simulator: Simulator, client: DixaClient) -> None:
+    answer = '{"data": [{"id": "one"}], "meta": {"next": "/v1/analytics/metrics?page=2"}}'
+    simulator.tell("faults", kind="status", status=200, body=answer)
+    with pytest.raises(ApiContractBroken, match="no pageKey"):
+        client.fetch_metrics()
+
+
+def test_pages_without_end_are_given_up(
+    simulator: Simulator, client: DixaClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_PAGES", 3)
+    simulator.tell("settings", catalogue_page_limit=1)
+    with pytest.raises(ApiContractBroken, match="more than 3 pages"):
+        client.fetch_metrics()
+    assert len(simulator.requests()) == 3
+
+
+@pytest.mark.parametrize(
+    ("accepted", "tried"), [(300, [300]), (100, [300, 100]), (60, [300, 100, 50])]
+)
+def test_a_refused_page_size_is_reduced_until_it_is_accepted(
+    simulator: Simulator, client: DixaClient, world: World, accepted: int, tried: list[int]
+) -> None:
+    simulator.tell("settings", max_page_limit=accepted)
+    assert records_of(client) == truth(world)
+    sizes = [one["query"].get("pageLimit") for one in simulator.requests()]
+    assert sizes[: len(tried)] == [str(size) for size in tried]
+    assert set(sizes[len(tried) :]) == {None}
+
+
+def test_the_accepted_page_size_is_remembered(simulator: Simulator, client: DixaClient) -> None:
+    simulator.tell("settings", max_page_limit=60)
+    client.fetch_metrics()
+    simulator.forget_requests()
+    client.fetch_records()
+    assert [one["query"] for one in simulator.requests()] == [{"pageLimit": "50"}]
+
+
+def test_a_server_that_refuses_the_smallest_page_is_believed(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    simulator.tell("settings", max_page_limit=49)
+    with pytest.raises(ApiRefused, match="pageLimit"):
+        client.fetch_metrics()
+    assert len(simulator.requests()) == len(PAGE_SIZES)
+
+
+def test_another_refusal_does_not_change_the_page_size(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    simulator.tell("faults", kind="status", status=400, body='{"message": "no"}', times=1)
+    with pytest.raises(ApiRefused):
+        client.fetch_metrics()
+    client.fetch_metrics()
+    assert [one["query"]["pageLimit"] for one in simulator.requests()] == ["300", "300"]
+
+
+def test_an_expired_page_key_ends_the_query(simulator: Simulator, client: DixaClient) -> None:
+    simulator.tell("faults", kind="expired_key")
+    with pytest.raises(ApiRefused, match="pageKey"):
+        records_of(client)

@@ -1,0 +1,197 @@
+"""The pace: every process that uses the token together stays within the vendor's limit."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pyrate_limiter import Limiter
+
+from dixa_assets.client import DixaClient
+from dixa_assets.pace import shared_limiter
+from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.simulator import KEY, Simulator
+
+RATE, BURST = 10, 4
+PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10
+# Fires its requests from a few threads, with the client's own defaults.
+LOAD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dixa_assets.client import DixaClient
+
+url, key, threads, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+with DixaClient(key, base_url=url) as client, ThreadPoolExecutor(threads) as pool:
+    for _ in pool.map(lambda _: client.fetch_filter_values("channel"), range(threads * each)):
+        pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where limiters of this test keep their state."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def limiter(identity: str = "host token", rate: float = 0.5, burst: int = 3) -> Limiter:
+    return shared_limiter(identity, requests_per_second=rate, burst=burst)
+
+
+def taken(limiter: Limiter, tries: int = 10) -> int:
+    """How many requests may go at once."""
+    return sum(bool(limiter.try_acquire(blocking=False)) for _ in range(tries))
+
+
+def state_file(folder: Path) -> Path:
+    (found,) = folder.glob("*/*.pace")
+    return found
+
+
+def test_processes_that_share_a_token_use_the_limit_up_and_never_pass_it(
+    simulator: Simulator,
+) -> None:
+    simulator.tell("settings", rate=RATE, burst=BURST)
+    arguments = [simulator.url, KEY, str(THREADS), str(REQUESTS_EACH)]
+    loads = [subprocess.Popen([sys.executable, "-c", LOAD, *arguments]) for _ in range(PROCESSES)]
+    assert [load.wait(60) for load in loads] == [0] * PROCESSES
+
+    log = simulator.requests()
+    assert {one["status"] for one in log} == {200}
+    at = [datetime.fromisoformat(one["at"]).timestamp() for one in log]
+    assert len(at) == PROCESSES * THREADS * REQUESTS_EACH
+    for first, start in enumerate(at):
+        for last, end in enumerate(at[first:], first):
+            # The client's burst is half of the server's: 190 ms of travel are left for.
+            assert last - first + 1 <= BURST / 2 + RATE * (end - start) + 1.9
+    # The limit's own arithmetic is 5.7 s; a quarter more is for starting and for two busy cores.
+    assert (len(at) - 1) / (at[-1] - at[0]) >= 0.8 * RATE
+
+
+def test_threads_of_a_client_take_turns(simulator: Simulator) -> None:
+    threads, rounds = 6, 8
+    took: list[int] = []
+    with (
+        DixaClient(KEY, base_url=simulator.url, requests_per_second=50, burst=1) as client,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+
+        def ask(thread: int) -> None:
+            while len(took) < threads * rounds:
+                client.fetch_filter_values("channel")
+                took.append(thread)
+
+        list(pool.map(ask, range(threads)))
+    assert min(Counter(took).values()) >= rounds // 2
+
+
+def test_a_process_that_asks_now_and_then_waits_its_turn_and_no_longer(
+    simulator: Simulator,
+) -> None:
+    # As a long load beside the look at the catalogue.
+    simulator.tell("settings", latency_ms=150)
+    arguments = [simulator.url, KEY, "6", "50"]
+    load = subprocess.Popen([sys.executable, "-c", LOAD, *arguments])
+    try:
+        with DixaClient(KEY, base_url=simulator.url) as client:
+            wait_until(lambda: len(simulator.requests()) > 10, seconds=30, what="the load")
+            waits = []
+            for _ in range(10):
+                began = time.monotonic()
+                client.fetch_filter_values("channel")
+                waits.append(time.monotonic() - began)
+    finally:
+        load.kill()
+        load.wait(30)
+    # Every other token is for the one who asks less: 200 ms, and the answer's 150.
+    assert max(waits) < 1
+
+
+def test_a_burst_may_go_at_once_and_no_more(folder: Path) -> None:
+    assert taken(limiter(burst=3)) == 3
+
+
+def test_two_limiters_of_one_token_take_from_one_bucket(folder: Path) -> None:
+    first, second = limiter(), limiter()
+    assert taken(first, tries=2) == 2
+    assert taken(second) == 1
+    assert taken(first) == 0
+
+
+def test_two_tokens_have_a_bucket_each(folder: Path) -> None:
+    assert taken(limiter("host one")) == 3
+    assert taken(limiter("host two")) == 3
+
+
+def test_whoever_tries_again_and_again_keeps_one_token_and_no_more(folder: Path) -> None:
+    bucket = limiter(rate=2, burst=1)
+    assert taken(bucket, tries=50) == 1
+    began = time.monotonic()
+    assert bucket.try_acquire()
+    assert time.monotonic() - began < 0.7
+
+
+def test_a_token_that_is_not_there_is_waited_for(folder: Path) -> None:
+    bucket = limiter(rate=20, burst=1)
+    began = time.monotonic()
+    for _ in range(5):
+        assert bucket.try_acquire()
+    # Four waits of 50 ms, measured in whole milliseconds.
+    assert 0.19 < time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0.5, 1), (0.05, 1), (0.01, 1), (0.1, 3), (2, 40)])
+def test_a_pace_of_any_slowness_is_kept(folder: Path, rate: float, burst: int) -> None:
+    assert taken(limiter(rate=rate, burst=burst), tries=50) == burst
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no number",
+        b"17.5",
+        b"1 2 3",
+        b"\xff\xfe\x00",
+        b"999999999999999999999999",
+        b"-5",
+        b"1762",
+        b"\n",
+    ],
+)
+def test_a_state_file_that_makes_no_sense_stops_no_traffic(folder: Path, content: bytes) -> None:
+    assert taken(limiter()) == 3
+    state_file(folder).write_bytes(content)
+    assert taken(limiter()) == 3
+
+
+def test_a_clock_that_was_set_back_a_day_stops_no_traffic(folder: Path) -> None:
+    assert taken(limiter()) == 3
+    tomorrow = (time.time_ns() + 86_400 * 10**9) // 1000
+    state_file(folder).write_text(str(tomorrow))
+    assert taken(limiter()) == 3
+
+
+def test_a_state_file_that_went_away_stops_no_traffic(folder: Path) -> None:
+    assert taken(limiter()) == 3
+    state_file(folder).unlink()
+    assert taken(limiter()) == 3
+
+
+def test_the_key_stands_in_no_file_and_no_file_name(folder: Path) -> None:
+    with DixaClient(KEY, base_url="http://127.0.0.1:1") as client:
+        client._limiter.try_acquire()
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert state_file(folder) in paths
+    assert not any(KEY in str(path) or KEY in path.read_text() for path in paths)
+
+
+def test_nobody_else_may_look_into_the_folder_of_the_state(folder: Path) -> None:
+    limiter()
+    (made,) = folder.iterdir()
+    assert made.stat().st_mode & 0o077 == 0

@@ -1,0 +1,263 @@
+"""Days come together, alone or in parts, ahead of time, and always with the same rows."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dixa_assets.catalogue import Catalogue, Entry
+from dixa_assets.client import DixaClient
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.extract import Query
+from dixa_assets.load import Job, Loader
+from dixa_assets.schema import metric_table, record_table
+from dixa_assets.simulator.world import World
+from dixa_assets.warehouse import Warehouse
+from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.scenario import (
+    component,
+    days,
+    failure_of,
+    fetched,
+    flat,
+    load,
+    midnight,
+    stored,
+    tampered,
+)
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
+from dixa_assets_tests.support.windows import windows
+
+RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
+
+
+# The same rows, whichever way
+
+
+def requests_for(simulator: Simulator, record: str) -> list[dict[str, Any]]:
+    """First pages asked for of a record."""
+    return [
+        request["body"]["periodFilter"]
+        for request in simulator.requests()
+        if request["body"] and request["body"]["id"] == record and "pageKey" not in request["query"]
+    ]
+
+
+def assert_true(analytics: DixaAnalytics, world: World, record: str, *between: str) -> None:
+    """The days of a record hold what the simulator holds."""
+    zone = analytics.timezone
+    with analytics.build_warehouse().reading() as query:
+        for day in days(*between):
+            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+            held = world.rows(record, start=start, end=end, now=NOW)
+            assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held), day
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "last"),
+    [
+        ("Europe/Copenhagen", "2025-10-20", "2025-11-02"),
+        ("America/Santiago", "2025-09-01", "2025-09-14"),
+        ("Africa/Cairo", "2025-04-20", "2025-05-03"),
+    ],
+)
+def test_days_that_share_a_request_get_the_rows_they_get_alone(
+    zone: str, first: str, last: str, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, timezone=zone, start_date="2025-01-01")
+    assert load(analytics, [RATINGS], "2025-08-01", "2025-08-03").success
+    simulator.forget_requests()
+    assert load(analytics, [RATINGS], first, last).success
+    assert len(requests_for(simulator, "ratings")) == 1
+    assert_true(analytics, world, "ratings", first, last)
+    loads = analytics.build_warehouse().query(
+        "SELECT partition_date, rows, requests FROM dixa_catalogue.loads "
+        "WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
+        [first, last],
+    )
+    assert len(loads) == len(days(first, last))
+    assert loads.requests.tolist() == [len(simulator.requests()) - 2] + [0] * (len(loads) - 1)
+
+
+@pytest.mark.parametrize("day", ["2025-10-26", "2025-03-30", "2025-11-05"])
+def test_a_dense_day_comes_in_parts_and_holds_the_rows_it_holds_in_one(
+    day: str, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, [MESSAGES], "2025-11-01").success
+    tampered(analytics, "UPDATE dixa_catalogue.loads SET rows = 20_000")
+    simulator.forget_requests()
+    assert load(analytics, [MESSAGES], day).success
+    assert len(requests_for(simulator, "messages_sent")) == 6
+    assert_true(analytics, world, "messages_sent", day, day)
+    found = analytics.build_warehouse().query(
+        "SELECT rows, requests, rows_outside_window AS astray FROM dixa_catalogue.loads "
+        "WHERE partition_date = ?",
+        [day],
+    )
+    assert found.rows[0] == len(
+        world.rows(
+            "messages_sent",
+            start=midnight(days(day, day)[0], COPENHAGEN),
+            end=midnight(days(day, day)[0] + timedelta(days=1), COPENHAGEN),
+            now=NOW,
+        )
+    )
+    assert (found.requests[0] >= 6, found.astray[0]) == (True, 0)
+
+
+ASTRAY = """{"data": [{"primaryTimestampField":
+    {"name": "created_at", "timestamp": "2025-07-04T09:00:00.000Z"}, "fields": []}]}"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 200, "body": ASTRAY}, {"status": 400, "body": '{"message":"period too long"}'}],
+    ids=["a row outside", "a refusal"],
+)
+def test_days_that_cannot_be_asked_for_together_are_asked_for_alone_and_the_log_says_so(
+    fault: dict[str, Any],
+    simulator: Simulator,
+    world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, [RATINGS], "2025-10-01", "2025-10-02").success
+    simulator.tell("faults", kind="status", operation="postAnalyticsRecords", times=1, **fault)
+    simulator.forget_requests()
+    with caplog.at_level(logging.WARNING, logger="dixa_assets"):
+        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
+    assert len(requests_for(simulator, "ratings")) == 1 + 5
+    assert_true(analytics, world, "ratings", "2025-11-01", "2025-11-05")
+    (said,) = [record.message for record in caplog.records if record.name == "dixa_assets.load"]
+    assert "dixa_records/ratings" in said
+    assert "5 days could not be fetched together, so each is asked for alone" in said
+
+
+def test_once_a_row_lay_outside_its_day_the_record_is_asked_for_day_by_day(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    simulator.tell(
+        "faults", kind="status", status=200, body=ASTRAY, operation="postAnalyticsRecords", times=1
+    )
+    assert load(analytics, [RATINGS], "2025-10-01").success
+    for _ in range(2):
+        simulator.forget_requests()
+        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
+        assert len(requests_for(simulator, "ratings")) == 5
+
+
+def test_a_day_that_fails_alone_keeps_none_of_its_neighbours_from_loading(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, windows_at_a_time=1)
+    assert load(analytics, [RATINGS], "2025-10-01").success
+    simulator.tell(
+        "faults", kind="status", status=400, body="no", operation="postAnalyticsRecords", times=3
+    )
+    result = load(analytics, [RATINGS], "2025-11-01", "2025-11-05")
+    assert "2 of 5 days failed (2025-11-01, 2025-11-02)" in failure_of(
+        result, "dixa_records__ratings"
+    )
+    loaded = analytics.build_warehouse().query(
+        "SELECT partition_date::VARCHAR AS day FROM dixa_catalogue.loads ORDER BY 1"
+    )
+    assert loaded.day.tolist() == ["2025-10-01", "2025-11-03", "2025-11-04", "2025-11-05"]
+
+
+# Ahead of time
+
+
+@contextmanager
+def loader(simulator: Simulator, warehouse: Warehouse) -> Iterator[Loader]:
+    client = DixaClient(KEY, base_url=simulator.url, requests_per_second=100_000, burst=1000)
+    with closing(Loader(client, warehouse, at_a_time=2)) as made:
+        yield made
+
+
+def job_of(entry: Entry, number: int) -> Job:
+    is_metric = entry.kind == "metric"
+    return Job(
+        f"{entry.schema}/{entry.name}",
+        metric_table(entry) if is_metric else record_table(entry, frozenset()),
+        is_metric,
+        lambda _: Query(entry),
+        windows(date(2025, 11, 1), number),
+    )
+
+
+@pytest.fixture
+def catalogue(simulator: Simulator, tmp_path: Path) -> Catalogue:
+    return fetched(component(simulator, tmp_path))
+
+
+def test_the_next_asset_is_fetched_while_the_last_days_of_one_are_written(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    with loader(simulator, warehouse) as made:
+        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
+        next(days_of_first)
+        wait_until(
+            lambda: requests_of(simulator, "nps"), seconds=10, what="the next asset's request"
+        )
+        assert len(list(days_of_first)) == 2
+        assert len(list(made.load(second, run_id="a-run"))) == 3
+    assert len(requests_of(simulator, "csat")) == len(requests_of(simulator, "nps")) == 3
+
+
+def test_no_more_is_fetched_ahead_than_can_soon_be_written(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = job_of(entries["csat"], 2), job_of(entries["nps"], 9)
+    with loader(simulator, warehouse) as made:
+        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
+        next(days_of_first)
+        wait_until(
+            lambda: len(requests_of(simulator, "nps")) >= 2, seconds=10, what="requests ahead"
+        )
+        assert len(requests_of(simulator, "nps")) <= 4
+        days_of_first.close()
+
+
+def test_assets_of_one_request_each_are_fetched_ahead_together(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    metrics = [entry for entry in catalogue.entries if entry.kind == "metric"][:12]
+    first, *upcoming = [job_of(entry, 1) for entry in metrics]
+    with loader(simulator, warehouse) as made:
+        next(made.load(first, run_id="a-run", upcoming=upcoming))
+        wait_until(
+            lambda: all(requests_of(simulator, entry.id) for entry in metrics),
+            seconds=10,
+            what="a request for each of them",
+        )
+
+
+def test_what_was_fetched_ahead_and_never_wanted_is_gone_with_the_loader(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
+    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    with loader(simulator, warehouse) as made:
+        next(made.load(first, run_id="a-run", upcoming=[second]))
+        wait_until(lambda: requests_of(simulator, "nps"), seconds=10, what="a request ahead")
+    assert list(Path(f"{warehouse.path}.staging").iterdir()) == []
+    found = warehouse.query("SELECT DISTINCT asset_key FROM dixa_catalogue.loads")
+    assert found.asset_key.tolist() == ["dixa_metrics/csat"]
+
+
+def requests_of(simulator: Simulator, entry_id: str) -> list[dict[str, Any]]:
+    return [
+        request
+        for request in simulator.requests()
+        if request["body"] and request["body"]["id"] == entry_id
+    ]

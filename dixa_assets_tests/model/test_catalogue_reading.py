@@ -1,0 +1,265 @@
+"""The catalogue is read: what the vendor sent, tolerating much, and what was stored before."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dixa_assets.catalogue import (
+    Aggregation,
+    Catalogue,
+    Change,
+    Entry,
+    FieldMetadata,
+    FilterAttribute,
+    Listing,
+)
+from dixa_assets.errors import CatalogueError
+from dixa_assets.simulator.metrics import METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets_tests.support.catalogues import (
+    FIRST,
+    LAST,
+    LATER,
+    METRIC,
+    RECORD,
+    fresh,
+    listing,
+    merged,
+    news,
+)
+
+# Reading what the vendor sent.
+
+
+def test_a_metric_is_read_whole() -> None:
+    assert Entry.from_api("metric", METRIC) == Entry(
+        kind="metric",
+        id="csat",
+        description="Share of happy customers",
+        filters=(FilterAttribute("queue_id", "A queue"),),
+        aggregations=(Aggregation("Percentage", "0 to 100"),),
+        related_ids=("ratings",),
+    )
+
+
+def test_a_record_is_read_whole() -> None:
+    assert Entry.from_api("record", RECORD) == Entry(
+        kind="record",
+        id="ratings",
+        description="Ratings",
+        filters=(FilterAttribute("channel"),),
+        fields=(FieldMetadata("agent_id", "Who", True),),
+        related_ids=("csat",),
+    )
+
+
+def test_an_id_alone_is_an_entry() -> None:
+    assert Entry.from_api("metric", {"id": "bare"}) == Entry("metric", "bare")
+
+
+@pytest.mark.parametrize("key", ["filters", "aggregations", "fieldsMetadata", "relatedRecordIds"])
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_list_that_is_null_or_empty_is_a_list_that_is_missing(key: str, nothing: Any) -> None:
+    assert Entry.from_api("metric", {"id": "bare", key: nothing}) == Entry("metric", "bare")
+
+
+def test_keys_nobody_knows_are_ignored_at_every_level() -> None:
+    strange = {
+        **METRIC,
+        "category": "conversations",
+        "filters": [{**METRIC["filters"][0], "operators": ["IsOne"]}],
+        "aggregations": [{**METRIC["aggregations"][0], "unit": {"name": "%"}}],
+    }
+    assert Entry.from_api("metric", strange) == Entry.from_api("metric", METRIC)
+
+
+@pytest.mark.parametrize("description", [None, 3, ["text"], {}])
+def test_a_description_that_is_no_text_is_no_description(description: Any) -> None:
+    data = {
+        "id": "bare",
+        "description": description,
+        "filters": [{"filterAttribute": "queue_id", "description": description}],
+    }
+    expected = Entry("metric", "bare", filters=(FilterAttribute("queue_id"),))
+    assert Entry.from_api("metric", data) == expected
+
+
+def test_descriptions_hold_no_zero_byte_which_would_cut_a_comment() -> None:
+    entry = Entry.from_api("metric", {"id": "bare", "description": "a\0b"})
+    assert entry.description == "a\ufffdb"
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
+def test_an_id_that_no_statement_can_hold_costs_itself_alone(odd: str) -> None:
+    listing = Listing.from_api([{"id": odd}, {"id": "csat"}], [{"id": "ratings"}])
+    assert [entry.id for entry in listing.entries] == ["csat", "ratings"]
+    assert len(listing.problems) == 1
+
+
+@pytest.mark.parametrize("nullable", [None, "no", 0])
+def test_a_field_that_does_not_say_so_may_be_null(nullable: Any) -> None:
+    assert FieldMetadata.from_api({"field": "agent_id", "nullable": nullable}).nullable is True
+    assert FieldMetadata.from_api({"field": "agent_id"}).nullable is True
+
+
+def test_a_field_that_is_never_null_says_so() -> None:
+    assert FieldMetadata.from_api({"field": "csid", "nullable": False}).nullable is False
+
+
+def test_what_is_listed_twice_within_an_entry_counts_once_as_first_described() -> None:
+    data = {
+        "id": "twice",
+        "filters": [
+            {"filterAttribute": "queue_id", "description": "first"},
+            {"filterAttribute": "channel"},
+            {"filterAttribute": "queue_id", "description": "second"},
+        ],
+        "relatedRecordIds": ["a", "b", "a", 7],
+    }
+    entry = Entry.from_api("metric", data)
+    assert set(entry.filters) == {FilterAttribute("queue_id", "first"), FilterAttribute("channel")}
+    assert len(entry.filters) == 2
+    assert entry.related_ids == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {},
+        {"id": None},
+        {"id": 7},
+        {"id": ""},
+        {"id": "  "},
+        {"id": ["csat"]},
+        "csat",
+        None,
+        7,
+        ["csat"],
+        {"id": "csat", "filters": 7},
+        {"id": "csat", "filters": "queue_id"},
+        {"id": "csat", "filters": ["queue_id"]},
+        {"id": "csat", "filters": [{"description": "of nothing"}]},
+        {"id": "csat", "aggregations": [None]},
+        {"id": "csat", "fieldsMetadata": {"field": "csid"}},
+        {"id": "csat", "relatedRecordIds": 7},
+    ],
+)
+def test_a_malformed_item_costs_itself_alone(item: Any) -> None:
+    found = Listing.from_api([item, {"id": "other"}], [RECORD])
+    assert [entry.id for entry in found.entries] == ["other", "ratings"]
+    assert len(found.problems) == 1
+    assert "a metric was left out, its entry is malformed" in found.problems[0]
+
+
+def test_an_id_listed_twice_holds_as_first_listed() -> None:
+    found = listing(METRIC, {"id": "csat", "description": "another"})
+    assert [entry.id for entry in found.entries] == ["csat", "ratings"]
+    assert found.entries[0].description == METRIC["description"]
+    assert found.problems == ("the metric 'csat' is listed twice, the first one holds",)
+
+
+def test_a_metric_and_a_record_may_share_an_id() -> None:
+    found = listing({"id": "same"}, records=({"id": "same"},))
+    assert [(entry.kind, entry.id) for entry in found.entries] == [
+        ("metric", "same"),
+        ("record", "same"),
+    ]
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "records", "kind"),
+    [
+        ([], [RECORD], "metric"),
+        ([METRIC], [], "record"),
+        ([], [], "metric"),
+        ([{"id": None}], [RECORD], "metric"),
+        ([METRIC], ["ratings"], "record"),
+    ],
+)
+def test_a_list_without_a_usable_entry_is_refused(
+    metrics: list[Any], records: list[Any], kind: str
+) -> None:
+    with pytest.raises(CatalogueError, match=f"catalogue of {kind}s .* nothing was changed"):
+        Listing.from_api(metrics, records)
+
+
+def test_the_simulated_catalogue_is_read_without_a_problem() -> None:
+    found = Listing.from_api(
+        [one.to_api() for one in METRICS.values()], [one.to_api() for one in RECORDS.values()]
+    )
+    assert found.problems == ()
+    assert [one.id for one in found.entries] == [*METRICS, *RECORDS]
+    for one in found.entries:
+        truth = METRICS[one.id].filters if one.kind == "metric" else RECORDS[one.id].filters
+        assert one.attributes == frozenset(truth)
+
+
+# As text and back.
+
+texts = st.text(max_size=8)
+instants = st.sampled_from([FIRST, LATER, LAST])
+kinds = st.sampled_from(["metric", "record"])
+entries = st.builds(
+    Entry,
+    kind=kinds,
+    id=texts,
+    name=texts,
+    description=texts,
+    filters=st.lists(st.builds(FilterAttribute, texts, texts), max_size=3).map(tuple),
+    aggregations=st.lists(st.builds(Aggregation, texts, texts), max_size=3).map(tuple),
+    fields=st.lists(st.builds(FieldMetadata, texts, texts, st.booleans()), max_size=3).map(tuple),
+    related_ids=st.lists(texts, max_size=3).map(tuple),
+    first_seen=instants,
+    retired_at=st.none() | instants,
+)
+changes = st.builds(
+    Change,
+    changed_at=instants,
+    kind=kinds,
+    id=texts,
+    change=texts,
+    item=st.none() | texts,
+    before=st.none() | texts,
+    after=st.none() | texts,
+)
+catalogues = st.builds(
+    Catalogue,
+    entries=st.lists(entries, max_size=3).map(tuple),
+    changes=st.lists(changes, max_size=3).map(tuple),
+    filter_names=st.dictionaries(texts, texts, max_size=3),
+)
+
+
+@given(catalogues)
+def test_a_catalogue_written_and_read_is_the_same(catalogue: Catalogue) -> None:
+    again = Catalogue.from_json(catalogue.to_json())
+    assert again == catalogue
+    assert again.version == catalogue.version
+    assert list(again.filter_names) == list(catalogue.filter_names)
+
+
+@given(catalogues, catalogues)
+def test_versions_are_equal_only_where_catalogues_are(one: Catalogue, other: Catalogue) -> None:
+    assert (one.version == other.version) == (
+        one == other and list(one.filter_names) == list(other.filter_names)
+    )
+
+
+def test_merging_goes_on_from_a_catalogue_that_was_read() -> None:
+    known = Catalogue.from_json(fresh(METRIC, {"id": "leaving"}).to_json())
+    later = merged(known, listing(METRIC))
+    assert [one[2] for one in news(known, later)] == ["retired"]
+    assert Catalogue.from_json(later.to_json()) == later
+
+
+@pytest.mark.parametrize("key", ["id", "description"])
+def test_half_a_character_in_an_entry_does_not_keep_the_catalogue_from_being_stored(
+    key: str,
+) -> None:
+    half = json.loads('"half \\ud83d"')
+    catalogue = fresh(METRIC, {"id": "other", key: half})
+    assert Catalogue.from_json(catalogue.to_json()) == catalogue

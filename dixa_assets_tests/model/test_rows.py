@@ -1,0 +1,66 @@
+"""Staged rows: each value to its last digit, with its label and its type."""
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dixa_assets.errors import ApiContractBroken
+from dixa_assets.schema import METRIC_VALUES
+from dixa_assets.staging import Staged
+from dixa_assets.values import NOTHING, VARCHAR, Value, read_value
+from dixa_assets_tests.support.staged import lines
+
+
+@given(numbers=st.permutations([1, 0.5, 2**60 + 1]))
+def test_an_integer_a_double_cannot_hold_makes_text_of_a_column_with_fractions(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[float]
+) -> None:
+    staged = Staged(tmp_path_factory.mktemp("staged") / "rows", METRIC_VALUES)
+    for number in numbers:
+        staged.add({}, {"n": read_value({"value": number})})
+    staged.close()
+    assert staged.types.of["n", "value"] == VARCHAR
+
+
+def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:
+    staged = stage()
+    staged.add({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])})
+    staged.add({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
+    assert lines(staged) == [
+        {
+            "a": 1,
+            ("q", "value"): "1",
+            ("q", "label"): "One",
+            ("t", "value"): ["x"],
+            ("t", "label"): ["X"],
+        },
+        {"a": 2, ("q", "value"): "2", ("t", "value"): None},
+    ]
+    assert staged.types.of == {
+        ("q", "value"): VARCHAR,
+        ("q", "label"): VARCHAR,
+        ("t", "value"): "VARCHAR[]",
+        ("t", "label"): "VARCHAR[]",
+    }
+
+
+def test_half_a_character_costs_itself_alone(stage: Callable[..., Staged]) -> None:
+    staged = stage()
+    staged.add({}, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
+    assert lines(staged) == [{("text", "value"): "a?b"}]
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf])
+def test_a_number_beyond_any_column_is_refused(stage: Callable[..., Staged], number: float) -> None:
+    with pytest.raises(ApiContractBroken, match="beyond any column"):
+        stage().add({"value": number})
+
+
+def test_a_discarded_file_is_gone(stage: Callable[..., Staged]) -> None:
+    staged = stage()
+    staged.discard()
+    assert not staged.path.exists()

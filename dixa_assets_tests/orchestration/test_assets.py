@@ -1,0 +1,333 @@
+"""Loads, from the simulator's HTTP to the rows in DuckDB, against the simulator's own truth."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dixa_assets.simulator.metrics import METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets.simulator.world import Filter, World
+from dixa_assets_tests.support.scenario import (
+    component,
+    days,
+    failure_of,
+    fetched,
+    flat,
+    load,
+    midnight,
+    stored,
+    truth,
+)
+from dixa_assets_tests.support.simulator import NOW, Simulator
+
+CLOCK_CHANGES = {
+    "Europe/Copenhagen": [("2025-03-29", "2025-03-31"), ("2025-10-25", "2025-10-27")],
+    "America/Santiago": [("2025-04-04", "2025-04-07"), ("2025-09-06", "2025-09-08")],
+    "Asia/Kolkata": [("2025-03-30", "2025-03-31")],
+}
+
+
+@pytest.mark.parametrize("zone", CLOCK_CHANGES)
+def test_days_around_clock_changes_hold_what_the_vendor_holds(
+    zone: str, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, timezone=zone)
+    keys = [f"dixa_metrics/{name}" for name in METRICS] + [
+        f"dixa_records/{name}" for name in RECORDS
+    ]
+    for first, last in CLOCK_CHANGES[zone]:
+        assert load(analytics, keys, first, last).success
+
+    loaded = [day for first, last in CLOCK_CHANGES[zone] for day in days(first, last)]
+    with analytics.build_warehouse().reading() as query:
+        for day in loaded:
+            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+            rows = query(
+                "SELECT metric, measure, status, value, interval_start, interval_end "
+                "FROM dixa.metrics_daily WHERE partition_date = ?",
+                [day],
+            )
+            assert set(rows.interval_start) == {start}
+            assert set(rows.interval_end) == {end}
+            found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
+            for row in rows.itertuples():
+                status = row.status if isinstance(row.status, str) else None
+                found[str(row.metric)][str(row.measure), status] = row.value
+            for metric in METRICS:
+                expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
+                assert found[metric] == expected, (metric, day)
+            for record in RECORDS:
+                held = world.rows(record, start=start, end=end, now=NOW)
+                assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
+
+
+def test_a_day_that_fails_leaves_the_others_loaded_and_is_named(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell(
+        "faults", kind="status", status=400, operation="postAnalyticsMetrics", id="csat",
+        skip=2, times=1, body='{"message":"Invalid value for: body"}',
+    )  # fmt: skip
+    analytics = component(simulator, tmp_path, windows_at_a_time=1)
+    with dg.instance_for_test() as instance:
+        result = load(
+            analytics, ["dixa_metrics/csat"], "2025-11-01", "2025-11-05", instance=instance
+        )
+        materialized = instance.get_materialized_partitions(dg.AssetKey(["dixa_metrics", "csat"]))
+    assert not result.success
+    assert materialized == {"2025-11-01", "2025-11-02", "2025-11-04", "2025-11-05"}
+    said = failure_of(result, "dixa_metrics__csat")
+    assert "1 of 5 days failed (2025-11-03)" in said
+    assert "400" in said
+    assert "Invalid value for: body" in said
+
+
+def test_an_asset_that_fails_for_good_keeps_no_other_from_loading(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("faults", kind="status", status=404, id="csat", times=None, body="gone")
+    analytics = component(simulator, tmp_path)
+    keys = ["dixa_metrics/csat", "dixa_metrics/nps", "dixa_records/ratings"]
+    result = load(analytics, keys, "2025-11-01", "2025-11-03")
+    assert {event.step_key for event in result.get_step_failure_events()} == {"dixa_metrics__csat"}
+    loads = analytics.build_warehouse().query(
+        "SELECT asset_key, count(*) AS days FROM dixa_catalogue.loads GROUP BY 1 ORDER BY 1"
+    )
+    assert loads.to_dict("list") == {
+        "asset_key": ["dixa_metrics/nps", "dixa_records/ratings"],
+        "days": [3, 3],
+    }
+
+
+def test_a_refused_key_stops_the_load_at_once_and_rules_out_retries(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, windows_at_a_time=2)
+    catalogue = fetched(analytics)
+    simulator.tell(
+        "faults", kind="status", status=401, times=None, body='{"message":"Unauthorized"}'
+    )
+    simulator.forget_requests()
+    result = load(analytics, ["dixa_metrics/csat"], "2025-10-01", "2025-10-31", catalogue=catalogue)
+    failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
+    assert failure is not None
+    assert failure.metadata["a retry can help"].value is False
+    assert "DIXA_API_KEY" in str(failure.description)
+    assert " more were not tried." in str(failure.description)
+    assert len(simulator.requests()) <= 4
+
+
+def test_an_empty_day_replaces_what_was_there_and_counts_as_loaded(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    count = "SELECT count(*) AS n FROM dixa_records.ratings"
+    with dg.instance_for_test() as instance:
+        load(analytics, ["dixa_records/ratings"], "2025-11-01", instance=instance)
+        assert analytics.build_warehouse().query(count).n[0] > 0
+        simulator.tell("faults", kind="empty", operation="postAnalyticsRecords", times=1)
+        load(analytics, ["dixa_records/ratings"], "2025-11-01", instance=instance)
+        assert instance.get_materialized_partitions(dg.AssetKey(["dixa_records", "ratings"])) == {
+            "2025-11-01"
+        }
+    assert analytics.build_warehouse().query(count).n[0] == 0
+
+
+def test_late_ratings_arrive_with_a_reload_of_their_day(
+    simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    count = "SELECT count(*) AS n FROM dixa_records.ratings"
+    seen = []
+    for now in (datetime(2025, 10, 16, 0, tzinfo=UTC), datetime(2025, 11, 1, 0, tzinfo=UTC)):
+        simulator.tell("clock", now=now.isoformat())
+        load(analytics, ["dixa_records/ratings"], "2025-10-15")
+        window = {
+            "start": datetime(2025, 10, 14, 22, tzinfo=UTC),
+            "end": datetime(2025, 10, 15, 22, tzinfo=UTC),
+        }
+        seen.append(analytics.build_warehouse().query(count).n[0])
+        assert seen[-1] == len(world.rows("ratings", now=now, **window))
+    assert seen[0] < seen[1]
+
+
+def test_breakdowns_ask_once_per_value_and_stand_beside_the_total(
+    simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    analytics = component(
+        simulator, tmp_path, breakdowns={"closed_conversations": ["channel", "queue_id"]}
+    )
+    assert load(analytics, ["dixa_metrics/closed_conversations"], "2025-11-01").success
+    rows = analytics.build_warehouse().query(
+        "SELECT * FROM dixa_metrics.closed_conversations ORDER BY breakdown_attribute"
+    )
+    window = {
+        "start": datetime(2025, 10, 31, 23, tzinfo=UTC),
+        "end": datetime(2025, 11, 1, 23, tzinfo=UTC),
+        "now": NOW,
+    }
+    assert len(rows[rows.breakdown_attribute.isna()]) == 1
+    for attribute in ("channel", "queue_id"):
+        broken_down = rows[rows.breakdown_attribute == attribute]
+        assert len(broken_down) >= 5
+        assert broken_down.breakdown_label.notna().all()
+        for row in broken_down.itertuples():
+            only = (Filter(attribute, (str(row.breakdown_value),)),)
+            found = world.aggregate("closed_conversations", filters=only, **window)
+            assert row.value == found[0]["value"]
+
+
+def test_a_breakdown_the_metric_does_not_offer_is_refused_with_those_it_does(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, breakdowns={"closed_conversations": ["agent_id"]})
+    result = load(analytics, ["dixa_metrics/closed_conversations"], "2025-11-01")
+    said = failure_of(result, "dixa_metrics__closed_conversations")
+    assert "'agent_id' is no filter attribute" in said
+    assert "queue_id" in said
+
+
+def test_filters_narrow_metric_and_record_alike_and_are_noted(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(
+        simulator, tmp_path, filters={"closed_conversations": {"channel": ["EMAIL"]}}
+    )
+    keys = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
+    assert load(analytics, keys, "2025-11-01").success
+    warehouse = analytics.build_warehouse()
+    found = warehouse.query(
+        "SELECT (SELECT value FROM dixa_metrics.closed_conversations) AS counted, "
+        "(SELECT count(*) FROM dixa_records.closed_conversations) AS rows_there"
+    )
+    assert found.counted[0] == found.rows_there[0] > 0
+    filters = warehouse.query("SELECT DISTINCT filters::VARCHAR AS f FROM dixa_catalogue.loads")
+    assert [json.loads(text) for text in filters.f] == [{"channel": ["EMAIL"]}]
+
+
+def test_a_tenant_that_insists_on_a_filter_is_served_when_one_is_named(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("settings", require_filter=True)
+    refused = load(component(simulator, tmp_path), ["dixa_metrics/csat"], "2025-11-01")
+    assert "DIXA_REQUIRED_FILTER" in failure_of(refused, "dixa_metrics__csat")
+    analytics = component(simulator, tmp_path, required_filter="initial_direction")
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01").success
+    bodies = [r["body"] for r in simulator.requests() if r["operation"] == "postAnalyticsMetrics"]
+    assert bodies[-1]["filters"] == [
+        {"attribute": "initial_direction", "values": ["INBOUND", "OUTBOUND"]}
+    ]
+
+
+def test_excluded_fields_are_in_no_column_and_no_byte_of_the_database(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell(
+        "records/fields", id="ratings", field="secret_note",
+        data={"_type": "StringField", "value": "very-personal-7f3a", "label": "also-personal-7f3a"},
+    )  # fmt: skip
+    analytics = component(simulator, tmp_path, exclude_fields={"*": ["secret_note"]})
+    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
+    columns = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings").columns
+    assert not [name for name in columns if "secret" in name]
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"personal-7f3a" not in path.read_bytes()
+
+
+def test_a_new_field_becomes_a_column_and_a_new_type_widens_it(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    for day, data in (
+        ("2025-11-01", None),
+        ("2025-11-02", {"_type": "IntField", "value": 5}),
+        ("2025-11-03", {"_type": "DoubleField", "value": 2.5}),
+    ):
+        simulator.tell("records/fields", id="ratings", field="added_later", data=data)
+        assert load(analytics, ["dixa_records/ratings"], day).success
+    warehouse = analytics.build_warehouse()
+    found = warehouse.query(
+        "SELECT partition_date::VARCHAR AS day, max(added_later) AS v "
+        "FROM dixa_records.ratings GROUP BY 1 ORDER BY 1"
+    )
+    assert found.v.fillna(-1).to_list() == [-1, 5.0, 2.5]
+    changes = warehouse.query(
+        "SELECT partition_date::VARCHAR AS day, schema_changes::VARCHAR AS c "
+        "FROM dixa_catalogue.loads ORDER BY 1"
+    )
+    assert [json.loads(text) for text in changes.c] == [
+        [],
+        ["new column added_later (BIGINT)"],
+        ["column added_later widened from BIGINT to DOUBLE"],
+    ]
+
+
+@pytest.mark.parametrize("odd", ["select", 'Naïve "quote"; drop table x', "an id with spaces"])
+def test_odd_ids_load_like_any_other(odd: str, simulator: Simulator, tmp_path: Path) -> None:
+    for kind, like in (("metrics", "closed_conversations"), ("records", "closed_conversations")):
+        simulator.tell(kind, entry={"id": odd, "description": "odd"}, like=like)
+    analytics = component(simulator, tmp_path)
+    catalogue = fetched(analytics)
+    odd_keys = [f"{e.schema}/{e.name}" for e in catalogue.entries if e.id == odd]
+    assert len(odd_keys) == 2
+    usual = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
+    assert load(analytics, [*odd_keys, *usual], "2025-11-01", catalogue=catalogue).success
+    loads = analytics.build_warehouse().query("SELECT rows AS n FROM dixa_catalogue.loads")
+    assert sorted(loads.n)[:2] == [1, 1]
+    assert sorted(loads.n)[2] == sorted(loads.n)[3] > 1
+
+
+def test_each_day_is_reported_with_its_own_figures(simulator: Simulator, tmp_path: Path) -> None:
+    analytics = component(simulator, tmp_path)
+    result = load(analytics, ["dixa_metrics/csat"], "2025-11-01", "2025-11-03")
+    events = result.asset_materializations_for_node("dixa_metrics__csat")
+    assert sorted(str(event.partition) for event in events) == [
+        "2025-11-01",
+        "2025-11-02",
+        "2025-11-03",
+    ]
+    stored_values = analytics.build_warehouse().query(
+        "SELECT partition_date::VARCHAR AS day, value FROM dixa_metrics.csat"
+    )
+    told = {str(event.partition): event.metadata["Percentage"].value for event in events}
+    assert told == dict(zip(stored_values.day, stored_values.value, strict=True))
+    assert {event.metadata["requests"].value for event in events} == {1}
+
+
+def test_filter_values_and_the_catalogue_land_in_tables(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    catalogue = fetched(analytics)
+    tables = ("metrics", "records", "filters", "aggregations", "fields", "relations", "changes")
+    keys = ["dixa_filters/queue_id", *(f"dixa_catalogue/{name}" for name in tables)]
+    result = load(analytics, keys, "2025-11-01", catalogue=catalogue)
+    assert result.success
+    warehouse = analytics.build_warehouse()
+    assert len(warehouse.query("SELECT * FROM dixa_filters.queue_id WHERE label IS NOT NULL")) == 6
+    metrics = warehouse.query("SELECT id, is_live FROM dixa_catalogue.metrics")
+    assert set(metrics.id) == set(METRICS)
+    assert metrics.is_live.all()
+    assert len(warehouse.query("SELECT * FROM dixa_catalogue.changes")) == len(catalogue.changes)
+
+
+@pytest.mark.parametrize("name", ["nul\\u0000inside", "lone \\ud800 surrogate", "value_label"])
+def test_a_field_name_that_no_table_can_hold_keeps_no_row_out(
+    name: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    body = """{"data": [{
+        "primaryTimestampField": {"name": "at", "timestamp": "2025-11-01T09:00:00.000Z"},
+        "value": {"_type": "StringField", "value": "own", "label": "own"},
+        "fields": [{"name": "NAME", "field":
+            {"_type": "StringField", "value": "kept\\u0000", "label": "half \\ud800"}}]}]}"""
+    simulator.tell(
+        "faults", kind="status", status=200, operation="postAnalyticsRecords", times=1,
+        body=body.replace("NAME", name), content_type="application/json",
+    )  # fmt: skip
+    analytics = component(simulator, tmp_path)
+    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
+    rows = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings")
+    assert "kept\x00" in rows.to_dict("records")[0].values()

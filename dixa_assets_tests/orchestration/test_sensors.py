@@ -1,0 +1,228 @@
+"""The catalogue stays right whatever the API answers, and what an asset lacks is loaded."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+
+from dixa_assets.catalogue import Catalogue, Listing, merge
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.errors import DixaAssetsError
+from dixa_assets.sensors import fetch_catalogue
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import KEY, Simulator
+
+
+@pytest.fixture
+def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    return component(simulator, tmp_path)
+
+
+@pytest.fixture
+def known(analytics: DixaAnalytics) -> Catalogue:
+    return fetched(analytics)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def attempt(analytics: DixaAnalytics, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
+    with analytics.build_dixa(KEY).client(give_up_after=0) as client:
+        return fetch_catalogue(client, known)
+
+
+def test_a_new_metric_joins_and_a_withdrawn_one_is_retired(
+    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    simulator.tell("metrics", entry={"id": "brand_new"}, like="csat")
+    simulator.withdraw("metrics", "nps")
+    after, problems = attempt(analytics, known)
+    assert problems == ()
+    assert [(change.id, change.change) for change in after.changes[len(known.changes) :]] == [
+        ("nps", "retired"),
+        ("brand_new", "added"),
+    ]
+    assert {entry.id for entry in known.entries} < {entry.id for entry in after.entries}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 500, "body": "{}"},
+        {"kind": "status", "status": 401, "body": "{}"},
+        {"kind": "reset"},
+        {"kind": "html"},
+        {"kind": "malformed_json"},
+        {"kind": "truncate"},
+        {"kind": "empty"},
+        {"kind": "missing_data"},
+        {"kind": "repeated_key"},
+        {"kind": "foreign_host", "host": "http://evil.example"},
+    ],
+    ids=lambda fault: f"{fault['kind']}{fault.get('status', '')}",
+)
+@pytest.mark.parametrize("operation", ["getAnalyticsMetrics", "getAnalyticsRecords"])
+def test_a_fetch_that_fails_changes_nothing_and_says_why(
+    operation: str,
+    fault: dict[str, Any],
+    simulator: Simulator,
+    analytics: DixaAnalytics,
+    known: Catalogue,
+) -> None:
+    simulator.tell("settings", catalogue_page_limit=5)
+    simulator.tell("faults", operation=operation, times=None, **fault)
+    with pytest.raises(DixaAssetsError):
+        attempt(analytics, known)
+
+
+def test_half_a_list_retires_nothing(
+    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    simulator.tell("faults", kind="half_page", operation="getAnalyticsMetrics", times=None)
+    after, problems = attempt(analytics, known)
+    assert after.version == known.version
+    assert len(problems) == 13
+    assert all("missing from the list and is kept" in problem for problem in problems)
+
+
+def test_duplicates_and_malformed_entries_cost_themselves_alone(
+    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    simulator.tell("faults", kind="duplicate_ids", operation="getAnalyticsMetrics", times=None)
+    strange = {"id": "strange", "filters": [{"nonsense": 1}], "new_key": {}}
+    simulator.tell("metrics", entry=strange, like="csat")
+    after, problems = attempt(analytics, known)
+    assert after.version == known.version
+    assert any("listed twice" in problem for problem in problems)
+    assert any("malformed" in problem for problem in problems)
+
+
+def history_tick(
+    analytics: DixaAnalytics,
+    catalogue: Catalogue,
+    instance: dg.DagsterInstance,
+    cursor: str | None = None,
+) -> dg.SensorResult:
+    definitions = analytics.build_definitions(catalogue)
+    sensor = next(each for each in definitions.sensors or () if each.name == "dixa_history")
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, repository_def=definitions.get_repository_def()
+    )
+    found = sensor(context)
+    assert isinstance(found, dg.SensorResult)
+    return found
+
+
+def first_seen(catalogue: Catalogue, at: str) -> Catalogue:
+    """The same catalogue as if it had been fetched at another time."""
+    listing = Listing(catalogue.entries)
+    return merge(Catalogue(), listing, at=at, is_still_described=lambda _: True)
+
+
+def test_a_new_asset_gets_the_days_before_it_appeared_in_one_run(
+    analytics: DixaAnalytics, known: Catalogue, instance: dg.DagsterInstance
+) -> None:
+    catalogue = first_seen(known, "2025-11-10T09:00:00+00:00")
+    requests = history_tick(analytics, catalogue, instance).run_requests or []
+    daily = [each for each in requests if "dagster/asset_partition_range_start" in each.tags]
+    assert len(daily) == 1
+    assert daily[0].tags["dagster/asset_partition_range_start"] == "2025-10-11"
+    assert daily[0].tags["dagster/asset_partition_range_end"] == "2025-11-09"
+    assert len(daily[0].asset_selection or ()) == len(catalogue.entries)
+    undated = {key.path[0] for key in requests[0].asset_selection or ()}
+    assert undated == {"dixa_catalogue", "dixa_filters"}
+
+
+def test_what_is_loaded_is_not_asked_for_again_and_gaps_are(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, history_days=5, include=["csat"])
+    catalogue = first_seen(fetched(analytics), "2025-11-10T09:00:00+00:00")
+    for first, last in (("2025-11-05", "2025-11-06"), ("2025-11-08", "2025-11-08")):
+        load(analytics, ["dixa_metrics/csat"], first, last, instance=instance, catalogue=catalogue)
+    requests = history_tick(analytics, catalogue, instance).run_requests or []
+    tag = "dagster/asset_partition_range_"
+    ranges = [(each.tags[f"{tag}start"], each.tags[f"{tag}end"]) for each in requests if each.tags]
+    assert ranges == [("2025-11-07", "2025-11-07"), ("2025-11-09", "2025-11-09")]
+
+
+def test_a_second_tick_waits_before_it_tries_again(
+    analytics: DixaAnalytics, known: Catalogue, instance: dg.DagsterInstance
+) -> None:
+    first = history_tick(analytics, known, instance)
+    assert first.run_requests
+    second = history_tick(analytics, known, instance, first.cursor)
+    assert not second.run_requests
+    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
+    waited = json.dumps({key: [1, hour_ago] for key in json.loads(first.cursor or "{}")})
+    third = history_tick(analytics, known, instance, waited)
+    assert len(third.run_requests or ()) == len(first.run_requests)
+
+
+def test_no_history_is_loaded_when_none_is_wanted(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, history_days=0)
+    requests = history_tick(analytics, fetched(analytics), instance).run_requests or []
+    assert all("dagster/asset_partition_range_start" not in each.tags for each in requests)
+
+
+def test_a_changed_catalogue_loads_its_tables_anew(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, history_days=0)
+    known = fetched(analytics)
+    tables = ("metrics", "records", "filters", "aggregations", "fields", "relations", "changes")
+    load(
+        analytics, [f"dixa_catalogue/{name}" for name in tables], "2025-11-01",
+        instance=instance, catalogue=known,
+    )  # fmt: skip
+
+    def asked(catalogue: Catalogue) -> set[str]:
+        requests = history_tick(analytics, catalogue, instance).run_requests or []
+        return {key.path[0] for each in requests for key in each.asset_selection or ()}
+
+    assert asked(known) == {"dixa_filters"}
+    simulator.tell("metrics", entry={"id": "brand_new"}, like="csat")
+    assert asked(fetched(analytics, known)) == {"dixa_filters", "dixa_catalogue"}
+
+
+def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, read_copy_path=str(tmp_path / "read.duckdb"))
+    definitions = analytics.build_definitions(fetched(analytics))
+    (sensor,) = (one for one in definitions.sensors or () if one.name == "dixa_publish")
+
+    def tick() -> dg.SensorResult:
+        with dg.build_sensor_context(instance=instance) as context:
+            return sensor.evaluate_tick(context)
+
+    assert "no database yet" in str(tick().skip_message)
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01", instance=instance).success
+    (request,) = tick().run_requests or ()
+    assert dg.AssetKey(["dixa", "read_copy"]) in request.asset_selection
+    assert [one.run_key for one in tick().run_requests or ()] == [request.run_key]
+
+    assert load(analytics, ["dixa/read_copy", "dixa/report"], instance=instance).success
+    assert (tmp_path / "read.duckdb").exists()
+    assert "Nothing has changed" in str(tick().skip_message)
+    with analytics.build_warehouse().reading() as query:
+        assert len(query("FROM dixa.metrics_daily"))
+    assert "Nothing has changed" in str(tick().skip_message)
+
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-02", instance=instance).success
+    (again,) = tick().run_requests or ()
+    assert again.run_key != request.run_key
+    instance.create_run_for_job(
+        dg.GraphDefinition("busy").to_job(), status=DagsterRunStatus.STARTED
+    )
+    assert "under way" in str(tick().skip_message)

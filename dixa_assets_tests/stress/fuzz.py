@@ -1,0 +1,416 @@
+"""Mutated answers through client, extract and warehouse: a day is replaced whole, or untouched.
+
+`python -m dixa_assets_tests.stress.fuzz --cases 10000` runs many and prints one line; the first
+case that breaks the rule is printed in its smallest form, and `--case '…'` runs that one again. A
+case is JSON: which asset is loaded, in how many pages, and what becomes of them on the wire.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import logging
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from dixa_assets.catalogue import Entry
+from dixa_assets.client import PAGE_SIZES, DixaClient
+from dixa_assets.errors import DixaAssetsError
+from dixa_assets.extract import Query, Window, extract_metric, extract_record
+from dixa_assets.schema import METRIC_VALUES, metric_table, record_table
+from dixa_assets.simulator.metrics import METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets.simulator.world import World
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
+from dixa_assets_tests.stress.fuzz_vendor import Served, Server, Vendor
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
+
+DAYS = [datetime(2025, 11, number).date() for number in (4, 5, 6)]  # noqa: DTZ001
+DAY = DAYS[1]
+SECONDS_A_CASE = 20.0
+# Thousands of small databases need not reach a disk.
+_MEMORY = Path("/dev/shm")
+
+
+class Violation(AssertionError):
+    """The rule is broken; says by which case."""
+
+
+class Fuzz:
+    """A server, a client and a database with three days of five assets, for many cases."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self._server = server
+        self._world = World()
+        self._folder = folder
+        self._client = _Hasty(
+            TOKEN,
+            base_url=f"http://127.0.0.1:{server.server_port}",
+            requests_per_second=100_000,
+            burst=1000,
+            max_attempts=2,
+        )
+        self._client._http.timeout = 5.0
+        self._base = folder / "base.duckdb"
+        for target in TARGETS:
+            for day in DAYS:
+                self._serve({"target": target, "pages": 1, "changes": [], "wires": []}, day)
+                self._load(self._base, target, day, "before")
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self._client.close()
+
+    def check(self, case: Json) -> str:
+        """Load the case's day; what happened, in a word. Raises `Violation`."""
+        began = time.monotonic()
+        path = self._folder / "case.duckdb"
+        shutil.copy(self._base, path)
+        self._serve(case, DAY)
+        error: DixaAssetsError | None = None
+        try:
+            self._load(path, case["target"], DAY, "fuzz")
+        except DixaAssetsError as raised:
+            error = raised
+        except BaseException as raised:
+            if isinstance(raised, KeyboardInterrupt):
+                raise
+            raise Violation(f"another error:\n{traceback.format_exc()}{_shown(case)}") from None
+        seconds = time.monotonic() - began
+        if self._server.failure:
+            raise RuntimeError(_shown(case)) from self._server.failure
+        problem = self._problem(path, case["target"], error)
+        if seconds > SECONDS_A_CASE:
+            problem = f"took {seconds:.0f} s"
+        if problem:
+            raise Violation(f"{problem}\n{_shown(case)}")
+        return type(error).__name__ if error else "replaced"
+
+    def _serve(self, case: Json, day: Any) -> None:
+        window = Window.of_day(day, COPENHAGEN)
+        about = {"start": window.start, "end": window.end, "now": NOW}
+        target = case["target"]
+        if target in RECORDS and TARGETS[target]:
+            rows = [row.to_api() for row in self._world.rows(target, **about)[:ROWS]]
+            size = -(-len(rows) // case["pages"])
+            pages = [
+                {"data": rows[start : start + size], "meta": {}}
+                for start in range(0, len(rows), size)
+            ]
+            for number, page in enumerate(pages[:-1], 1):
+                page["meta"] = {"next": f"/v1/analytics/records?pageKey=K{number}"}
+        else:
+            pages = [{"data": {"id": target, "aggregates": self._world.aggregate(target, **about)}}]
+        Vendor.case, Vendor.pages, Vendor.served = case, pages, []
+
+    def _load(self, path: Path, target: str, day: Any, run_id: str) -> None:
+        entry, is_record = _entry(target)
+        warehouse = Warehouse(path, timezone=COPENHAGEN, wait_seconds=5)
+        window = Window.of_day(day, COPENHAGEN)
+        self._client._page_size = PAGE_SIZES[0]
+        table = record_table(entry) if is_record else METRIC_VALUES
+        with warehouse.staging() as folder, Staged(folder / "rows", table) as staged:
+            (extract_record if is_record else extract_metric)(
+                self._client, Query(entry), window, staged
+            )
+            load = Load(run_id, time.monotonic(), [staged], [window])
+            if is_record:
+                warehouse.replace([load])
+            else:
+                warehouse.replace([load], view=metric_table(entry), metric=target)
+
+    def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
+        """What is wrong with the database or the error, if anything."""
+        if error:
+            said = str(error)
+            if TOKEN.lower() in said.lower():
+                return f"the error holds the token: {said[:500]}"
+            if target not in said:
+                return f"the error does not say what it is about: {said[:500]}"
+            if len(said) > 2000:
+                return f"the error has {len(said)} characters"
+            if path.read_bytes() == self._base.read_bytes():
+                return None
+        own = (f"{'dixa_records' if TARGETS[target] else 'dixa_metrics'}/{target}", str(DAY))
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"ATTACH '{self._base}' AS base (READ_ONLY)")
+            for schema, table, groups in _TABLES:
+                columns = self._common(connection, schema, table)
+                before, after = (
+                    _digest(connection, f"{catalog}.{schema}.{table}", groups, columns)
+                    for catalog in ("base", '"case"')
+                )
+                if not error:
+                    mine = [which for which in (*before, *after) if _is(own, table, which)]
+                    before, after = (
+                        {which: found for which, found in each.items() if which not in mine}
+                        for each in (before, after)
+                    )
+                if before != after:
+                    return f"{schema}.{table} differs in what was not to be touched"
+            return None if error else self._not_replaced(connection, target, own)
+
+    def _common(self, connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[str]:
+        """The columns that have the same name and type before and after."""
+        rows = connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? "
+            "GROUP BY column_name HAVING count(*) = 2 AND count(DISTINCT data_type) = 1 "
+            "ORDER BY 1",
+            [schema, table],
+        ).fetchall()
+        return [name for (name,) in rows]
+
+    def _not_replaced(
+        self, connection: duckdb.DuckDBPyConnection, target: str, own: tuple[str, str]
+    ) -> str | None:
+        """How the day differs from what the last reading said, if it does."""
+        said = _last_reading(Window.of_day(DAY, COPENHAGEN))
+        if TARGETS[target]:
+            relation, where = f"dixa_records.{target}", f"partition_date = '{DAY}'"
+        else:
+            relation = "dixa_metrics.metric_values"
+            where = f"partition_date = '{DAY}' AND metric = '{target}'"
+        count, runs = connection.execute(
+            f"SELECT count(*), list(DISTINCT run_id) FROM {relation} WHERE {where}"
+        ).fetchone() or (0, [])
+        if count != len(said):
+            return f"{count} rows are there, the last reading had {len(said)}"
+        if runs not in (["fuzz"], [], None):
+            return f"rows of several runs: {runs}"
+        noted = connection.execute(
+            "SELECT rows, run_id FROM dixa_catalogue.loads "
+            "WHERE asset_key = ? AND partition_date = ?",
+            list(own),
+        ).fetchall()
+        if noted != [(count, "fuzz")]:
+            return f"the load log says {noted}, there are {count} rows"
+        for column, expected in _plain_columns(target, said).items():
+            found = connection.execute(
+                f"SELECT {column} FROM {relation} WHERE {where} ORDER BY ALL"
+            ).fetchall()
+            if sorted(text for (text,) in found) != sorted(expected):
+                return f"{column} is {found}, the last reading had {expected}"
+        return None
+
+
+class _Hasty(DixaClient):
+    def _sleep(self, seconds: float) -> None:
+        pass
+
+
+_TABLES = [
+    *(("dixa_records", name, ["partition_date"]) for name, field in TARGETS.items() if field),
+    ("dixa_metrics", "metric_values", ["metric", "partition_date"]),
+    ("dixa_catalogue", "loads", ["asset_key", "partition_date"]),
+    ("dixa_catalogue", "warehouse", ["timezone"]),
+]
+
+
+def _digest(
+    connection: duckdb.DuckDBPyConnection, relation: str, groups: list[str], columns: list[str]
+) -> dict[tuple[str, ...], Any]:
+    names = ", ".join(f"{name}::VARCHAR" for name in groups)
+    quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    rows = connection.execute(
+        f"SELECT {names}, count(*), sum(hash({quoted})::HUGEINT)::VARCHAR FROM {relation} "
+        "GROUP BY ALL"
+    ).fetchall()
+    return {row[: len(groups)]: row[len(groups) :] for row in rows}
+
+
+def _is(own: tuple[str, str], table: str, which: tuple[str, ...]) -> bool:
+    key, day = own
+    name = key.split("/")[1]
+    return which in {
+        "loads": [(key, day)],
+        "metric_values": [(name, day)] if "metrics" in key else [],
+        name: [(day,)] if "records" in key else [],
+    }.get(table, [])
+
+
+def _last_reading(window: Window) -> list[Any]:
+    """The rows of the last usable first page and all pages since; none that lies on the end."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        rows: list[Any] = []
+        for answer in Vendor.served:
+            payload = _usable(answer)
+            if payload is None:
+                continue
+            data = payload.get("data")
+            if isinstance(data, dict):
+                # A later answer means that the one before could not be read after all, for
+                # instance because it is nested deeper than a parser goes.
+                rows = [part for each in data.get("aggregates") or [] for part in _parts(each)]
+                continue
+            rows = (rows if answer.key else []) + (data or [])
+        return [row for row in rows if _instant(row) != window.end]
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _usable(answer: Served) -> Json | None:
+    if not answer.is_whole:
+        return None
+    try:
+        payload = json.loads(answer.body, parse_constant=lambda name: 1 / 0)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _parts(aggregate: Any) -> list[Any]:
+    """A presence's statuses, each of which is a row; anything else is one."""
+    value = aggregate.get("value") if isinstance(aggregate, dict) else None
+    if isinstance(value, list) and all(
+        isinstance(part, dict)
+        and isinstance(part.get("status"), dict)
+        and isinstance(part["status"].get("status"), str)
+        and type(part.get("value")) in (int, float, type(None))
+        for part in value
+    ):
+        return value
+    return [aggregate]
+
+
+def _instant(row: Any) -> datetime | None:
+    try:
+        text = row["primaryTimestampField"]["timestamp"].partition("[")[0]
+        instant = datetime.fromisoformat(text)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _plain_columns(target: str, rows: list[Any]) -> dict[str, list[str]]:
+    """Columns whose every value is beyond doubt, as texts."""
+    found = {}
+    name = TARGETS[target]
+    if name is None:
+        return {}
+    stamps = [row["primaryTimestampField"]["timestamp"] for row in rows]
+    if all(re.fullmatch(r"202\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ", stamp) for stamp in stamps):
+        found["epoch_ms(primary_timestamp)::VARCHAR"] = [
+            str(
+                (datetime.fromisoformat(s) - datetime(1970, 1, 1, tzinfo=UTC))
+                // timedelta(milliseconds=1)
+            )
+            for s in stamps
+        ]
+    numbers = []
+    for row in rows:
+        fields = [one for one in row.get("fields") or [] if one["name"].lower() == name]
+        typed = fields[0].get("field") if len(fields) == 1 else None
+        if (
+            not isinstance(typed, dict)
+            or set(typed) != {"_type", "value"}
+            or typed["_type"] not in ("LongField", "IntField")
+            or type(typed["value"]) is not int
+            or fields[0]["name"] != name
+        ):
+            return found
+        numbers.append(str(typed["value"]))
+    if rows:
+        found[f"{name}::VARCHAR"] = numbers
+    return found
+
+
+def _entry(target: str) -> tuple[Entry, bool]:
+    is_record = TARGETS[target] is not None
+    kind, entries = ("record", RECORDS) if is_record else ("metric", METRICS)
+    return replace(Entry.from_api(kind, entries[target].to_api()), name=target), is_record  # type: ignore[arg-type]
+
+
+def _shown(case: Json) -> str:
+    return f"case: {json.dumps(case)}"
+
+
+@contextlib.contextmanager
+def fuzzing() -> Iterator[Fuzz]:
+    """Everything a case needs, gone afterwards."""
+    with (
+        tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
+        Server(("127.0.0.1", 0), Vendor) as server,
+    ):
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with contextlib.closing(Fuzz(Path(folder), server)) as fuzz:
+                yield fuzz
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def run(number: int, first_seed: int) -> Counter[str]:
+    """How many cases ended how; raises `Violation` with the smallest case that breaks the rule."""
+    ends: Counter[str] = Counter()
+    with fuzzing() as fuzz:
+
+        @seed(first_seed)
+        @settings(
+            max_examples=number,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        )
+        @given(case=cases)
+        def one(case: Json) -> None:
+            faulthandler.dump_traceback_later(6 * SECONDS_A_CASE, exit=True)
+            ends[fuzz.check(case)] += 1
+
+        try:
+            one()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    return ends
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", type=json.loads, help="a case to run again, as it was printed")
+    wanted = parser.parse_args()
+    logging.getLogger("dixa_assets").setLevel(logging.ERROR)
+    began = time.monotonic()
+    try:
+        if wanted.case:
+            with fuzzing() as fuzz:
+                print(fuzz.check(wanted.case))
+            return 0
+        ends = run(wanted.cases, wanted.seed)
+    except Violation as violation:
+        print(f"broken: {violation}")
+        return 1
+    replaced = ends.pop("replaced", 0)
+    untouched = ", ".join(f"{name} {count}" for name, count in ends.most_common())
+    print(
+        f"{replaced + ends.total()} cases, seed {wanted.seed}: {replaced} replaced, "
+        f"{ends.total()} untouched ({untouched}), {time.monotonic() - began:.0f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The client before the simulator: a call of each operation, and what it must bring."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from dixa_assets.client import DixaClient, Usage
+from dixa_assets.simulator.values import to_instant
+from dixa_assets.simulator.world import World
+from dixa_assets_tests.support.simulator import KEY, NOW, Json
+
+START = datetime(2025, 11, 4, 23, tzinfo=UTC)
+END = START + timedelta(days=1)
+Operation = Callable[[DixaClient], Any]
+
+
+class Impatient(DixaClient):
+    """A client that notes how long it is told to wait, and waits no time at all."""
+
+    def __init__(self, api_key: str = KEY, **settings: Any) -> None:
+        self.waits: list[float] = []
+        super().__init__(api_key, **{"requests_per_second": 100_000, "burst": 1000, **settings})
+
+    def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+@contextmanager
+def listening(payload: Json | None = None) -> Iterator[tuple[str, list[Json]]]:
+    """A server that is not Dixa: its address, and the requests it got with their headers."""
+    got: list[Json] = []
+    answer = json.dumps(payload or {"data": []}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.append({"path": self.path, "headers": dict(self.headers)})
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", got
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def body_of(entry_id: str) -> Json:
+    end = END - timedelta(milliseconds=1)
+    period = {"_type": "Interval", "start": to_instant(START), "end": to_instant(end)}
+    return {"id": entry_id, "periodFilter": period, "timezone": "Europe/Copenhagen"}
+
+
+def records_of(
+    client: DixaClient, entry_id: str = "messages_sent", usage: Usage | None = None
+) -> list[Json]:
+    pages = client.fetch_record_pages(body_of(entry_id), usage or Usage())
+    return [row for page in pages for row in page]
+
+
+def truth(world: World, entry_id: str = "messages_sent") -> list[Json]:
+    return [row.to_api() for row in world.rows(entry_id, start=START, end=END, now=NOW)]
+
+
+# One call of each operation, by the operation's name at the vendor.
+OPERATIONS: dict[str, Operation] = {
+    "getAnalyticsMetrics": lambda client: client.fetch_metrics(),
+    "getAnalyticsMetricsMetricid": lambda client: client.fetch_metric("csat"),
+    "postAnalyticsMetrics": lambda client: client.fetch_metric_data(body_of("csat"), Usage()),
+    "getAnalyticsRecords": lambda client: client.fetch_records(),
+    "getAnalyticsRecordsRecordid": lambda client: client.fetch_record("ratings"),
+    "postAnalyticsRecords": lambda client: records_of(client, "ratings"),
+    "getAnalyticsFilterFilterattribute": lambda client: client.fetch_filter_values("channel"),
+}
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+a_list = pytest.mark.parametrize("name", ["getAnalyticsMetrics", "postAnalyticsRecords"])

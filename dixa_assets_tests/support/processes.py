@@ -1,0 +1,150 @@
+"""Real processes for tests, Dagster's above all: their settings, start and certain end."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import httpx
+
+from dixa_assets_tests.support.simulator import KEY, Simulator
+
+PROJECT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+# Real processes, forked from one that has the imports behind it.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__, "dixa_assets_tests.conftest"])
+
+
+def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, str]:
+    """An environment in which everything Dagster and the project write goes below `folder`."""
+    home = folder / "dagster_home"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
+    outside = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DIXA_", "DAGSTER_"))
+    }
+    own = {
+        "HOME": str(folder),
+        "DAGSTER_HOME": str(home),
+        "DIXA_API_KEY": KEY,
+        "DIXA_BASE_URL": simulator.url,
+        "DIXA_DUCKDB_PATH": str(folder / "dixa.duckdb"),
+        "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
+    }
+    return outside | own | more
+
+
+@contextmanager
+def running(
+    arguments: list[str], settings: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python module as a process group of its own, of which nothing is left afterwards."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=settings, cwd=settings["HOME"],
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=30)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run(arguments: list[str], settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A Python module run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], env=settings, cwd=settings["HOME"],
+        capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+
+
+def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:
+    """The first answer of `probe` that is not None or False."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = probe()
+        if found is not None and found is not False:
+            return found
+        time.sleep(0.25)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def hold(path: str, pipe: Connection) -> None:
+    """Keep a database open until told to let go."""
+    with duckdb.connect(path):
+        pipe.send("held")
+        pipe.recv()
+
+
+@contextmanager
+def child(
+    target: Callable[..., None], *arguments: Any
+) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
+    """A process running `target` with a pipe to this one, killed in the end."""
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    try:
+        yield process, here
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        here.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def graphql(url: str, query: str, **variables: Any) -> Any:
+    """The data of a GraphQL answer, or None while the webserver does not answer."""
+    try:
+        answer = httpx.post(
+            f"{url}/graphql", json={"query": query, "variables": variables}, timeout=30
+        )
+    except httpx.HTTPError:
+        return None
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    assert "errors" not in content, content["errors"]
+    return content["data"]
+
+
+@contextmanager
+def folder_of_command(name: str) -> Iterator[Path]:
+    """A folder for a test that is a command; kept when it raises or says so by SystemExit.
+
+    A request to terminate becomes an ordinary exit, which ends what the command has started.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    try:
+        yield folder
+    except BaseException:
+        print(f"What was found is kept in {folder}")
+        raise
+    shutil.rmtree(folder)

@@ -1,0 +1,68 @@
+"""The simulated Dixa as a process of its own: how it is started, asked and told what to do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+KEY = "a-key-for-tests"
+NOW = datetime(2025, 11, 10, 12, tzinfo=UTC)
+COPENHAGEN = "Europe/Copenhagen"
+MILLISECOND = timedelta(milliseconds=1)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """The simulated Dixa: its address, and what tests ask it and tell it to do."""
+
+    url: str
+
+    def tell(self, path: str, **wish: Any) -> Any:
+        """POST to a control endpoint, for instance `tell("faults", kind="reset", times=1)`."""
+        answer = httpx.post(f"{self.url}/simulator/{path}", json=wish, timeout=30, verify=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def withdraw(self, kind: str, entry_id: str) -> None:
+        """Take an entry out of the catalogue; `kind` is metrics or records."""
+        answer = httpx.delete(f"{self.url}/simulator/{kind}", params={"id": entry_id}, verify=False)
+        assert answer.status_code == 200, answer.text
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The API requests since the test began, oldest first."""
+        found: list[dict[str, Any]] = httpx.get(
+            f"{self.url}/simulator/requests", verify=False
+        ).json()
+        return found
+
+    def forget_requests(self) -> None:
+        """Empty the request log."""
+        httpx.delete(f"{self.url}/simulator/requests", verify=False)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A simulator process on a free port and its address; it is ended in any case."""
+    command = [sys.executable, "-m", "dixa_assets.simulator", "--port", "0", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIXA_API_KEY": KEY}
+    ) as process:
+        try:
+            assert process.stdout
+            yield process, process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+
+
+@contextmanager
+def running_simulator(*arguments: str) -> Iterator[Simulator]:
+    """A simulator for as long as the block lasts."""
+    with running(*arguments) as (_, url):
+        yield Simulator(url)

@@ -1,0 +1,14 @@
+"""Windows that several tests ask for."""
+
+from datetime import date, timedelta
+
+from dixa_assets.extract import Window
+from dixa_assets_tests.support.simulator import COPENHAGEN
+
+DAY = Window.of_day(date(2025, 11, 5), COPENHAGEN)
+# The day that Samoa left out, when it crossed the date line.
+APIA_GAP = date(2011, 12, 30)
+
+
+def windows(first: date, number: int, zone: str = COPENHAGEN) -> list[Window]:
+    return [Window.of_day(first + timedelta(days=each), zone) for each in range(number)]

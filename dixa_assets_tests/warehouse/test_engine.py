@@ -1,0 +1,364 @@
+"""The database file, whoever else reads, writes, waits or dies at it."""
+
+import os
+import random
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pytest
+
+from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy
+from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
+from dixa_assets.warehouse import Warehouse
+from dixa_assets_tests.support.handmade import (
+    DAY,
+    DAYS,
+    integers,
+    load,
+    load_metric,
+    noted_rows,
+    numbers_by_day,
+    record,
+    selected,
+)
+from dixa_assets_tests.support.processes import child, hold
+from dixa_assets_tests.support.simulator import COPENHAGEN
+
+# The read copy
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [("test.duckdb", "dixa_read.duckdb"), ("dixa.duckdb", "read.duckdb"), ("a.db", "dixa.duckdb")],
+)
+def test_a_read_copy_holds_everything_under_the_same_names(
+    tmp_path: Path, name: str, copy: str
+) -> None:
+    warehouse = Warehouse(tmp_path / name, timezone=COPENHAGEN)
+    load_metric(warehouse, "csat", DAY, [1.5])
+    load(warehouse, record(about="Talks."), DAY, integers(1, 2))
+
+    size = warehouse.publish(tmp_path / "reading" / copy)
+
+    assert [path.name for path in (tmp_path / "reading").iterdir()] == [copy]
+    assert (tmp_path / "reading" / copy).stat().st_size == size
+    with duckdb.connect(str(tmp_path / "reading" / copy), read_only=True) as connection:
+        daily = connection.sql("SELECT metric, value FROM dixa.metrics_daily")
+        assert daily.fetchall() == [("csat", 1.5)]
+        assert len(connection.sql("FROM dixa_records.conversations").fetchall()) == 2
+        assert connection.sql("SELECT value FROM dixa_metrics.csat").fetchall() == [(1.5,)]
+        about = "SELECT comment FROM duckdb_tables() WHERE table_name = 'conversations'"
+        assert connection.sql(about).fetchall() == [("Talks.",)]
+
+
+def test_a_reader_keeps_its_copy_while_loads_write_and_the_next_copy_comes(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    copy = tmp_path / "read.duckdb"
+    load(warehouse, record(), DAY, integers(1))
+    warehouse.publish(copy)
+    count = "SELECT count(*) FROM dixa_records.conversations"
+    with child(hold_reading, str(copy)) as (_, pipe):
+        assert pipe.recv() == 1
+        load(warehouse, record(), DAY, integers(1, 2, 3))
+        warehouse.publish(copy)
+        pipe.send("again")
+        assert pipe.recv() == 1
+    with duckdb.connect(str(copy), read_only=True) as connection:
+        assert connection.sql(count).fetchall() == [(3,)]
+
+
+def hold_reading(path: str, pipe: Connection) -> None:
+    """Keep a copy open, and count its rows when asked."""
+    with duckdb.connect(path, read_only=True) as connection:
+        for _ in range(2):
+            pipe.send(
+                connection.sql("SELECT count(*) FROM dixa_records.conversations").fetchall()[0][0]
+            )
+            pipe.recv()
+
+
+def test_whoever_waits_for_an_open_database_says_for_whom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse = Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=0.5)
+    warehouse.check()
+    with child(hold, str(warehouse.path)) as (process, pipe):
+        assert pipe.recv() == "held"
+        holder = f"(process {process.pid})"
+        with pytest.raises(WarehouseBusy):
+            warehouse.check()
+    (said,) = {
+        record.message for record in caplog.records if record.name == "dixa_assets.warehouse"
+    }
+    assert holder in said
+    assert "read copy" in said
+
+
+# Others at the same file
+
+
+def test_another_holder_of_the_file_is_waited_for(warehouse: Warehouse) -> None:
+    load(warehouse, record(), DAY, integers(1))
+    with (
+        child(hold, str(warehouse.path)) as (_, pipe),
+        ThreadPoolExecutor() as pool,
+    ):
+        assert pipe.recv() == "held"
+        waiting = pool.submit(load, warehouse, record(), DAY, integers(2))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        pipe.send("let go")
+        waiting.result(timeout=10)
+
+    assert numbers_by_day(warehouse) == {DAY: [2]}
+
+
+def test_a_holder_that_stays_is_named_and_nothing_is_written(warehouse: Warehouse) -> None:
+    load(warehouse, record(), DAY, integers(1), run_id="first")
+    impatient = Warehouse(warehouse.path, timezone=COPENHAGEN, wait_seconds=0.5)
+    with child(hold, str(warehouse.path)) as (process, pipe):
+        assert pipe.recv() == "held"
+        with pytest.raises(WarehouseBusy, match=rf"\(process {process.pid}\)") as raised:
+            load(impatient, record(), DAY, integers(2), run_id="second")
+
+    assert raised.value.retryable
+    assert numbers_by_day(warehouse) == {DAY: [1]}
+    assert noted_rows(warehouse) == {("dixa_records/conversations", DAY): (1, "first")}
+
+
+def test_waiting_for_other_loads_ends_too(warehouse: Warehouse) -> None:
+    impatient = Warehouse(warehouse.path, timezone=COPENHAGEN, wait_seconds=0.3)
+    warehouse.check()
+    with (
+        child(hold, str(warehouse.path)) as (_, pipe),
+        ThreadPoolExecutor() as pool,
+    ):
+        assert pipe.recv() == "held"
+        first = pool.submit(load, warehouse, record(), DAY, integers(1))
+        with pytest.raises(TimeoutError):
+            first.result(timeout=0.3)
+        with pytest.raises(WarehouseBusy, match="other loads of this project"):
+            load(impatient, record(), DAY, integers(2))
+        pipe.send("let go")
+        first.result(timeout=10)
+
+    assert numbers_by_day(warehouse) == {DAY: [1]}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a folder", "a file/below.duckdb", "a file", "/dev/null", "/proc/nowhere/dixa.duckdb"],
+)
+def test_a_path_that_cannot_be_a_database_is_refused_at_once(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a file").write_text("no database\n" * 1000)
+    warehouse = Warehouse(tmp_path / place, timezone=COPENHAGEN, wait_seconds=30)
+
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"^DIXA_DUCKDB_PATH: "):
+        warehouse.check()
+
+    assert time.monotonic() - began < 5
+    assert (tmp_path / "a file").read_text() == "no database\n" * 1000
+
+
+def check_without_rights(path: str, wait_seconds: float, pipe: Connection) -> None:
+    """Send what `check` says to a user who may not write there."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        Warehouse(path, timezone=COPENHAGEN, wait_seconds=wait_seconds).check()
+        pipe.send(("nothing", ""))
+    except (DixaAssetsError, OSError) as error:
+        pipe.send((type(error).__name__, str(error)))
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["a new file", "a file of someone else"])
+def test_a_place_without_the_right_to_write_is_refused_at_once(exists: bool) -> None:
+    # Not below tmp_path, which pytest keeps to its owner.
+    with TemporaryDirectory() as name:
+        path = Path(name) / "test.duckdb"
+        if exists:
+            Warehouse(path, timezone=COPENHAGEN).check()
+            for each in path.parent.iterdir():
+                each.chmod(0o444)
+        path.parent.chmod(0o555)
+        with child(check_without_rights, str(path), 5.0) as (_, pipe):
+            assert pipe.poll(3), "it waits"
+            kind, message = pipe.recv()
+        path.parent.chmod(0o755)
+
+    assert kind == "ConfigError"
+    assert message.startswith("DIXA_DUCKDB_PATH: ")
+
+
+def write_again_and_again(path: str, numbers: list[int], pipe: Connection) -> None:
+    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    pipe.recv()
+    for _ in range(5):
+        load(warehouse, record(), DAY, integers(*numbers))
+    pipe.send("done")
+
+
+def test_two_processes_at_the_same_day_end_with_the_version_of_one(warehouse: Warehouse) -> None:
+    versions = [[1, 1, 1], [2, 2, 2, 2, 2]]
+    path = str(warehouse.path)
+    with (
+        child(write_again_and_again, path, versions[0]) as (_, one),
+        child(write_again_and_again, path, versions[1]) as (_, other),
+    ):
+        for pipe in (one, other):
+            pipe.send("go")
+        assert [pipe.recv() for pipe in (one, other)] == ["done", "done"]
+
+    [numbers] = numbers_by_day(warehouse).values()
+    assert numbers in versions
+    assert noted_rows(warehouse) == {
+        ("dixa_records/conversations", DAY): (len(numbers), "a-run"),
+    }
+
+
+def write_days_with_a_column(path: str, days: list[str], column: str, pipe: Connection) -> None:
+    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        rows = [{"number": Value(BIGINT, 1), column: Value(VARCHAR, column)}]
+        list(pool.map(lambda day: load(warehouse, record(), day, rows), days))
+    pipe.send("done")
+
+
+def test_many_writers_of_different_days_lose_none(warehouse: Warehouse) -> None:
+    path = str(warehouse.path)
+    with (
+        child(write_days_with_a_column, path, DAYS[0::3], "a") as (_, one),
+        child(write_days_with_a_column, path, DAYS[1::3], "b") as (_, two),
+        child(write_days_with_a_column, path, DAYS[2::3], "c") as (_, three),
+    ):
+        assert [pipe.recv() for pipe in (one, two, three)] == ["done"] * 3
+
+    assert numbers_by_day(warehouse) == {day: [1] for day in DAYS}
+    assert len(noted_rows(warehouse)) == len(DAYS)
+    by_column = "SELECT partition_date::VARCHAR, coalesce(a, b, c) FROM dixa_records.conversations"
+    assert dict(selected(warehouse, by_column)) == {
+        day: "abc"[number % 3] for number, day in enumerate(DAYS)
+    }
+
+
+# Killed in the middle
+
+
+def write_days(path: str, version: int, pipe: Connection) -> None:
+    """Write every day once, with a column of this version's own, and tell each that is done."""
+    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    rows = [
+        {"number": Value(BIGINT, version), f"in_{version}": Value(DOUBLE, 0.5)} for _ in range(200)
+    ]
+    for day in DAYS:
+        load(warehouse, record(), day, rows, run_id=str(version))
+        pipe.send(day)
+
+
+def test_killed_writers_leave_every_day_whole_and_no_acknowledged_day_out(
+    warehouse: Warehouse,
+) -> None:
+    moments = random.Random(20250102)
+    expected: dict[str, int] = {}
+    for version in range(10):
+        acknowledged = set()
+        with child(write_days, str(warehouse.path), version) as (process, pipe):
+            acknowledged.add(pipe.recv())
+            process.join(timeout=moments.uniform(0, 0.3))
+            process.kill()
+            process.join()
+            while pipe.poll():
+                try:
+                    acknowledged.add(pipe.recv())
+                except EOFError:
+                    break
+
+        found = numbers_by_day(warehouse)
+        for day, numbers in found.items():
+            assert numbers == [numbers[0]] * 200
+            assert numbers[0] in {expected.get(day), version}
+            assert numbers[0] == version or day not in acknowledged
+        assert found.keys() >= expected.keys() | acknowledged
+        expected = {day: numbers[0] for day, numbers in found.items()}
+        assert noted_rows(warehouse) == {
+            ("dixa_records/conversations", day): (200, str(number))
+            for day, number in expected.items()
+        }
+
+
+# Staging
+
+
+def staging_root(warehouse: Warehouse) -> Path:
+    with warehouse.staging() as folder:
+        return folder.parent
+
+
+def test_a_staging_folder_stands_beside_the_database_and_is_gone_afterwards(
+    warehouse: Warehouse,
+) -> None:
+    with warehouse.staging() as folder:
+        (folder / "rows.jsonl").write_text("{}")
+        assert folder.parent.parent == warehouse.path.parent
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_staging_folder_is_gone_after_an_error(warehouse: Warehouse) -> None:
+    seen: list[Path] = []
+
+    def fail() -> None:
+        with warehouse.staging() as folder:
+            seen.append(folder)
+            (folder / "rows.jsonl").write_text("{}")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+
+    assert list(seen[0].parent.iterdir()) == []
+
+
+def stay_in_staging(path: str, pipe: Connection) -> None:
+    with Warehouse(path, timezone=COPENHAGEN).staging() as folder:
+        (folder / "rows.jsonl").write_text("{}")
+        pipe.send(str(folder))
+        pipe.recv()
+    pipe.send("left")
+
+
+def test_the_staging_folder_of_a_living_process_is_left_to_it(warehouse: Warehouse) -> None:
+    with child(stay_in_staging, str(warehouse.path)) as (_, pipe):
+        theirs = Path(pipe.recv())
+        with warehouse.staging() as mine, warehouse.staging() as also_mine:
+            assert {mine, also_mine, theirs} <= set(theirs.parent.iterdir())
+            assert (theirs / "rows.jsonl").read_text() == "{}"
+        pipe.send("leave")
+        assert pipe.recv() == "left"
+
+    assert list(theirs.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder_is_gone", [False, True], ids=["folder and lock", "lock alone"])
+def test_what_a_killed_process_left_in_staging_goes_with_the_next(
+    warehouse: Warehouse, folder_is_gone: bool
+) -> None:
+    with child(stay_in_staging, str(warehouse.path)) as (_, pipe):
+        left = Path(pipe.recv())
+    assert left.is_dir()
+    if folder_is_gone:
+        # As after a kill in the midst of tidying, or before the folder was made.
+        shutil.rmtree(left)
+
+    root = staging_root(warehouse)
+
+    assert root == left.parent
+    assert list(root.iterdir()) == []
