@@ -29,10 +29,10 @@ dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PO
 	@DAGSTER_HOME=$(HOME_FOLDER) $(PLANNING) exec $(BIN)/dagster dev -w workspace.yaml -p $(PORT)
 
 doctor: .venv/installed ## Say whether the settings in .env can work
-	@$(BIN)/python -m dixa_assets.doctor
+	@$(BIN)/python -m dixa_assets doctor
 
 report: .venv/installed ## Every metric as a page, in one HTML file beside the database (OUTPUT=path)
-	@$(BIN)/python -m dixa_assets.report $(if $(OUTPUT),--output "$(OUTPUT)")
+	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 test: .venv/installed ## Run the tests, all but the slow ones
 	@$(BIN)/python -m pytest -m "not slow"

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from dotenv import load_dotenv
-from pydantic import ValidationError
 
 from dixa_assets import doctor
 from dixa_assets.component import load_component
@@ -42,7 +41,7 @@ def _report(output: Path | None, days: int) -> int:
         warehouse = component.build_warehouse()
         path = output or beside(warehouse.path)
         report = write_report(warehouse, path, setup=component.setup, days=days)
-    except (DixaAssetsError, ValidationError, OSError) as error:
+    except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")

@@ -14,6 +14,7 @@ import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster_duckdb import DuckDBResource
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.config import JsonDict
 
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.requests import Choices
@@ -44,6 +45,15 @@ from dixa_assets.warehouse.quality import Setup
 from dixa_assets.warehouse.store import Warehouse
 
 
+def _at_least(minimum: float, default: float, description: str) -> Any:
+    """A number with a lower limit.
+
+    Not pydantic's own `ge`: Dagster applies that to templates too, which are text until resolved.
+    """
+    extra: JsonDict = {"minimum": minimum}
+    return Field(default=default, description=description, json_schema_extra=extra)
+
+
 class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     """Every metric and record of Dixa's Analytics API as a daily-partitioned DuckDB table."""
 
@@ -56,21 +66,15 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     base_url: str = Field(default=BASE_URL, description="Scheme and host of the API.")
     api_version: str = Field(default=API_VERSION, description="Path prefix of the API: v1 or beta.")
     auth_scheme: str = Field(default="", description="Empty for the raw token, or 'Bearer'.")
-    requests_per_second: float = Field(
-        default=REQUESTS_PER_SECOND,
-        ge=0.01,
-        description="Pace of all processes here that share the token.",
+    requests_per_second: float = _at_least(
+        0.01, REQUESTS_PER_SECOND, "Pace of all processes here that share the token."
     )
-    burst: int = Field(default=BURST, ge=1, description="Requests that may go at once.")
-    catalogue_refresh_seconds: int = Field(
-        default=300, ge=5, description="Seconds between looks at the catalogue."
+    burst: int = _at_least(1, BURST, "Requests that may go at once.")
+    catalogue_refresh_seconds: int = _at_least(5, 300, "Seconds between looks at the catalogue.")
+    history_days: int = _at_least(
+        0, 30, "Days loaded by itself when an asset first appears; 0: none."
     )
-    history_days: int = Field(
-        default=30, ge=0, description="Days loaded by itself when an asset first appears; 0: none."
-    )
-    refresh_days: int = Field(
-        default=7, ge=1, description="Trailing days the daily schedule reloads."
-    )
+    refresh_days: int = _at_least(1, 7, "Trailing days the daily schedule reloads.")
     include: Sequence[str] = Field(default=(), description="Ids to load; empty: all.")
     exclude: Sequence[str] = Field(default=(), description="Ids not to load.")
     filters: Mapping[str, Mapping[str, Sequence[str]]] = Field(
@@ -93,11 +97,9 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         description="Per record id, fields never to be stored; '*' stands for every record.",
         examples=[{"*": ["contact_point"]}],
     )
-    windows_at_a_time: int = Field(default=6, ge=1, description="Requests under way side by side.")
-    database_wait_seconds: float = Field(
-        default=WAIT_SECONDS,
-        ge=0,
-        description="How long another user of the database is waited for.",
+    windows_at_a_time: int = _at_least(1, 6, "Requests under way side by side.")
+    database_wait_seconds: float = _at_least(
+        0, WAIT_SECONDS, "How long another user of the database is waited for."
     )
     read_copy_path: str = Field(
         default="",
@@ -122,9 +124,12 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         try:
             component = handler(attributes)
         except ValidationError as error:
-            first = error.errors()[0]
-            setting = name_of_setting(*first["loc"])
-            raise ConfigError(setting, f"{first['msg']}, not {first['input']!r}.") from None
+            raise _to_config_error(error) from None
+        for name, field in cls.model_fields.items():
+            limits = field.json_schema_extra
+            minimum = limits.get("minimum") if isinstance(limits, dict) else None
+            if isinstance(minimum, (int, float)) and (value := getattr(component, name)) < minimum:
+                raise ConfigError(name, f"is {value}; at least {minimum:g} works.")
         build_partitions_def(component.start_date, component.timezone)
         return component
 
@@ -166,7 +171,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 )
             ],
             resources=self.build_resources(dg.EnvVar("DIXA_API_KEY")),
-            # The work waits for the API, not for a core: one process takes a run's steps in turn.
+            # Loads wait for the API, not for a core, so one process takes a run's steps in turn.
             executor=dg.in_process_executor,
         )
         wanted = [entry for entry in catalogue.entries if self._is_wanted(entry)]
@@ -275,13 +280,6 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         )
 
 
-def name_of_setting(*path: str | int) -> str:
-    """An attribute as the user wrote it: the environment variable where that is set."""
-    attribute = ".".join(map(str, path))
-    variable = f"DIXA_{attribute.upper()}"
-    return variable if variable in os.environ else attribute
-
-
 def build_definitions(**attributes: Any) -> dg.Definitions:
     """What the component gives, in plain Python: the attributes are those of `DixaAnalytics`.
 
@@ -300,10 +298,17 @@ def load_component() -> DixaAnalytics:
     try:
         return tree.load_component(Path("dixa_analytics"), expected_type=DixaAnalytics)
     except Exception as error:
-        # Dagster wraps what went wrong in the place where it did.
+        # Dagster wraps the error in one that names the file.
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, (ConfigError, ValidationError)):
+            if isinstance(cause, ConfigError):
                 raise cause from None
+            if isinstance(cause, ValidationError):
+                raise _to_config_error(cause) from None
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def _to_config_error(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    return ConfigError(".".join(map(str, first["loc"])), f"{first['msg']}, not {first['input']!r}.")

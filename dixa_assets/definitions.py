@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 
-# A code server asks twice in a row, the first time to learn that this is a function to ask.
+# A code server calls this twice: first to learn that it is a function, then for its result.
 @dg.definitions
 @cache
 def defs() -> dg.Definitions:

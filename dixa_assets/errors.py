@@ -18,6 +18,7 @@
 Each message says what was tried, what came back and what to do.
 """
 
+import os
 from collections.abc import Mapping
 
 
@@ -31,13 +32,15 @@ class ConfigError(DixaAssetsError):
     """A setting that cannot work.
 
     Args:
-        setting: Its name as the user wrote it, for instance `DIXA_TIMEZONE`.
+        setting: The component's attribute, for instance `timezone`. The message names the
+            environment variable instead, `DIXA_TIMEZONE`, where that is set.
         problem: What is wrong with its value and what would be right.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
-        self.setting = setting
-        super().__init__(f"{setting}: {problem}")
+        variable = f"DIXA_{setting.upper()}"
+        self.setting = variable if variable in os.environ else setting
+        super().__init__(f"{self.setting}: {problem}")
 
 
 class ApiError(DixaAssetsError):

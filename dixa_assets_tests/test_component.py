@@ -1,5 +1,6 @@
 """What the catalogue becomes in Dagster, and what configuration is refused."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
-from dixa_assets.assets import to_markdown
-from dixa_assets.catalogue import Catalogue
-from dixa_assets.component import DixaAnalytics
+from dixa_assets.component import DixaAnalytics, load_component
 from dixa_assets.errors import ConfigError
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.metadata import to_markdown
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets_tests.support.processes import run, settings_for
@@ -141,24 +142,45 @@ def test_include_and_exclude_choose_the_assets(simulator: Simulator, tmp_path: P
     assert chosen == {"dixa_metrics/csat", "dixa_records/ratings"}
 
 
-@pytest.mark.parametrize(
-    ("attributes", "setting"),
-    [
-        ({"timezone": "Europe/Kopenhagen"}, "DIXA_TIMEZONE"),
-        ({"timezone": ""}, "DIXA_TIMEZONE"),
-        ({"start_date": "2025-02-30"}, "DIXA_START_DATE"),
-        ({"start_date": "01.02.2025"}, "DIXA_START_DATE"),
-        ({"start_date": "20250201"}, "DIXA_START_DATE"),
-        ({"start_date": "2199-01-01"}, "DIXA_START_DATE"),
-        ({"history_days": -1}, "DIXA_HISTORY_DAYS"),
-        ({"refresh_days": 0}, "DIXA_REFRESH_DAYS"),
-        ({"catalogue_refresh_seconds": 0}, "DIXA_CATALOGUE_REFRESH_SECONDS"),
-    ],
-)
-def test_an_impossible_setting_is_refused_by_name(attributes: dict[str, Any], setting: str) -> None:
+IMPOSSIBLE = [
+    ("timezone", "Europe/Kopenhagen"),
+    ("timezone", ""),
+    ("start_date", "2025-02-30"),
+    ("start_date", "01.02.2025"),
+    ("start_date", "20250201"),
+    ("start_date", "2199-01-01"),
+    ("history_days", -1),
+    ("refresh_days", 0),
+    ("catalogue_refresh_seconds", 0),
+    ("requests_per_second", 0),
+    ("burst", 0),
+    ("windows_at_a_time", 0),
+    ("database_wait_seconds", -1),
+    ("burst", "many"),
+    ("no_such_attribute", 1),
+]
+
+
+@pytest.mark.parametrize(("attribute", "value"), IMPOSSIBLE)
+def test_an_impossible_setting_is_refused_by_name(attribute: str, value: Any) -> None:
     with pytest.raises(ConfigError) as refused:
-        DixaAnalytics(**attributes)
-    assert str(refused.value).startswith(f"{setting}: ")
+        DixaAnalytics(**{attribute: value})
+    assert str(refused.value).startswith(f"{attribute}: ")
+
+
+def test_a_setting_from_the_environment_is_refused_by_the_variables_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DIXA_HISTORY_DAYS", "-1")
+    with pytest.raises(ConfigError, match=r"^DIXA_HISTORY_DAYS: is -1; at least 0 works"):
+        load_component()
+
+
+def test_the_environments_defaults_are_the_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DIXA_")]:
+        monkeypatch.delenv(name)
+    configured = load_component().model_dump(exclude={"owners"})
+    assert configured == DixaAnalytics().model_dump(exclude={"owners"})
 
 
 def test_markup_in_a_description_is_shown_and_not_obeyed() -> None:
@@ -204,14 +226,14 @@ def test_the_command_line_refreshes_the_catalogue_and_materializes_a_range(
 def test_the_doctor_names_the_setting_and_shows_no_stack_trace(
     setting: str, value: str, says: str, simulator: Simulator, tmp_path: Path
 ) -> None:
-    done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path, **{setting: value}))
+    done = run(["dixa_assets", "doctor"], settings_for(simulator, tmp_path, **{setting: value}))
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_doctor_passes_working_settings(simulator: Simulator, tmp_path: Path) -> None:
-    done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path))
+    done = run(["dixa_assets", "doctor"], settings_for(simulator, tmp_path))
     assert done.returncode == 0, done.stderr
     assert "26 metrics and 13 records" in done.stdout
 
@@ -221,7 +243,7 @@ def test_the_doctor_refuses_another_zone_naming_both(simulator: Simulator, tmp_p
     analytics = component(simulator, tmp_path, duckdb_path=path)
     assert load(analytics, ["dixa_metrics/csat"], "2025-11-01").success
     elsewhere = settings_for(simulator, tmp_path, DIXA_TIMEZONE="America/Santiago")
-    done = run(["dixa_assets.doctor"], elsewhere)
+    done = run(["dixa_assets", "doctor"], elsewhere)
     assert done.returncode == 1
     assert "DIXA_TIMEZONE: is America/Santiago" in done.stderr
     assert "Europe/Copenhagen" in done.stderr
@@ -229,7 +251,7 @@ def test_the_doctor_refuses_another_zone_naming_both(simulator: Simulator, tmp_p
 
 def test_the_zone_may_change_while_no_day_is_loaded(simulator: Simulator, tmp_path: Path) -> None:
     for zone in ("Europe/Copenhagen", "America/Santiago"):
-        done = run(["dixa_assets.doctor"], settings_for(simulator, tmp_path, DIXA_TIMEZONE=zone))
+        done = run(["dixa_assets", "doctor"], settings_for(simulator, tmp_path, DIXA_TIMEZONE=zone))
         assert done.returncode == 0, done.stderr
 
 
@@ -237,7 +259,7 @@ def test_an_unreachable_api_is_a_warning_and_what_is_loaded_stays_usable(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     nowhere = settings_for(simulator, tmp_path, DIXA_BASE_URL="http://127.0.0.1:9")
-    done = run(["dixa_assets.doctor"], nowhere)
+    done = run(["dixa_assets", "doctor"], nowhere)
     assert done.returncode == 0
     assert "! API: " in done.stdout
 

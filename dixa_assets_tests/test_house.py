@@ -1,6 +1,8 @@
-"""The house's rings: who may import whom."""
+"""The house: what each folder may import, and what importing it loads."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,44 +10,51 @@ import pytest
 import dixa_assets
 
 HOUSE = Path(dixa_assets.__file__).parent
-# From the inside out: a module imports from rings before its own, and from the one before it in
-# its own. Nothing else.
-PURE = [
-    "errors",
-    "alert",
-    "pace",
-    "client",
-    "catalogue",
-    "values",
-    "schema",
-    "staging",
-    "extract",
-    "plan",
-    "tables",
-    "warehouse",
-    "quality",
-    "report",
-    "load",
-]
-DAGSTER = [
-    "partitions",
-    "resources",
-    "checks",
-    "assets",
-    "schedules",
-    "sensors",
-    "component",
-    "definitions",
-    "doctor",
-]
+
+# What the files of a folder, or a file on top, may import of this project, and which foreign
+# packages it alone may use. A folder may always import itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "api": {"errors", "model"},
+    "warehouse": {"errors", "model"},
+    "load": {"errors", "model", "api", "warehouse"},
+    "report": {"errors", "model", "warehouse"},
+    "orchestration": {"errors", "model", "api", "warehouse", "load", "report"},
+    "component": {"errors", "model", "api", "warehouse", "orchestration"},
+    "definitions": set(),
+    "doctor": {"errors", "component", "warehouse"},
+    "__main__": {"errors", "component", "doctor", "report"},
+    "simulator": set(),
+}
+HAS_ALONE: dict[str, set[str]] = {
+    "httpx": {"api"},
+    "tenacity": {"api"},
+    "pyrate_limiter": {"api"},
+    "duckdb": {"warehouse"},
+    "jinja2": {"report"},
+    "plotly": {"report"},
+    "starlette": {"simulator"},
+    "uvicorn": {"simulator"},
+    "dagster": {"orchestration", "component", "definitions"},
+    "dagster_duckdb": {"orchestration", "component"},
+    "dagster_shared": {"orchestration"},
+}
+# Where SQL may stand: a statement is recognised by how it begins.
+MAY_SPEAK_SQL = {"warehouse", "report"}
+STATEMENTS = ("SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE ", "CREATE ", "ALTER ", "FROM ")
+
+FILES = sorted(HOUSE.rglob("*.py"))
 
 
-def file_of(module: str) -> Path:
-    """A module's file; of a package that has rings of its own, what others import."""
-    return HOUSE / module / "__init__.py" if (HOUSE / module).is_dir() else HOUSE / f"{module}.py"
+def room_of(path: Path) -> str:
+    """The folder a file belongs to, or its own name when it stands on top."""
+    place = path.relative_to(HOUSE)
+    return place.parts[0] if len(place.parts) > 1 else place.stem
 
 
 def imports_of(path: Path) -> set[str]:
+    """Every module a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -58,58 +67,58 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_every_module_has_its_place() -> None:
-    packages = {path.parent.name for path in HOUSE.glob("*/__init__.py")} - {"simulator"}
-    modules = {path.stem for path in HOUSE.glob("*.py")} | packages
-    assert modules == {*PURE, *DAGSTER, "__init__"}
+def texts_of(path: Path) -> list[str]:
+    """Every text in a file that is no docstring."""
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+    ]
 
 
-@pytest.mark.parametrize("module", [*PURE, *DAGSTER])
-def test_a_module_imports_only_from_the_rings_inside_it(module: str) -> None:
-    order = [*PURE, *DAGSTER]
-    allowed = {f"dixa_assets.{name}" for name in order[: order.index(module)]}
-    own = {name for name in imports_of(file_of(module)) if name.startswith("dixa_assets")}
-    inside = {name for name in own if name.startswith(f"dixa_assets.{module}.")}
-    assert own - {"dixa_assets"} - inside <= allowed
+def test_every_file_stands_in_a_room_that_has_a_rule() -> None:
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_the_pure_modules_know_no_dagster(module: str) -> None:
-    roots = {name.partition(".")[0] for name in imports_of(file_of(module))}
-    assert not {root for root in roots if root.startswith("dagster")}
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
+    room, imports = room_of(path), imports_of(path)
+    own = {name.split(".")[1] for name in imports if name.startswith("dixa_assets.")}
+    assert own <= {room, *MAY_IMPORT.get(room, set())}
+    roots = {name.partition(".")[0] for name in imports}
+    assert [root for root in roots if room not in HAS_ALONE.get(root, {room})] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_sql_stands_only_where_it_may(path: Path) -> None:
+    statements = [text for text in texts_of(path) if text.lstrip().startswith(STATEMENTS)]
+    assert room_of(path) in MAY_SPEAK_SQL or statements == []
 
 
 @pytest.mark.parametrize(
-    ("package", "houses"),
+    ("room", "unwanted"),
     [
-        ("httpx", {"client"}),
-        ("duckdb", {"tables", "warehouse"}),
-        ("pyrate_limiter", {"pace"}),
-        ("plotly", {"report"}),
-        ("jinja2", {"report"}),
+        ("model", {"httpx", "duckdb", "dagster", "pandas"}),
+        ("api", {"duckdb", "dagster", "pandas"}),
+        ("warehouse", {"httpx", "dagster", "pandas"}),
+        ("load", {"dagster", "pandas"}),
+        ("orchestration", {"pandas", "plotly", "jinja2"}),
     ],
 )
-def test_a_foreign_package_has_one_house(package: str, houses: set[str]) -> None:
-    users = {
-        module
-        for module in [*PURE, *DAGSTER]
-        if package in {name.partition(".")[0] for name in imports_of(file_of(module))}
-    }
-    assert users == houses
-
-
-def test_the_report_reads_only_through_the_warehouse_and_the_checks() -> None:
-    allowed = {f"dixa_assets.{name}" for name in PURE[: PURE.index("report")]}
-    own = imports_of(HOUSE / "report/contents.py")
-    names = {name for name in own if name.startswith("dixa_assets.")}
-    assert names <= allowed
-    assert not {name for name in own if name.startswith(("dagster", "duckdb"))}
-
-
-def test_the_simulator_is_an_island() -> None:
-    for path in (HOUSE / "simulator").glob("*.py"):
-        own = {name for name in imports_of(path) if name.startswith("dixa_assets")}
-        assert all(name.startswith("dixa_assets.simulator") for name in own), path.name
-    for module in [*PURE, *DAGSTER]:
-        names = imports_of(file_of(module))
-        assert not {name for name in names if name.startswith("dixa_assets.simulator")}
+def test_importing_a_room_loads_no_more_than_it_needs(room: str, unwanted: set[str]) -> None:
+    modules = [f"dixa_assets.{room}.{path.stem}" for path in (HOUSE / room).glob("[a-z]*.py")]
+    loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+    assert unwanted & set(done.stdout.split()) == set()

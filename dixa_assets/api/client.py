@@ -24,7 +24,7 @@ from dixa_assets.model.rows import Usage
 
 logger = logging.getLogger(__name__)
 
-# The vendor's own clients accept 1 to 300 rows a page; no documented limit exists. The smaller
+# Rows a page. The vendor's own clients accept 1 to 300, and no limit is documented. The smaller
 # sizes are for a server that refuses 300.
 PAGE_SIZES = (300, 100, 50)
 # 10,000 pages of 300 rows are three million rows in one window: more is a paging loop.
@@ -178,7 +178,7 @@ class DixaClient:
                 raise ApiContractBroken(
                     request, f"more than {MAX_PAGES} pages for one query, nothing was kept."
                 )
-            # The same body goes with every key: the key alone does not carry the query.
+            # The body is sent again with each key, because the key does not hold the query.
             try:
                 payload = self._transport.send(replace(call, params=paging))
             except ApiRefused as error:

@@ -6,7 +6,8 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiRefused
 from dixa_assets.model.catalogue import Catalogue, Entry, Listing, merge
 
-# So many entries that left the list are asked for one by one; the rest wait for the next look.
+# Descriptions of entries that left the list, asked for one by one; the rest wait for the next
+# look.
 DESCRIPTIONS_A_LOOK = 20
 
 

@@ -24,7 +24,7 @@ from dixa_assets.model.values import (
 )
 from dixa_assets.model.window import Window
 
-# How often a window's pages are read before the rows are said to be moving.
+# A window's pages are read this often before its rows are said to be moving.
 READINGS = 3
 
 

@@ -13,7 +13,7 @@ from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateA
 from pyrate_limiter.abstracts.store import StateStore
 from pyrate_limiter.clocks import WallClock
 
-# Processes that may be waiting for their token at once.
+# Processes that may wait for a token at the same time.
 WAITING = 64
 
 
@@ -33,7 +33,7 @@ def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> 
         [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
         algorithm=TokenBucket(),
         store=SharedTokenBucket(folder / f"{digest}.pace"),
-        # The one clock that processes and restarts have in common.
+        # The only clock that all processes share, also after a restart.
         clock=WallClock(),
     )
     # A token bucket keeps no log, so there is nothing for the library's leak thread to do.

@@ -40,15 +40,15 @@ from dixa_assets.model.rows import Usage
 
 logger = logging.getLogger(__name__)
 
-# What a user who says nothing gets. The rate is the vendor's limit; the burst is half of the
-# vendor's four: a request that is late, or overtakes another, then still finds a token.
+# The defaults. The rate is the vendor's limit. The burst is half of the vendor's four, so that a
+# request that arrives late, or overtakes another, stays within it.
 BASE_URL = "https://dev.dixa.io"
 API_VERSION = "v1"
 REQUESTS_PER_SECOND = 10.0
 BURST = 2
 GIVE_UP_AFTER = 600.0
 
-# Beyond this a `Retry-After` is not a pause but a closed door.
+# Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -107,8 +107,8 @@ class Transport:
         self._limiter = shared_limiter(
             f"{self.base} {token}", requests_per_second=requests_per_second, burst=burst
         )
-        # Threads wait for a token one at a time: the limiter keeps one token for the process, and
-        # if all its threads waited for it, one of them could go without for many seconds.
+        # One thread at a time waits for a token. The limiter reserves one for the process, and if
+        # all threads raced for it, one of them could wait for many seconds.
         self._turn = threading.Lock()
         self._retrying = Retrying(
             retry=retry_if_exception_type(ApiUnavailable),
@@ -152,7 +152,7 @@ class Transport:
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
         except RuntimeError:
-            # Closed between the look above and the sending.
+            # The client was closed after the check above.
             if not self._stopping.is_set():
                 raise
             raise ApiError(request, "not sent: this load is being stopped.") from None
@@ -163,8 +163,8 @@ class Transport:
                 f"no complete answer ({self.redact(reason)[:300]}).",
                 "Is the API reachable?",
             ) from None
-        # An answer and its stream refer to each other: without this, the page would stay in memory
-        # until the garbage collector looks.
+        # An answer and its stream refer to each other. Without this line the page would stay in
+        # memory until the next garbage collection.
         response.stream = httpx.ByteStream(b"")
         usage.bytes += len(response.content)
         if response.is_success:
@@ -232,14 +232,14 @@ def _checked_base_url(base_url: str) -> str:
         parts = urlsplit(base_url.strip())
         parts.port  # noqa: B018
     except ValueError as error:
-        raise ConfigError("DIXA_BASE_URL", f"is not an address: {error}.") from None
+        raise ConfigError("base_url", f"is not an address: {error}.") from None
     loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if not parts.hostname or parts.scheme not in {"http", "https"}:
-        raise ConfigError("DIXA_BASE_URL", f"'{base_url}' is not an address like https://host.")
+        raise ConfigError("base_url", f"'{base_url}' is not an address like https://host.")
     if parts.scheme == "http" and not loopback:
-        raise ConfigError("DIXA_BASE_URL", "must be https: the key is sent with every request.")
+        raise ConfigError("base_url", "must be https: the key is sent with every request.")
     if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigError("DIXA_BASE_URL", "must be scheme and host alone, without path or user.")
+        raise ConfigError("base_url", "must be scheme and host alone, without path or user.")
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A day that fails does not keep the others from loading; after so many the rest is given up.
+# After this many failed days, the rest of the asset's days are given up.
 FAILED_DAYS_BEFORE_STOPPING = 5
 # One answer with such a status says that every other day would get the same.
 HOPELESS_STATUS = frozenset({401, 403, 404})
 SECONDS_BETWEEN_LINES = 5.0
-# The pages in hand at once have fewer objects than this.
+# New objects between two garbage collections: more than the pages in memory at one time have.
 YOUNG_OBJECTS = 100_000
-# Windows that may be on their way or waiting to be written, of all assets together: so many that
-# the API has work for the seconds in which Dagster takes several steps of one request each.
+# Windows of all assets together that are being fetched, or have come and wait to be written. Enough
+# to keep the API busy for the seconds in which Dagster takes several steps of one request each.
 READ_AHEAD = 120
 # Days that wait to be written go into one transaction while they have fewer rows than this.
 ROWS_A_WRITE = 10_000
@@ -117,7 +117,7 @@ class Progress:
             f"{self._done} of {self._days} days, {self._rows:,} rows, "
             f"{self._usage.requests} requests, {self._usage.retries} of them repeats, "
             f"{self._usage.seconds_waiting:.0f} s waited for the rate limit"
-            # One day tells little: those fetched with it are there too.
+            # After one day there is no estimate: days fetched with it have come too.
             + (f"; about {left:.0f} s left" if left and self._done > 1 else "")
         )
 
@@ -183,7 +183,7 @@ class Loader:
         feed, following = self._feed(task), list(upcoming)
         try:
             self._fetch_ahead(feed, following)
-            # A request that cannot be is one error, not one for every day.
+            # A request that cannot be built is one error, not one for each day.
             feed.request.result()
             for ready in self._fetched(feed, following):
                 yield from self._write(feed, ready, run_id)
@@ -245,7 +245,7 @@ class Loader:
         batches = [
             Batch(
                 run_id,
-                # What was fetched ahead has waited to be written: none of its own time.
+                # The time a fetched day waited to be written is not part of its load.
                 time.monotonic() - fetch.seconds,
                 fetch.parts,
                 fetch.ask.days,
@@ -277,7 +277,7 @@ class Loader:
     def _feed(self, task: Task) -> "_Feed":
         key = task.entry.key
         if key not in self._feeds:
-            # A metric's answer is one sum over its window, and its days cannot share one.
+            # A metric's answer is one aggregate over its window: days cannot share a request.
             volume = Volume(alone=True) if task.relation.only else self._volumes.get(key, Volume())
             request = self._pool.submit(task.build_request, self._client)
             self._feeds[key] = _Feed(task, request, volume)

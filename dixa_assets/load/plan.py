@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from dixa_assets.model.rows import Volume
 from dixa_assets.model.window import Window
 
-# One page in so many is not full: a twentieth more requests than the rows demand.
+# Pages that one request walks through. Its last page is half full on average, so that 10 pages
+# cost a twentieth more than the rows need.
 PAGES_AT_A_TIME = 10
-# Dixa's own presets go up to a year; a quarter is what is asked for at once, however few rows.
+# Days in one request at most, however few rows they have. Dixa's own presets go up to a year.
 MOST_DAYS = 92
 
 

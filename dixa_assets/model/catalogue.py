@@ -19,7 +19,7 @@ from dixa_assets.errors import CatalogueError
 
 Kind = Literal["metric", "record"]
 T = TypeVar("T")
-# The table all metrics share stands among their views.
+# The name of the table that all metrics share, in the same schema as their views.
 RESERVED_METRIC_NAME = "metric_values"
 
 
@@ -232,7 +232,7 @@ def merge(
         if new is not None:
             differences = _differences(old, new, at)
             changes += differences
-            # Without a difference the old entry stands: a list in another order is no change.
+            # Without a difference the old entry is kept: a list in another order is no change.
             entry = replace(new, name=old.name, first_seen=old.first_seen) if differences else old
         elif old.is_live and not is_still_described(old):
             entry = replace(old, retired_at=at)
@@ -240,7 +240,7 @@ def merge(
         else:
             entry = old
         entries[old.kind, old.id] = entry
-    # Plain identifiers first: of two new ids that collide, the one that is its own name keeps it.
+    # Plain identifiers first: of two ids that collide, the one that needs no change keeps its name.
     for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
         taken = [other.name for other in entries.values() if other.kind == entry.kind]
         name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])

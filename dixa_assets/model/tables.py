@@ -6,7 +6,7 @@ built here and nothing is fetched.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
@@ -54,6 +54,11 @@ class Relation:
     table: Table
     stored_in: Table
     only: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def whole(cls, table: Table) -> Self:
+        """A table that people query as it stands."""
+        return cls(table, table)
 
     @property
     def key(self) -> str:
@@ -126,7 +131,7 @@ def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
             name = column_name(item.field, "value", (column.name for column in columns))
             columns.append(Column(name, None, item.description, item.field, "value"))
     table = Table(entry.schema, entry.name, entry.description, (*columns, *LOADED_COLUMNS))
-    return Relation(table, table)
+    return Relation.whole(table)
 
 
 # Filter values, a table for each attribute.
@@ -144,7 +149,7 @@ def filter_relation(attribute: str, name: str) -> Relation:
             *LOADED_COLUMNS,
         ),
     )
-    return Relation(table, table)
+    return Relation.whole(table)
 
 
 # The catalogue.

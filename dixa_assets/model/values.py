@@ -64,7 +64,7 @@ def read_value(typed: Any) -> Value:
     if not isinstance(typed, dict):
         return _from_content(typed)
     kind = typed.get("_type")
-    # Nearly all values are plain ones and what they claim to be; what follows reads these too.
+    # A short cut for plain values that are what they claim to be, as nearly all are.
     if type(kind) is str and kind in _PLAIN:
         expected, type_ = _PLAIN[kind]
         content, label = typed.get("value"), typed.get("label")

@@ -31,7 +31,7 @@ from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
 from dixa_assets.warehouse.store import Warehouse
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
-# Of a catalogue table, so many rows are shown beside its materialization, the latest first.
+# The materialization of a catalogue table shows this many rows, the latest first.
 LATEST = 25
 
 
@@ -75,8 +75,7 @@ class DailyAssets:
             deps=self._filters_of(entry),
             partitions_def=self._partitions_def,
             backfill_policy=BACKFILL_POLICY,
-            # Each day is reported as it is written, and a result at the end would report them
-            # again.
+            # Each day is reported when it is written; a result at the end would report it twice.
             output_required=False,
             tags={"dixa/status": "live" if entry.is_live else "retired"},
             check_specs=check_specs(key, self._subject(entry)),
@@ -120,7 +119,7 @@ class DailyAssets:
             with loader.warehouse.reading() as query:
                 yield from check_results(context.asset_key, self._subject(entry), query)
         finally:
-            # Whatever becomes of the checks, the failed days are what the run must say.
+            # A run that lost days says so, even when a check fails too.
             if failed is not None:
                 raise failed
 
@@ -193,7 +192,7 @@ def build_catalogue_assets(catalogue: Catalogue) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         with as_failure():
             for table, rows in tables.items():
-                dixa_loader.load_rows(Relation(table, table), rows, run_id=context.run_id)
+                dixa_loader.load_rows(Relation.whole(table), rows, run_id=context.run_id)
                 yield dg.MaterializeResult(
                     asset_key=[table.schema, table.name],
                     metadata={
@@ -248,7 +247,7 @@ def build_report_asset(setup: Setup) -> dg.AssetsDefinition:
     def report(
         context: dg.AssetExecutionContext, dixa_warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        # Imported here, because no other step needs what draws it.
+        # Imported here, because only this step needs the drawing libraries.
         from dixa_assets.report.render import beside, write_report
 
         started = time.monotonic()

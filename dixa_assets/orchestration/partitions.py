@@ -16,8 +16,9 @@ from dixa_assets.orchestration.private import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-# One run per contiguous range: no process starts per day, and the command line takes ranges only
-# of assets with this policy. A run that dies keeps the days it has finished.
+# One run for each range of days without a gap: a process for each day would cost seconds a day, and
+# the command line takes ranges only of assets with this policy. A run that dies keeps the days it
+# has finished.
 BACKFILL_POLICY = dg.BackfillPolicy.single_run()
 
 
@@ -25,21 +26,19 @@ def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDe
     """Local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
     if timezone not in available_timezones():
         raise ConfigError(
-            "DIXA_TIMEZONE",
+            "timezone",
             f"'{timezone}' is no zone of the IANA database. Use the zone of your Dixa "
             "organisation, for instance Europe/Copenhagen.",
         )
     try:
         start = date.fromisoformat(start_date)
     except ValueError:
-        raise ConfigError(
-            "DIXA_START_DATE", f"'{start_date}' is no date. Use YYYY-MM-DD."
-        ) from None
+        raise ConfigError("start_date", f"'{start_date}' is no date. Use YYYY-MM-DD.") from None
     if start.isoformat() != start_date:
-        raise ConfigError("DIXA_START_DATE", f"'{start_date}' is not written YYYY-MM-DD.")
+        raise ConfigError("start_date", f"'{start_date}' is not written YYYY-MM-DD.")
     if not date(2000, 1, 1) <= start < datetime.now(ZoneInfo(timezone)).date():
         raise ConfigError(
-            "DIXA_START_DATE",
+            "start_date",
             f"{start_date} must be a day from 2000-01-01 to yesterday: the first day to load.",
         )
     return dg.DailyPartitionsDefinition(start_date=start_date, timezone=timezone)

@@ -9,7 +9,7 @@ import dagster as dg
 
 from dixa_assets.orchestration.partitions import range_request
 
-# Late enough that no zone's clock change makes the hour vanish or come twice.
+# No zone's clocks change at this hour, so it comes once a day.
 DAILY_CRON = "30 5 * * *"
 
 

@@ -26,8 +26,8 @@ from dixa_assets.orchestration.private import (
 )
 from dixa_assets.orchestration.resources import DixaResource
 
-# A tick must end within 60 s. A fetch of the catalogue that takes longer than this fails the tick
-# and the next one tries again.
+# Dagster ends a tick after 60 s. A fetch of the catalogue that takes longer than this fails the
+# tick, and the next one tries again.
 CATALOGUE_SECONDS = 25.0
 RELOAD_SECONDS = 25
 HISTORY_INTERVAL_SECONDS = 15
@@ -48,8 +48,8 @@ def build_catalogue_sensor(
 
     @dg.sensor(
         name="dixa_catalogue",
-        # Dagster asks every 5 s. With the whole interval it is often a moment too early, and asks
-        # again only 5 s later.
+        # Dagster looks every 5 s whether a tick is due. With the whole interval it often looks a
+        # moment too early, and the tick comes 5 s late.
         minimum_interval_seconds=interval_seconds - 1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks for new, changed and withdrawn metrics and records; reloads this code "
@@ -121,8 +121,8 @@ def build_history_sensor(
         name="dixa_history",
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        # Not `target`: it makes a job of its own over all these assets, which every load of the
-        # code location has to build.
+        # Not `target`: that makes a job over all these assets, which every load of the code
+        # location would have to build.
         asset_selection=dg.AssetSelection.assets(*daily, *undated),
         description=f"Loads the {history_days} days before a metric or record first appeared, "
         "filter values and catalogue tables, until none is missing.",
@@ -189,7 +189,7 @@ def build_publish_sensor(*, keys: Sequence[dg.AssetKey], database: Path) -> dg.S
         events = map(context.instance.get_latest_materialization_event, keys)
         if all(event is not None and event.timestamp > changed for event in events):
             return dg.SkipReason("Nothing has changed since.")
-        # A run for a state of the database: one that fails is not tried again before the next.
+        # One run for each state of the database: a failed one is not repeated until it changes.
         return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
 
     return publish_sensor

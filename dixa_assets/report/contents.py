@@ -13,7 +13,7 @@ from dixa_assets.model.window import Window
 from dixa_assets.warehouse import quality
 from dixa_assets.warehouse.quality import CHECKS, Check, Finding, Verdict
 
-# The state of a day; none before the first one that is expected.
+# The state of a day; None for a day before the first expected one.
 MISSING, LOADED, AGREES, DOUBTFUL = range(4)
 
 Values = list[float | None]

@@ -33,11 +33,11 @@ from dixa_assets.warehouse.sql import Query, name_of
 
 # How many days a report shows.
 DAYS = 91
-# The latest value is compared with the same weekday of so many weeks before.
+# The latest value is compared with the same weekday of this many weeks before.
 WEEKS = 8
-# So many values of a breakdown have a chart; the others are counted.
+# This many values of a breakdown have a chart; the others are counted.
 BREAKDOWN_VALUES = 12
-# The measure a metric is known by, if it has several. Where Count counts groups, Sum says more.
+# The measure shown first. Where Count counts groups, Sum says more.
 HEADLINES = ("Percentage", "Average", PRESENCE, "Count", "Sum")
 GROUP_HEADLINES = ("Percentage", "Average", PRESENCE, "Sum", "Count")
 # Dixa's API gives durations no unit; its descriptions may: "Seconds from ...", "... in seconds".

@@ -132,7 +132,7 @@ def _to_html(report: Report) -> str:
         report=report,
         css=source["css"],
         scripts=scripts,
-        # No script but these runs, whatever text may come in from outside.
+        # No other script runs, whatever text comes from outside.
         script_sources=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         data=_embedded(_data(report)),
     )

@@ -26,9 +26,9 @@ from dixa_assets.warehouse.sql import literal, quote
 logger = logging.getLogger(__name__)
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
-# Files this version of DuckDB writes can then be opened by any tool that has DuckDB 1.5.
+# Files in this format can be opened by every tool with DuckDB 1.5 or later.
 STORAGE_VERSION = "v1.5.0"
-# How long another holder of the file is waited for, if nobody says otherwise.
+# Seconds that a load waits, by default, for another process to let go of the file.
 WAIT_SECONDS = 600.0
 # The read copy's name while it is made.
 COPY = "dixa read copy"
@@ -49,12 +49,12 @@ class DuckDBFile:
         self.path = path
         if path.stem.lower() in SCHEMAS:
             raise ConfigError(
-                "DIXA_DUCKDB_PATH",
+                "duckdb_path",
                 f"'{path.name}' is named like a schema in it, and DuckDB could not tell "
                 f"'{path.stem}.table' from a table of the whole file. Take another name.",
             )
-        # The agent string is the one DuckDBResource sets: one process may not open the same file
-        # with two configurations.
+        # DuckDBResource sets this agent string. A process cannot open one file with two
+        # configurations.
         self._config = {
             "custom_user_agent": "dagster",
             "storage_compatibility_version": STORAGE_VERSION,
@@ -87,7 +87,7 @@ class DuckDBFile:
                 f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for one that hangs."
             ) from None
         except PermissionError as error:
-            raise ConfigError("DIXA_DUCKDB_PATH", f"cannot be written ({error}).") from None
+            raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -119,7 +119,7 @@ class DuckDBFile:
             finish: Called with a connection to the copy before it is put in place.
         """
         _make_folder(path.parent)
-        # Made in a folder, because DuckDB names a database after its file.
+        # The copy is made under its final file name, because DuckDB names a database after it.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             made = Path(folder) / path.name
             with self.connect() as connection:
@@ -144,7 +144,7 @@ class DuckDBFile:
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
                     raise ConfigError(
-                        "DIXA_DUCKDB_PATH",
+                        "duckdb_path",
                         f"'{self.path}' cannot be opened as a database for writing ({error}).",
                     ) from None
                 holder = _holder(str(error))
@@ -162,7 +162,7 @@ class DuckDBFile:
                         holder,
                         self.path,
                     )
-                # Jitter, so that several waiters do not ask in step.
+                # A random pause, so that several waiting processes do not try in step.
                 time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
             except duckdb.Error as error:
                 raise WarehouseError(f"{self.path} cannot be opened: {error}") from None
@@ -173,7 +173,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            "DIXA_DUCKDB_PATH", f"its folder {folder} cannot be made ({error.strerror})."
+            "duckdb_path", f"its folder {folder} cannot be made ({error.strerror})."
         ) from None
 
 

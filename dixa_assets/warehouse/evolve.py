@@ -32,7 +32,7 @@ from dixa_assets.warehouse.sql import literal, name_of, names_of, quote, transac
 
 # The columns that every write fills itself.
 TAIL = tuple(column.name for column in LOADED_COLUMNS)
-# Instants become text in the form the API shows them.
+# How an instant is written when its column becomes text: as the API writes it.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
 
@@ -153,7 +153,7 @@ def evolve(
                     )
             _comment(connection, "TABLE", table, [c for c in columns if c not in known])
         remember_columns(connection, table, columns)
-    # DuckDB 1.5 recovers from a crash more surely when no ALTER waits in its log.
+    # DuckDB 1.5 recovers from a crash more surely when its log holds no ALTER.
     connection.execute("CHECKPOINT")
     return columns, changes
 

@@ -13,7 +13,7 @@ from dixa_assets.model.tables import LOADS
 from dixa_assets.model.window import Window
 from dixa_assets.warehouse.sql import Query, marks, name_of
 
-# So many of a record's latest loads tell how many rows its days have.
+# The rows of a record's days are estimated from this many of its latest loads.
 LOADS_THAT_TELL = 30
 
 
@@ -69,7 +69,7 @@ def note(
             "run_id": batch.run_id,
         }
         if not batch.days:
-            rows.append(common | {"rows": batch.rows} | _spent(batch.usage))
+            rows.append(common | {"rows": batch.rows} | _cost(batch.usage))
         for day, counts, usage in batch.by_day():
             rows.append(
                 common
@@ -82,7 +82,7 @@ def note(
                     "rows_outside_window": counts.outside_window,
                     "nulls": json.dumps(counts.nulls),
                 }
-                | _spent(usage)
+                | _cost(usage)
             )
     rows[0]["schema_changes"] = json.dumps(list(changes))
     names = [column.name for column in LOADS.columns]
@@ -115,5 +115,15 @@ def volumes(query: Query) -> dict[str, Volume]:
     }
 
 
-def _spent(usage: Usage) -> dict[str, int]:
+def spent(query: Query) -> tuple[int, int]:
+    """Requests that the loads of the last 24 hours sent, and how many of them were repeats."""
+    found = query(
+        "SELECT coalesce(sum(requests), 0)::BIGINT AS requests, "
+        "coalesce(sum(retries), 0)::BIGINT AS retries FROM dixa_catalogue.loads "
+        "WHERE loaded_at > now() - INTERVAL 1 DAY"
+    )
+    return int(found.requests[0]), int(found.retries[0])
+
+
+def _cost(usage: Usage) -> dict[str, int]:
     return {name: getattr(usage, name) for name in ("requests", "retries", "pages", "bytes")}

@@ -20,15 +20,15 @@ from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.model.window import local_day
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
-# Of so many rows outside their window chance or rounding is no explanation.
+# Above this share of rows outside their window, chance or rounding explains nothing.
 LARGE_SHARE = 0.05
-# Cases that a finding shows at most, of those a table can have thousands of.
+# A finding shows this many cases at most.
 CASES = 50
-# A day without the morning's refresh is noticed, two are a failure.
+# One missed morning refresh is a warning, two are a failure.
 FRESH_FOR = timedelta(hours=26)
 STALE_AFTER = timedelta(hours=50)
 
-# What Dixa counts as the share, where the record's value tells it: the catalogue's own formula.
+# Percentages that can be computed from the record's value, by the catalogue's own formula.
 SHARES = {"csat": "value >= 4"}
 
 
@@ -356,8 +356,8 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
             {
                 "day": f"{each.day:%Y-%m-%d}",
                 "measure": each.measure,
-                "metric": each.metric,
-                "record": each.record,
+                "metric": each.metric_value,
+                "record": each.record_value,
                 "loaded minutes apart": each.minutes_apart,
             }
             for each in differing[:CASES]
@@ -451,11 +451,12 @@ def _compared(query: Query, subject: Subject, record: Entry) -> Iterator[Any]:
                 ) AS r USING (partition_date)
                 WHERE l.asset_key = ?
             )
-            SELECT m.partition_date AS day, m.measure, m.value AS metric,
-                   coalesce(b.figure, if(m.measure = 'Count', 0, NULL)) AS record,
+            SELECT m.partition_date AS day, m.measure, m.value AS metric_value,
+                   coalesce(b.figure, if(m.measure = 'Count', 0, NULL)) AS record_value,
                    round(abs(epoch(l.loaded_at - b.loaded_at)) / 60) AS minutes_apart,
-                   record IS NULL OR
-                       abs(metric - record) > 1e-9 * greatest(1, abs(metric)) AS differs
+                   record_value IS NULL OR
+                       abs(metric_value - record_value) > 1e-9 * greatest(1, abs(metric_value))
+                       AS differs
             FROM {name_of(METRIC_VALUES)} AS m
             JOIN dixa_catalogue.loads AS l
               ON l.asset_key = ? AND l.partition_date = m.partition_date

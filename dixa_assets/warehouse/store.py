@@ -37,10 +37,10 @@ from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, 
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a preview shows: types whose values name nobody.
+# The types that a preview shows: their values name nobody.
 IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
 PREVIEWED = 5
-# One thread that writes out each row group when it is full; else DuckDB keeps ten in memory.
+# One thread, and each row group written out when it is full: DuckDB would keep ten in memory.
 SPARING = "SET threads = 1; SET write_buffer_row_group_count = 1"
 
 
@@ -153,7 +153,7 @@ class Warehouse:
 
     def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the project's own tables in a new database; refuse one of another zone."""
-        # Looked at once, as long as the file is the same one.
+        # Looked at once for each file that stands at the path.
         file = self._file.identity
         if file == self._founded:
             return
@@ -180,7 +180,7 @@ class Warehouse:
             ).fetchone()
             if days != (0,):
                 raise ConfigError(
-                    "DIXA_TIMEZONE",
+                    "timezone",
                     f"is {self.timezone}, but {self.path} holds days of {found and found[0]}, and "
                     "days of two zones cannot stand in one table. Set it back, or load into "
                     "another file (DIXA_DUCKDB_PATH).",

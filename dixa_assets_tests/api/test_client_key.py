@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, ConfigError
 from dixa_assets_tests.support.client import OPERATIONS, Impatient, every_operation, listening
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -68,7 +68,7 @@ def test_a_key_that_cannot_be_a_token_is_refused(key: str) -> None:
     ],
 )
 def test_plain_http_is_refused_beyond_loopback(url: str) -> None:
-    with pytest.raises(ConfigError, match="^DIXA_BASE_URL: must be https"):
+    with pytest.raises(ConfigError, match="^base_url: must be https"):
         DixaClient(KEY, base_url=url)
 
 
@@ -105,7 +105,7 @@ def test_https_and_loopback_are_accepted(url: str, shown: str) -> None:
     ],
 )
 def test_an_address_that_is_not_scheme_and_host_alone_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="^DIXA_BASE_URL: "):
+    with pytest.raises(ConfigError, match="^base_url: "):
         DixaClient(KEY, base_url=url)
 
 

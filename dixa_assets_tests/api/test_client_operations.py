@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
-from dixa_assets.client import DixaClient, Usage
+from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiUnavailable
+from dixa_assets.model.rows import Usage
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.records import RECORDS

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from dixa_assets import client as client_module
-from dixa_assets.client import PAGE_SIZES, DixaClient
+from dixa_assets.api import client as client_module
+from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.errors import ApiContractBroken, ApiRefused
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.client import (

@@ -6,8 +6,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from dixa_assets.client import DixaClient, Usage
+from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, DixaAssetsError
+from dixa_assets.model.rows import Usage
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.client import (
     END,
@@ -215,12 +216,14 @@ def test_closing_wakes_a_waiting_retry_and_sends_nothing_more(simulator: Simulat
     asleep = threading.Event()
     caught: list[BaseException] = []
 
-    class Sleeper(DixaClient):
-        def _sleep(self, seconds: float) -> None:
-            asleep.set()
-            super()._sleep(seconds)
+    client = DixaClient(KEY, base_url=simulator.url)
+    sleep = client._transport._retrying.sleep
 
-    client = Sleeper(KEY, base_url=simulator.url)
+    def told_to_sleep(seconds: float) -> None:
+        asleep.set()
+        sleep(seconds)
+
+    client._transport._retrying.sleep = told_to_sleep
 
     def fetch() -> None:
         try:

@@ -5,22 +5,15 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.extract import extract, extract_filter_values
+from dixa_assets.api.requests import FilterValue, Request, check_attributes, fetch_filter_values
 from dixa_assets.errors import ApiContractBroken, ConfigError
-from dixa_assets.extract import (
-    FilterValue,
-    Query,
-    check_attributes,
-    extract_filter_values,
-    extract_metric,
-    extract_record,
-    fetch_filter_values,
-)
-from dixa_assets.schema import filter_table, record_table
+from dixa_assets.model.rows import Staged
+from dixa_assets.model.tables import filter_relation, relation_of
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.world import Filter, World
-from dixa_assets.staging import Staged
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import answer, lines, metric_entry, record_entry
 from dixa_assets_tests.support.windows import DAY
@@ -46,7 +39,7 @@ def test_the_total_of_every_metric_is_the_worlds(
     client: DixaClient, world: World, stage: Callable[..., Staged], metric_id: str
 ) -> None:
     staged = stage()
-    extract_metric(client, Query(metric_entry(metric_id)), DAY, staged)
+    extract(client, Request(metric_entry(metric_id)), DAY, staged)
     truth = world.aggregate(metric_id, start=DAY.start, end=DAY.end, now=NOW)
     expected = expected_numbers(truth)
     assert expected
@@ -61,7 +54,7 @@ def test_a_metrics_row_says_what_it_is_about(
     client: DixaClient, stage: Callable[..., Staged], world: World
 ) -> None:
     staged = stage()
-    extract_metric(client, Query(metric_entry("closed_conversations")), DAY, staged)
+    extract(client, Request(metric_entry("closed_conversations")), DAY, staged)
     rows = world.rows("closed_conversations", start=DAY.start, end=DAY.end, now=NOW)
     assert lines(staged) == [
         {
@@ -85,7 +78,7 @@ def test_presence_durations_have_a_row_per_status(
     client: DixaClient, stage: Callable[..., Staged]
 ) -> None:
     staged = stage()
-    extract_metric(client, Query(metric_entry("agent_presence_duration")), DAY, staged)
+    extract(client, Request(metric_entry("agent_presence_duration")), DAY, staged)
     found = lines(staged)
     statuses = [one["status"] for one in found]
     assert {one["measure"] for one in found} == {"AgentPresenceDuration"}
@@ -96,8 +89,8 @@ def test_presence_durations_have_a_row_per_status(
 def test_a_metric_is_asked_for_the_measures_it_offers(
     simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
 ) -> None:
-    extract_metric(client, Query(metric_entry("handling_time")), DAY, stage())
-    extract_metric(client, Query(metric_entry("message_length")), DAY, stage())
+    extract(client, Request(metric_entry("handling_time")), DAY, stage())
+    extract(client, Request(metric_entry("message_length")), DAY, stage())
     asked = [one["body"] for one in simulator.requests()]
     assert asked[0] == {
         "id": "handling_time",
@@ -134,7 +127,7 @@ def test_an_aggregate_of_unknown_shape_is_kept_whole(
 ) -> None:
     answer(simulator, {"id": "csat", "aggregates": [aggregate]})
     staged = stage()
-    extract_metric(client, Query(metric_entry("csat")), DAY, staged)
+    extract(client, Request(metric_entry("csat")), DAY, staged)
     (row,) = lines(staged)
     assert (row["measure"], row["value"], row["aggregate"]) == (measure, None, aggregate)
 
@@ -144,7 +137,7 @@ def test_a_number_of_unknown_type_is_a_number(
 ) -> None:
     simulator.tell("faults", kind="unknown_type", type="HologramAggregateValue")
     staged = stage()
-    extract_metric(client, Query(metric_entry("rating_score")), DAY, staged)
+    extract(client, Request(metric_entry("rating_score")), DAY, staged)
     truth = world.aggregate("rating_score", start=DAY.start, end=DAY.end, now=NOW)
     assert {one["measure"]: one["value"] for one in lines(staged)} == {
         one["measure"]: one["value"] for one in truth
@@ -163,7 +156,7 @@ def test_a_measure_without_a_number_is_null_and_not_zero(
 ) -> None:
     answer(simulator, {"id": "csat", "aggregates": [aggregate]})
     staged = stage()
-    extract_metric(client, Query(metric_entry("csat")), DAY, staged)
+    extract(client, Request(metric_entry("csat")), DAY, staged)
     (row,) = lines(staged)
     assert (row["measure"], row["value"], row["aggregate"]) == ("Average", None, None)
     assert staged.totals == {}
@@ -175,7 +168,7 @@ def test_a_metric_without_aggregates_has_no_rows(
 ) -> None:
     answer(simulator, data)
     staged = stage()
-    extract_metric(client, Query(metric_entry("csat")), DAY, staged)
+    extract(client, Request(metric_entry("csat")), DAY, staged)
     assert lines(staged) == []
 
 
@@ -184,7 +177,7 @@ def test_empty_aggregates_are_no_rows(
 ) -> None:
     simulator.tell("faults", kind="empty")
     staged = stage()
-    extract_metric(client, Query(metric_entry("csat")), DAY, staged)
+    extract(client, Request(metric_entry("csat")), DAY, staged)
     assert lines(staged) == []
     assert staged.usage.requests == 1
 
@@ -195,7 +188,7 @@ def test_aggregates_that_are_no_list_are_refused(
 ) -> None:
     answer(simulator, {"id": "csat", "aggregates": aggregates})
     with pytest.raises(ApiContractBroken, match="'csat'"):
-        extract_metric(client, Query(metric_entry("csat")), DAY, stage())
+        extract(client, Request(metric_entry("csat")), DAY, stage())
 
 
 def test_an_answer_about_another_metric_is_refused(
@@ -203,7 +196,7 @@ def test_an_answer_about_another_metric_is_refused(
 ) -> None:
     answer(simulator, {"id": "nps", "aggregates": []})
     with pytest.raises(ApiContractBroken, match="'csat'.*'nps'"):
-        extract_metric(client, Query(metric_entry("csat")), DAY, stage())
+        extract(client, Request(metric_entry("csat")), DAY, stage())
 
 
 def test_a_count_no_double_can_hold_is_refused(
@@ -212,7 +205,7 @@ def test_a_count_no_double_can_hold_is_refused(
     aggregate = {"_type": "LongAggregateValue", "measure": "Count", "value": 2**53 + 1}
     answer(simulator, {"id": "csat", "aggregates": [aggregate]})
     with pytest.raises(ApiContractBroken, match="too large"):
-        extract_metric(client, Query(metric_entry("csat")), DAY, stage())
+        extract(client, Request(metric_entry("csat")), DAY, stage())
 
 
 # Breakdowns and filters.
@@ -225,9 +218,9 @@ CHANNELS = tuple(
 def test_a_breakdown_has_a_request_and_rows_per_value_with_its_label(
     simulator: Simulator, client: DixaClient, world: World, stage: Callable[..., Staged]
 ) -> None:
-    query = Query(metric_entry("closed_conversations"), breakdowns={"channel": CHANNELS})
+    request = Request(metric_entry("closed_conversations"), breakdowns={"channel": CHANNELS})
     staged = stage()
-    extract_metric(client, query, DAY, staged)
+    extract(client, request, DAY, staged)
     assert [one["body"].get("filters") for one in simulator.requests()] == [
         None,
         *([{"attribute": "channel", "values": [one.value]}] for one in CHANNELS),
@@ -256,9 +249,9 @@ def test_a_breakdown_has_a_request_and_rows_per_value_with_its_label(
 def test_the_totals_people_read_are_those_without_a_breakdown(
     client: DixaClient, world: World, stage: Callable[..., Staged]
 ) -> None:
-    query = Query(metric_entry("closed_conversations"), breakdowns={"channel": CHANNELS[:2]})
+    request = Request(metric_entry("closed_conversations"), breakdowns={"channel": CHANNELS[:2]})
     staged = stage()
-    extract_metric(client, query, DAY, staged)
+    extract(client, request, DAY, staged)
     rows = world.rows("closed_conversations", start=DAY.start, end=DAY.end, now=NOW)
     assert staged.totals == {"Count": len(rows)}
 
@@ -269,8 +262,8 @@ def test_several_breakdowns_stand_side_by_side(
     directions = (FilterValue("INBOUND"), FilterValue("OUTBOUND", "Out"))
     breakdowns = {"channel": CHANNELS[:2], "initial_direction": directions}
     staged = stage()
-    query = Query(metric_entry("closed_conversations"), breakdowns=breakdowns)
-    extract_metric(client, query, DAY, staged)
+    request = Request(metric_entry("closed_conversations"), breakdowns=breakdowns)
+    extract(client, request, DAY, staged)
     assert [(one["breakdown_attribute"], one["breakdown_value"]) for one in lines(staged)] == [
         (None, None),
         ("channel", CHANNELS[0].value),
@@ -284,12 +277,12 @@ def test_filters_go_with_every_request_and_restrict_a_breakdown_of_their_own_att
     simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
 ) -> None:
     first, second, *_ = (one.value for one in CHANNELS)
-    query = Query(
+    request = Request(
         metric_entry("closed_conversations"),
         filters={"channel": [first, second], "initial_direction": ["INBOUND"]},
         breakdowns={"channel": CHANNELS},
     )
-    extract_metric(client, query, DAY, stage())
+    extract(client, request, DAY, stage())
     inbound = {"attribute": "initial_direction", "values": ["INBOUND"]}
     assert [one["body"]["filters"] for one in simulator.requests()] == [
         [{"attribute": "channel", "values": [first, second]}, inbound],
@@ -302,8 +295,8 @@ def test_a_record_is_filtered_too(
     client: DixaClient, world: World, stage: Callable[..., Staged]
 ) -> None:
     entry, channel = record_entry("ratings"), CHANNELS[0].value
-    staged = stage(record_table(entry))
-    extract_record(client, Query(entry, filters={"channel": [channel]}), DAY, staged)
+    staged = stage(relation_of(entry).stored_in)
+    extract(client, Request(entry, filters={"channel": [channel]}), DAY, staged)
     everything = world.rows("ratings", start=DAY.start, end=DAY.end, now=NOW)
     kept = [row for row in everything if Filter("channel", (channel,)).keeps(row)]
     assert 0 < len(kept) < len(everything)
@@ -314,8 +307,8 @@ def test_a_record_is_filtered_too(
 def test_an_attribute_of_any_name_can_be_broken_down_by(
     simulator: Simulator, client: DixaClient, stage: Callable[..., Staged], name: str
 ) -> None:
-    query = Query(metric_entry("csat"), breakdowns={name: (FilterValue("v"),)})
-    extract_metric(client, query, DAY, stage())
+    request = Request(metric_entry("csat"), breakdowns={name: (FilterValue("v"),)})
+    extract(client, request, DAY, stage())
     expected = [{"attribute": name, "values": ["v"]}]
     assert simulator.requests()[-1]["body"]["filters"] == expected
 
@@ -346,7 +339,7 @@ def test_an_advertised_attribute_is_accepted() -> None:
 def test_filter_values_are_staged_with_their_labels(
     client: DixaClient, stage: Callable[..., Staged]
 ) -> None:
-    staged = stage(filter_table("channel", "channel"))
+    staged = stage(filter_relation("channel", "channel").stored_in)
     extract_filter_values(client, "channel", staged)
     assert lines(staged) == [{"value": one.value, "label": one.label} for one in CHANNELS]
 

@@ -7,15 +7,17 @@ from uuid import UUID
 
 import pytest
 
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.extract import extract
+from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiContractBroken
-from dixa_assets.extract import Query, Window, extract_metric, extract_record
-from dixa_assets.schema import record_table
+from dixa_assets.model.rows import Staged
+from dixa_assets.model.tables import relation_of
+from dixa_assets.model.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
+from dixa_assets.model.window import Window
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named
 from dixa_assets.simulator.world import Row, World
-from dixa_assets.staging import Staged
-from dixa_assets.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import Line, answer, lines, metric_entry, record_entry
 from dixa_assets_tests.support.windows import APIA_GAP, DAY
@@ -64,7 +66,7 @@ def expected_line(row: Row, day: date) -> Line:
 
 
 def day_of_record(client: DixaClient, record_id: str, window: Window, staged: Staged) -> list[Line]:
-    extract_record(client, Query(record_entry(record_id)), window, staged)
+    extract(client, Request(record_entry(record_id)), window, staged)
     return lines(staged)
 
 
@@ -80,7 +82,7 @@ def test_every_row_and_field_of_a_record_is_the_worlds_around_a_clock_change(
     record_id: str,
     first: date,
 ) -> None:
-    table = record_table(record_entry(record_id))
+    table = relation_of(record_entry(record_id)).stored_in
     for day in (first + timedelta(days=n) for n in range(3)):
         window = Window.of_day(day, COPENHAGEN)
         staged = stage(table)
@@ -109,7 +111,7 @@ TYPE_OF: dict[type, str] = {
 def test_the_types_of_a_records_columns_are_those_of_the_worlds_values(
     client: DixaClient, world: World, stage: Callable[..., Staged], record_id: str
 ) -> None:
-    staged = stage(record_table(record_entry(record_id)))
+    staged = stage(relation_of(record_entry(record_id)).stored_in)
     day_of_record(client, record_id, DAY, staged)
     expected: dict[str, str | None] = {}
     for row in world.rows(record_id, start=DAY.start, end=DAY.end, now=NOW):
@@ -126,7 +128,7 @@ def test_the_types_of_a_records_columns_are_those_of_the_worlds_values(
 def test_integers_beyond_a_double_are_staged_to_the_last_digit(
     client: DixaClient, world: World, stage: Callable[..., Staged]
 ) -> None:
-    staged = stage(record_table(record_entry("created_conversations")))
+    staged = stage(relation_of(record_entry("created_conversations")).stored_in)
     found = day_of_record(client, "created_conversations", DAY, staged)
     truth = world.rows("created_conversations", start=DAY.start, end=DAY.end, now=NOW)
     numbers = [one["external_reference", "value"] for one in found]
@@ -140,7 +142,7 @@ def test_rows_of_touching_windows_are_neither_lost_nor_taken_twice(
     windows = [Window.of_day(DAY.day + timedelta(days=n), COPENHAGEN) for n in range(2)]
     found: list[str] = []
     for window in windows:
-        staged = stage(record_table(record_entry("ratings")))
+        staged = stage(relation_of(record_entry("ratings")).stored_in)
         rows = day_of_record(client, "ratings", window, staged)
         found += [row["primary_timestamp"] for row in rows]
     truth = world.rows("ratings", start=windows[0].start, end=windows[1].end, now=NOW)
@@ -162,7 +164,7 @@ def staged_rows(
 ) -> list[Line]:
     answer(simulator, list(rows))
     entry = record_entry("ratings")
-    extract_record(client, Query(entry, excluded_fields=excluded), DAY, staged)
+    extract(client, Request(entry, excluded_fields=excluded), DAY, staged)
     return lines(staged)
 
 
@@ -273,8 +275,8 @@ def test_excluded_fields_never_reach_the_staged_file(
 ) -> None:
     entry = record_entry("created_conversations")
     excluded = frozenset({"contact_point", "queue_id"})
-    staged = stage(record_table(entry, excluded))
-    extract_record(client, Query(entry, excluded_fields=excluded), DAY, staged)
+    staged = stage(relation_of(entry, excluded).stored_in)
+    extract(client, Request(entry, excluded_fields=excluded), DAY, staged)
     staged.close()
     text = staged.path.read_text()
     truth = world.rows("created_conversations", start=DAY.start, end=DAY.end, now=NOW)
@@ -290,9 +292,9 @@ def test_a_rows_own_value_can_be_excluded(
     client: DixaClient, world: World, stage: Callable[..., Staged]
 ) -> None:
     entry = record_entry("ratings")
-    staged = stage(record_table(entry))
-    query = Query(entry, excluded_fields=frozenset({"value"}))
-    extract_record(client, query, DAY, staged)
+    staged = stage(relation_of(entry).stored_in)
+    request = Request(entry, excluded_fields=frozenset({"value"}))
+    extract(client, request, DAY, staged)
     truth = world.rows("ratings", start=DAY.start, end=DAY.end, now=NOW)
     assert staged.rows == len(truth)
     assert any(row.value is not None for row in truth)
@@ -328,8 +330,8 @@ def test_a_day_that_never_was_asks_nothing(
 ) -> None:
     window = Window.of_day(APIA_GAP, "Pacific/Apia")
     entry = record_entry("ratings")
-    metric, record = stage(), stage(record_table(entry))
-    extract_metric(client, Query(metric_entry("csat")), window, metric)
-    extract_record(client, Query(entry), window, record)
+    metric, record = stage(), stage(relation_of(entry).stored_in)
+    extract(client, Request(metric_entry("csat")), window, metric)
+    extract(client, Request(entry), window, record)
     assert (metric.rows, record.rows) == (0, 0)
     assert simulator.requests() == []

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyrate_limiter import Limiter
 
-from dixa_assets.client import DixaClient
-from dixa_assets.pace import shared_limiter
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.pace import shared_limiter
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
@@ -23,7 +23,7 @@ PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10
 LOAD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
 
 url, key, threads, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with DixaClient(key, base_url=url) as client, ThreadPoolExecutor(threads) as pool:
@@ -185,7 +185,7 @@ def test_a_state_file_that_went_away_stops_no_traffic(folder: Path) -> None:
 
 def test_the_key_stands_in_no_file_and_no_file_name(folder: Path) -> None:
     with DixaClient(KEY, base_url="http://127.0.0.1:1") as client:
-        client._limiter.try_acquire()
+        client._transport._limiter.try_acquire()
     paths = [path for path in folder.rglob("*") if path.is_file()]
     assert state_file(folder) in paths
     assert not any(KEY in str(path) or KEY in path.read_text() for path in paths)

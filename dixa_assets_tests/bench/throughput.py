@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from dixa_assets.extract import Window
+from dixa_assets.model.window import Window
 from dixa_assets_tests.bench.vendor import PAGE_LIMIT, RECORD, ZONE, running_vendor
 
 # This module by its name, also when it is run.

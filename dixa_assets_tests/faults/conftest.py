@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.catalogue import Catalogue
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.transport import Transport
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets_tests.support.faults import FIRST, KEYS, LAST, NPS, ask_for_days_alone, few
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import NOW, Simulator
@@ -26,7 +27,7 @@ def all_waits() -> Iterator[list[float]]:
         time.sleep(min(seconds, 0.02))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DixaClient, "_sleep", sleep)
+        patch.setattr(Transport, "_sleep", sleep)
         yield asked
 
 
@@ -44,7 +45,7 @@ def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def make_impatient(client: DixaClient, *arguments: Any, **settings: Any) -> None:
         make(client, *arguments, **settings)
-        client._http.timeout = 0.2
+        client._transport._http.timeout = 0.2
 
     monkeypatch.setattr(DixaClient, "__init__", make_impatient)
 

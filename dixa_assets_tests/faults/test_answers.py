@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
@@ -258,12 +258,11 @@ def test_a_retry_policy_repeats_only_what_a_repeat_can_mend(
         op_retry_policy=dg.RetryPolicy(max_retries=1),
     )
     simulator.tell("faults", kind="status", status=status, operation="postAnalyticsMetrics")
-    dixa = analytics.build_dixa(KEY)
     result = (
         dg.Definitions(
             assets=definitions.assets,
             jobs=[job],
-            resources=dict(definitions.resources or {}) | {"dixa": dixa},
+            resources=analytics.build_resources(KEY),
         )
         .resolve_job_def("patient")
         .execute_in_process(partition_key=FIRST, raise_on_error=False)

@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.faults import (
     CSAT,
@@ -120,7 +120,7 @@ def test_a_database_that_may_not_be_written_is_named_and_left_as_it_was(
             each.chmod(0o755 if each.is_dir() else 0o644)
         assert set(said) == set(KEYS)
         for words, retry in said.values():
-            assert words.startswith("DIXA_DUCKDB_PATH: ")
+            assert words.startswith("duckdb_path: ")
             assert name in words
             assert retry is False
         assert held(analytics) == before

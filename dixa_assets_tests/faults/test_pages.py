@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.faults import (
     CSAT,

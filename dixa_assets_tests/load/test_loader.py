@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.catalogue import Catalogue, Entry
-from dixa_assets.client import DixaClient
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.requests import Request
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.extract import Query
-from dixa_assets.load import Job, Loader
-from dixa_assets.schema import metric_table, record_table
+from dixa_assets.load.loader import Loader, Task
+from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.tables import relation_of
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse import Warehouse
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.scenario import (
     component,
@@ -134,7 +134,9 @@ def test_days_that_cannot_be_asked_for_together_are_asked_for_alone_and_the_log_
         assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
     assert len(requests_for(simulator, "ratings")) == 1 + 5
     assert_true(analytics, world, "ratings", "2025-11-01", "2025-11-05")
-    (said,) = [record.message for record in caplog.records if record.name == "dixa_assets.load"]
+    (said,) = [
+        record.message for record in caplog.records if record.name == "dixa_assets.load.loader"
+    ]
     assert "dixa_records/ratings" in said
     assert "5 days could not be fetched together, so each is asked for alone" in said
 
@@ -177,19 +179,13 @@ def test_a_day_that_fails_alone_keeps_none_of_its_neighbours_from_loading(
 @contextmanager
 def loader(simulator: Simulator, warehouse: Warehouse) -> Iterator[Loader]:
     client = DixaClient(KEY, base_url=simulator.url, requests_per_second=100_000, burst=1000)
-    with closing(Loader(client, warehouse, at_a_time=2)) as made:
+    with closing(Loader(lambda: client, warehouse, at_a_time=2)) as made:
         yield made
 
 
-def job_of(entry: Entry, number: int) -> Job:
-    is_metric = entry.kind == "metric"
-    return Job(
-        f"{entry.schema}/{entry.name}",
-        metric_table(entry) if is_metric else record_table(entry, frozenset()),
-        is_metric,
-        lambda _: Query(entry),
-        windows(date(2025, 11, 1), number),
-    )
+def task_of(entry: Entry, number: int) -> Task:
+    days = windows(date(2025, 11, 1), number)
+    return Task(entry, relation_of(entry), lambda _: Request(entry), days)
 
 
 @pytest.fixture
@@ -201,7 +197,7 @@ def test_the_next_asset_is_fetched_while_the_last_days_of_one_are_written(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
     entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    first, second = (task_of(entries[each], 3) for each in ("csat", "nps"))
     with loader(simulator, warehouse) as made:
         days_of_first = made.load(first, run_id="a-run", upcoming=[second])
         next(days_of_first)
@@ -217,7 +213,7 @@ def test_no_more_is_fetched_ahead_than_can_soon_be_written(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
     entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = job_of(entries["csat"], 2), job_of(entries["nps"], 9)
+    first, second = task_of(entries["csat"], 2), task_of(entries["nps"], 9)
     with loader(simulator, warehouse) as made:
         days_of_first = made.load(first, run_id="a-run", upcoming=[second])
         next(days_of_first)
@@ -232,7 +228,7 @@ def test_assets_of_one_request_each_are_fetched_ahead_together(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
     metrics = [entry for entry in catalogue.entries if entry.kind == "metric"][:12]
-    first, *upcoming = [job_of(entry, 1) for entry in metrics]
+    first, *upcoming = [task_of(entry, 1) for entry in metrics]
     with loader(simulator, warehouse) as made:
         next(made.load(first, run_id="a-run", upcoming=upcoming))
         wait_until(
@@ -246,7 +242,7 @@ def test_what_was_fetched_ahead_and_never_wanted_is_gone_with_the_loader(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
     entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = (job_of(entries[each], 3) for each in ("csat", "nps"))
+    first, second = (task_of(entries[each], 3) for each in ("csat", "nps"))
     with loader(simulator, warehouse) as made:
         next(made.load(first, run_id="a-run", upcoming=[second]))
         wait_until(lambda: requests_of(simulator, "nps"), seconds=10, what="a request ahead")

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.extract import Window
-from dixa_assets.plan import Ask, Volume, next_ask
+from dixa_assets.load.plan import Ask, next_ask
+from dixa_assets.model.rows import Volume
+from dixa_assets.model.window import Window
 from dixa_assets_tests.support.windows import windows
 
 ZONES = ("Europe/Copenhagen", "America/Santiago", "Africa/Cairo", "Asia/Kolkata", "Pacific/Apia")
@@ -31,7 +32,7 @@ def asks(waiting: Sequence[Window], volume: Volume) -> list[Ask]:
         Volume,
         days=st.integers(0, 30),
         rows=st.one_of(st.just(0), st.integers(0, 10**7)),
-        astray=st.booleans(),
+        alone=st.booleans(),
     ),
     gap=st.integers(0, 119),
 )
@@ -51,7 +52,7 @@ def test_whatever_the_volume_every_day_is_asked_for_once_and_whole(
         assert len(ask.days) == 1 or len(ask.windows) == 1
         for before, after in pairwise(ask.days):
             assert before.end == after.start
-        if volume.astray:
+        if volume.alone:
             assert ask.windows == ask.days
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.catalogue import Entry, merge
+from dixa_assets.model.catalogue import Entry, merge
 from dixa_assets_tests.support.catalogues import (
     LAST,
     LATER,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.catalogue import (
+from dixa_assets.model.catalogue import (
     RESERVED_METRIC_NAME,
     Catalogue,
     distinct_identifier,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.catalogue import (
+from dixa_assets.errors import CatalogueError
+from dixa_assets.model.catalogue import (
     Aggregation,
     Catalogue,
     Change,
@@ -16,7 +17,6 @@ from dixa_assets.catalogue import (
     FilterAttribute,
     Listing,
 )
-from dixa_assets.errors import CatalogueError
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets_tests.support.catalogues import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.values import (
+from dixa_assets.model.values import (
     BIGINT,
     BOOLEAN,
     DOUBLE,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.extract import Window
+from dixa_assets.model.window import Window
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND
 from dixa_assets_tests.support.windows import APIA_GAP
 

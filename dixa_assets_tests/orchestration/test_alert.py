@@ -10,8 +10,8 @@ from threading import Thread
 import dagster as dg
 import pytest
 
-from dixa_assets.alert import post_alert
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import AlertNotSent, ConfigError
+from dixa_assets.orchestration.alert import post_alert
 from dixa_assets_tests.support.processes import free_port
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -103,7 +103,7 @@ def test_without_a_webhook_nothing_listens_for_failures(
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_a_webhook_that_refuses_is_told_without_its_address(chat: Chat, status: int) -> None:
     chat.status = status
-    with pytest.raises(ConfigError, match=f"DIXA_ALERT_WEBHOOK: .*{status}") as caught:
+    with pytest.raises(AlertNotSent, match=f"DIXA_ALERT_WEBHOOK .*{status}") as caught:
         post_alert(chat.url, "a line")
     assert "secret-part" not in str(caught.value)
 
@@ -117,5 +117,5 @@ def test_an_address_that_would_tell_the_secret_to_everybody_is_refused(address: 
 
 
 def test_a_webhook_that_is_not_there_is_an_error_in_words() -> None:
-    with pytest.raises(ConfigError, match="could not be reached"):
+    with pytest.raises(AlertNotSent, match="could not be reached"):
         post_alert(f"http://127.0.0.1:{free_port()}/secret-part", "a line")

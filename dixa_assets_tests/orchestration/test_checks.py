@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets_tests.support.scenario import component, fetched, load, tampered
 from dixa_assets_tests.support.simulator import Simulator
 

@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 
-from dixa_assets.catalogue import Catalogue, Listing, merge
+from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.sensors import fetch_catalogue
+from dixa_assets.model.catalogue import Catalogue, Listing, merge
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
 

@@ -8,20 +8,24 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from dixa_assets import report
-from dixa_assets.catalogue import Aggregation, Entry
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.report import Settings, contents, render, write_report
-from dixa_assets.report.contents import unit_of
-from dixa_assets.warehouse import Warehouse
+from dixa_assets.model.catalogue import Aggregation, Entry
+from dixa_assets.orchestration.checks import check_results
+from dixa_assets.report import gather as gathering
+from dixa_assets.report.gather import gather, unit_of
+from dixa_assets.report.render import render, shown, write_report
+from dixa_assets.warehouse.quality import Setup, Subject
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, days, fetched, load, tampered
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator
@@ -80,9 +84,9 @@ def copied(analytics: DixaAnalytics, folder: Path, *statements: str) -> Iterator
     yield warehouse
 
 
-def rendered(warehouse: Warehouse, now: datetime = NOW, settings: Settings | None = None) -> str:
+def rendered(warehouse: Warehouse, now: datetime = NOW, setup: Setup | None = None) -> str:
     with warehouse.reading() as query:
-        return render(query, timezone=warehouse.timezone, now=now, settings=settings)
+        return render(query, setup=setup or Setup(warehouse.timezone), now=now)
 
 
 class Reader(HTMLParser):
@@ -180,7 +184,7 @@ def test_every_value_of_every_metric_is_the_warehouses(
 def test_the_largest_values_of_a_breakdown_have_a_chart_and_the_others_are_counted(
     loaded: DixaAnalytics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "BREAKDOWN_VALUES", 2)
+    monkeypatch.setattr(gathering, "BREAKDOWN_VALUES", 2)
     reader = Reader(rendered(loaded.build_warehouse()))
     (charts,) = reader.data["pages"]["closed_conversations"]["breakdowns"]
     counts = loaded.build_warehouse().query(
@@ -400,10 +404,36 @@ def test_completeness_expects_the_history_that_loads_by_themselves_go_back_to(
     loaded: DixaAnalytics, tmp_path: Path
 ) -> None:
     seen = "UPDATE dixa_catalogue.metrics SET first_seen = '2025-11-08 12:00:00+00'"
-    settings = Settings(start_date="2025-01-01", history_days=30)
+    setup = Setup(COPENHAGEN, start_date="2025-01-01", history_days=30)
     with copied(loaded, tmp_path, seen) as warehouse:
-        page = Reader(rendered(warehouse, settings=settings)).page("csat")
+        page = Reader(rendered(warehouse, setup=setup)).page("csat")
     assert "12 of 32 days from 2025-10-09 to 2025-11-09 are not loaded" in page
+
+
+def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_path: Path) -> None:
+    # First seen half an hour into the ninth, local time, and no history: both expect the ninth.
+    seen = datetime(2025, 11, 8, 23, 30, tzinfo=UTC)
+    setup = replace(loaded.setup, history_days=0)
+    tables = ("metrics", "records")
+    later = [f"UPDATE dixa_catalogue.{table} SET first_seen = '{seen}'" for table in tables]
+    with (
+        copied(loaded, tmp_path, *later, "DELETE FROM dixa_catalogue.loads") as warehouse,
+        warehouse.reading() as query,
+    ):
+        query(
+            "INSERT INTO dixa_catalogue.loads BY NAME SELECT 'dixa_metrics/csat' AS asset_key, "
+            "DATE '2025-11-09' AS partition_date, now() AS loaded_at, 0 AS rows, "
+            "'{}' AS filters"
+        )
+        report = gather(query, setup=setup, now=NOW)
+        entries = [replace(entry, first_seen=seen.isoformat()) for entry in fetched(loaded).entries]
+        (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
+        key = dg.AssetKey(["dixa_metrics", "csat"])
+        subject = Subject(entry, entries, setup, NOW)
+        tab = {each.check_name: each.description for each in check_results(key, subject, query)}
+    (page,) = report.pages
+    assert {name: found.reason for name, found in page.findings.items()} == tab
+    assert tab["completeness"] == "All 1 days to 2025-11-09 are loaded."
 
 
 def test_a_warehouse_not_loaded_for_long_shows_its_own_last_days(loaded: DixaAnalytics) -> None:
@@ -412,8 +442,10 @@ def test_a_warehouse_not_loaded_for_long_shows_its_own_last_days(loaded: DixaAna
     assert (data["days"][0], data["days"][-1]) == (FIRST, LAST)
 
 
-def test_only_so_many_days_are_shown(loaded: DixaAnalytics) -> None:
-    data = Reader(rendered(loaded.build_warehouse(), settings=Settings(days=5))).data
+def test_only_so_many_days_are_shown(loaded: DixaAnalytics, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(loaded.build_warehouse(), path, setup=loaded.setup, now=NOW, days=5)
+    data = Reader(path.read_text()).data
     assert data["days"] == [str(day) for day in days("2025-11-05", LAST)]
 
 
@@ -438,7 +470,7 @@ def test_only_so_many_days_are_shown(loaded: DixaAnalytics) -> None:
     ],
 )
 def test_numbers_read_as_on_a_screen(value: float, unit: str, text: str) -> None:
-    assert report.shown(value, unit) == text
+    assert shown(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -462,15 +494,15 @@ def test_a_report_is_written_whole_or_not_at_all(
     warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "folder" / "report.html"
-    write_report(warehouse, path, now=NOW)
+    write_report(warehouse, path, setup=Setup(COPENHAGEN), now=NOW)
     before = path.read_bytes()
 
     def refuse(*_: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(report.os, "replace", refuse)
+    monkeypatch.setattr("dixa_assets.report.render.os.replace", refuse)
     with pytest.raises(OSError, match="no space"):
-        write_report(warehouse, path, now=NOW + timedelta(days=1))
+        write_report(warehouse, path, setup=Setup(COPENHAGEN), now=NOW + timedelta(days=1))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -483,8 +515,8 @@ def test_the_database_is_free_while_the_file_is_made(
     def made(_: object) -> str:
         return str(other.query("SELECT 42 AS n").n[0])
 
-    monkeypatch.setattr(report, "_to_html", made)
-    write_report(warehouse, tmp_path / "report.html", now=NOW)
+    monkeypatch.setattr("dixa_assets.report.render._to_html", made)
+    write_report(warehouse, tmp_path / "report.html", setup=Setup(COPENHAGEN), now=NOW)
     assert (tmp_path / "report.html").read_text() == "42"
 
 
@@ -492,7 +524,7 @@ def test_the_command_writes_the_report_beside_the_database(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     settings = settings_for(simulator, tmp_path)
-    done = run(["dixa_assets.report"], settings)
+    done = run(["dixa_assets", "report"], settings)
     assert done.returncode == 0, done.stderr
     database = Path(settings["DIXA_DUCKDB_PATH"])
     written = database.with_name(f"{database.stem}_report.html")
@@ -502,7 +534,7 @@ def test_the_command_writes_the_report_beside_the_database(
 
 def test_the_command_says_in_a_line_what_is_wrong(simulator: Simulator, tmp_path: Path) -> None:
     settings = settings_for(simulator, tmp_path, DIXA_TIMEZONE="Mars/Olympus")
-    done = run(["dixa_assets.report"], settings)
+    done = run(["dixa_assets", "report"], settings)
     assert done.returncode == 1
     assert "✗ DIXA_TIMEZONE" in done.stderr
     assert "Traceback" not in done.stderr
@@ -520,7 +552,7 @@ def test_a_real_browser_draws_every_chart_of_a_page(
     link: str, loaded: DixaAnalytics, tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
-    write_report(loaded.build_warehouse(), path, now=NOW)
+    write_report(loaded.build_warehouse(), path, setup=Setup(COPENHAGEN), now=NOW)
     arguments = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom"
     command = [
         *(BROWSER, *arguments.split(), "--window-size=1200,9000", "--virtual-time-budget=10000"),

@@ -27,8 +27,8 @@ import dagster as dg
 import duckdb
 import httpx
 
-from dixa_assets.extract import Window
-from dixa_assets.partitions import build_partitions_def, to_ranges
+from dixa_assets.model.window import Window
+from dixa_assets.orchestration.partitions import build_partitions_def, to_ranges
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.processes import (
     PROJECT,

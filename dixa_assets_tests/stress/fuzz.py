@@ -27,18 +27,22 @@ from typing import Any
 import duckdb
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from dixa_assets.catalogue import Entry
-from dixa_assets.client import PAGE_SIZES, DixaClient
+from dixa_assets.api.client import PAGE_SIZES
+from dixa_assets.api.extract import extract
+from dixa_assets.api.requests import Request
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.extract import Query, Window, extract_metric, extract_record
-from dixa_assets.schema import METRIC_VALUES, metric_table, record_table
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.rows import Staged
+from dixa_assets.model.tables import relation_of
+from dixa_assets.model.window import Window
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
-from dixa_assets.staging import Staged
-from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
 from dixa_assets_tests.stress.fuzz_vendor import Served, Server, Vendor
+from dixa_assets_tests.support.client import Impatient
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
 
 DAYS = [datetime(2025, 11, number).date() for number in (4, 5, 6)]  # noqa: DTZ001
@@ -59,14 +63,14 @@ class Fuzz:
         self._server = server
         self._world = World()
         self._folder = folder
-        self._client = _Hasty(
+        self._client = Impatient(
             TOKEN,
             base_url=f"http://127.0.0.1:{server.server_port}",
             requests_per_second=100_000,
             burst=1000,
             max_attempts=2,
         )
-        self._client._http.timeout = 5.0
+        self._client._transport._http.timeout = 5.0
         self._base = folder / "base.duckdb"
         for target in TARGETS:
             for day in DAYS:
@@ -120,20 +124,14 @@ class Fuzz:
         Vendor.case, Vendor.pages, Vendor.served = case, pages, []
 
     def _load(self, path: Path, target: str, day: Any, run_id: str) -> None:
-        entry, is_record = _entry(target)
+        entry = _entry(target)
+        relation = relation_of(entry)
         warehouse = Warehouse(path, timezone=COPENHAGEN, wait_seconds=5)
         window = Window.of_day(day, COPENHAGEN)
         self._client._page_size = PAGE_SIZES[0]
-        table = record_table(entry) if is_record else METRIC_VALUES
-        with warehouse.staging() as folder, Staged(folder / "rows", table) as staged:
-            (extract_record if is_record else extract_metric)(
-                self._client, Query(entry), window, staged
-            )
-            load = Load(run_id, time.monotonic(), [staged], [window])
-            if is_record:
-                warehouse.replace([load])
-            else:
-                warehouse.replace([load], view=metric_table(entry), metric=target)
+        with warehouse.staging() as folder, Staged(folder / "rows", relation.stored_in) as staged:
+            extract(self._client, Request(entry), window, staged)
+            warehouse.replace(relation, [Batch(run_id, time.monotonic(), [staged], [window])])
 
     def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
         """What is wrong with the database or the error, if anything."""
@@ -208,11 +206,6 @@ class Fuzz:
             if sorted(text for (text,) in found) != sorted(expected):
                 return f"{column} is {found}, the last reading had {expected}"
         return None
-
-
-class _Hasty(DixaClient):
-    def _sleep(self, seconds: float) -> None:
-        pass
 
 
 _TABLES = [
@@ -333,10 +326,10 @@ def _plain_columns(target: str, rows: list[Any]) -> dict[str, list[str]]:
     return found
 
 
-def _entry(target: str) -> tuple[Entry, bool]:
+def _entry(target: str) -> Entry:
     is_record = TARGETS[target] is not None
     kind, entries = ("record", RECORDS) if is_record else ("metric", METRICS)
-    return replace(Entry.from_api(kind, entries[target].to_api()), name=target), is_record  # type: ignore[arg-type]
+    return replace(Entry.from_api(kind, entries[target].to_api()), name=target)  # type: ignore[arg-type]
 
 
 def _shown(case: Json) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dixa_assets.catalogue import Catalogue, Entry, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Entry, Listing, merge
 from dixa_assets_tests.support.simulator import Json
 
 METRIC: Json = {

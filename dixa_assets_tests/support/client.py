@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.client import DixaClient, Usage
+from dixa_assets.api.client import DixaClient
+from dixa_assets.model.rows import Usage
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.simulator import KEY, NOW, Json
@@ -26,9 +27,7 @@ class Impatient(DixaClient):
     def __init__(self, api_key: str = KEY, **settings: Any) -> None:
         self.waits: list[float] = []
         super().__init__(api_key, **{"requests_per_second": 100_000, "burst": 1000, **settings})
-
-    def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
+        self._transport._retrying.sleep = self.waits.append
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dixa_assets.schema import Table
-from dixa_assets.tables import literal, quote, relation_of
-from dixa_assets.values import Value
-from dixa_assets.warehouse import Warehouse, Written
+from dixa_assets.model.tables import Table
+from dixa_assets.model.values import Value
+from dixa_assets.warehouse.sql import literal, name_of, quote
+from dixa_assets.warehouse.store import Warehouse, Written
 from dixa_assets_tests.support.handmade import DAYS, load, record, selected
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
@@ -44,8 +44,7 @@ def read_all(
     columns = ", ".join(f"coalesce(to_json({quote(name)})::VARCHAR, '')" for name in names.values())
     rows = selected(
         warehouse,
-        f"SELECT {columns or 1} FROM {relation_of(table)} "
-        "ORDER BY partition_date, primary_timestamp",
+        f"SELECT {columns or 1} FROM {name_of(table)} ORDER BY partition_date, primary_timestamp",
     )
     return {
         source: [None if row[at] == "" else json.loads(row[at]) for row in rows]

@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 
-from dixa_assets.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse import Query
+from dixa_assets.warehouse.sql import Query
 from dixa_assets_tests.support.scenario import (
     component,
     failure_of,

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dixa_assets.catalogue import Entry, FieldMetadata
-from dixa_assets.extract import Window
-from dixa_assets.schema import METRIC_VALUES, Table, metric_table, record_table
-from dixa_assets.staging import Staged
-from dixa_assets.values import BIGINT, Value
-from dixa_assets.warehouse import Load, Warehouse, Written
+from dixa_assets.model.catalogue import Entry, FieldMetadata
+from dixa_assets.model.rows import Staged
+from dixa_assets.model.tables import METRIC_VALUES, Relation, Table, relation_of
+from dixa_assets.model.values import BIGINT, Value
+from dixa_assets.model.window import Window
+from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.store import Warehouse, Written
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]
@@ -27,7 +28,7 @@ def record(
 ) -> Table:
     """The table of a record; `fields` are the declared ones with their descriptions."""
     declared = tuple(FieldMetadata(field, description) for field, description in fields.items())
-    return record_table(Entry("record", name, name, about, fields=declared))
+    return relation_of(Entry("record", name, name, about, fields=declared)).table
 
 
 def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Value]]) -> Staged:
@@ -41,9 +42,9 @@ def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Valu
     return staged
 
 
-def of_day(day: str, staged: Staged, run_id: str = "a-run") -> Load:
+def of_day(day: str, staged: Staged, run_id: str = "a-run") -> Batch:
     window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
-    return Load(run_id, time.monotonic(), [staged], [window])
+    return Batch(run_id, time.monotonic(), [staged], [window])
 
 
 def load(
@@ -56,14 +57,14 @@ def load(
     """Replace a day of a record."""
     with warehouse.staging() as folder:
         staged = stage(folder, table, day, rows)
-        return warehouse.replace([of_day(day, staged, run_id)])
+        return warehouse.replace(Relation.whole(table), [of_day(day, staged, run_id)])
 
 
 def load_metric(
     warehouse: Warehouse, metric: str, day: str, values: Sequence[float], about: str = "A metric."
 ) -> None:
     """Replace a day of a metric."""
-    view = metric_table(Entry("metric", metric, metric, about))
+    relation = relation_of(Entry("metric", metric, metric, about))
     window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
     with warehouse.staging() as folder:
         staged = Staged(folder / "rows.jsonl", METRIC_VALUES)
@@ -79,7 +80,7 @@ def load_metric(
                     "value": value,
                 }
             )
-        warehouse.replace([of_day(day, staged)], view=view, metric=metric)
+        warehouse.replace(relation, [of_day(day, staged)])
 
 
 def selected(warehouse: Warehouse, sql: str) -> list[tuple[Any, ...]]:

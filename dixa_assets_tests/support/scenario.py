@@ -7,15 +7,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.storage.tags import (
+
+from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
-
-from dixa_assets.catalogue import Catalogue
-from dixa_assets.component import DixaAnalytics
-from dixa_assets.sensors import fetch_catalogue
-from dixa_assets.warehouse import Query
+from dixa_assets.warehouse.sql import Query
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
@@ -50,7 +50,7 @@ def load(
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
         selection=[dg.AssetKey(key.split("/")) for key in keys],
-        resources=dict(definitions.resources or {}) | {"dixa": analytics.build_dixa(KEY)},
+        resources=analytics.build_resources(KEY),
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
             ASSET_PARTITION_RANGE_END_TAG: last or first,

@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy
-from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
-from dixa_assets.warehouse import Warehouse
+from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
     DAYS,
@@ -94,7 +94,7 @@ def test_whoever_waits_for_an_open_database_says_for_whom(
         with pytest.raises(WarehouseBusy):
             warehouse.check()
     (said,) = {
-        record.message for record in caplog.records if record.name == "dixa_assets.warehouse"
+        record.message for record in caplog.records if record.name == "dixa_assets.warehouse.engine"
     }
     assert holder in said
     assert "read copy" in said
@@ -161,7 +161,7 @@ def test_a_path_that_cannot_be_a_database_is_refused_at_once(tmp_path: Path, pla
     warehouse = Warehouse(tmp_path / place, timezone=COPENHAGEN, wait_seconds=30)
 
     began = time.monotonic()
-    with pytest.raises(ConfigError, match=r"^DIXA_DUCKDB_PATH: "):
+    with pytest.raises(ConfigError, match=r"^duckdb_path: "):
         warehouse.check()
 
     assert time.monotonic() - began < 5
@@ -196,7 +196,7 @@ def test_a_place_without_the_right_to_write_is_refused_at_once(exists: bool) -> 
         path.parent.chmod(0o755)
 
     assert kind == "ConfigError"
-    assert message.startswith("DIXA_DUCKDB_PATH: ")
+    assert message.startswith("duckdb_path: ")
 
 
 def write_again_and_again(path: str, numbers: list[int], pipe: Connection) -> None:

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dixa_assets.schema import Table
-from dixa_assets.tables import relation_of
-from dixa_assets.values import (
+from dixa_assets.model.tables import Table
+from dixa_assets.model.values import (
     BIGINT,
     BOOLEAN,
     DOUBLE,
@@ -24,7 +23,8 @@ from dixa_assets.values import (
     Value,
     read_value,
 )
-from dixa_assets.warehouse import Warehouse
+from dixa_assets.warehouse.sql import name_of
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.columns import (
     TABLE,
     column_comments,
@@ -102,7 +102,7 @@ def test_a_field_that_is_gone_keeps_its_column_and_is_null(warehouse: Warehouse)
     )
 
     assert written.schema_changes == ()
-    nulls = f"SELECT count(*), count(a), count(b), count(c) FROM {relation_of(TABLE)}"
+    nulls = f"SELECT count(*), count(a), count(b), count(c) FROM {name_of(TABLE)}"
     assert selected(warehouse, nulls) == [(3, 2, 1, 1)]
 
 
@@ -147,7 +147,7 @@ def test_columns_stand_in_the_pinned_order(warehouse: Warehouse) -> None:
     }
     load(warehouse, declared, DAYS[0], [row])
 
-    found = warehouse.query(f"FROM {relation_of(declared)}")
+    found = warehouse.query(f"FROM {name_of(declared)}")
     assert list(found.columns) == [
         "partition_date",
         "primary_timestamp",
@@ -263,7 +263,7 @@ def test_instants_are_exact_to_the_millisecond(warehouse: Warehouse) -> None:
     load(warehouse, TABLE, DAYS[0], [{"t": Value(TIMESTAMPTZ, "2025-10-26T02:30:00.123+02:00")}])
 
     assert types(warehouse, TABLE) == {"t": "TIMESTAMP WITH TIME ZONE"}
-    milliseconds = selected(warehouse, f"SELECT epoch_ms(t) FROM {relation_of(TABLE)}")
+    milliseconds = selected(warehouse, f"SELECT epoch_ms(t) FROM {name_of(TABLE)}")
     assert milliseconds == [(1761438600123,)]
 
 
@@ -273,7 +273,7 @@ def test_an_unknown_type_is_kept_whole_as_json(warehouse: Warehouse) -> None:
 
     assert types(warehouse, TABLE) == {"price": JSON}
     assert read(warehouse, TABLE, "price") == [typed]
-    amount = f"SELECT price ->> '$.value.amount' FROM {relation_of(TABLE)}"
+    amount = f"SELECT price ->> '$.value.amount' FROM {name_of(TABLE)}"
     assert selected(warehouse, amount) == [("12345678901234567890123",)]
 
 

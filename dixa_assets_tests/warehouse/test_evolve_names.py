@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dixa_assets.tables import quote, relation_of
-from dixa_assets.values import BIGINT, DOUBLE, VARCHAR, Value
-from dixa_assets.warehouse import Warehouse
+from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
+from dixa_assets.warehouse.sql import name_of, quote
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.columns import (
     TABLE,
     column_comments,
@@ -64,7 +64,7 @@ def test_a_field_of_any_name_has_a_column(warehouse: Warehouse, name: str) -> No
     )
     assert [part for _, part in columns] == ["label", "value"]
     label, value = (quote(column) for column, _ in columns)
-    content = f"SELECT {value}[:3000], coalesce({label}, '-'), other FROM {relation_of(TABLE)}"
+    content = f"SELECT {value}[:3000], coalesce({label}, '-'), other FROM {name_of(TABLE)}"
     stored = name.encode(errors="replace").decode()
     assert selected(warehouse, content) == [("1", "one", "kept"), (stored, "-", "kept")]
 
@@ -137,7 +137,7 @@ def test_a_field_named_like_an_own_column_stands_beside_it(warehouse: Warehouse,
     assert column_comments(warehouse, TABLE)[f"{name}_"] == f"Dixa's. (Dixa's field '{name}')"
     assert read(warehouse, TABLE, name) == ["theirs", "again"]
     assert read(warehouse, TABLE, "") == [None, 1.5]
-    own = f"SELECT partition_date::VARCHAR, run_id FROM {relation_of(TABLE)} ORDER BY 1"
+    own = f"SELECT partition_date::VARCHAR, run_id FROM {name_of(TABLE)} ORDER BY 1"
     assert selected(warehouse, own) == [(DAYS[0], "a-run"), (DAYS[1], "a-run")]
     assert len({column.name.lower() for column in written.columns}) == len(written.columns)
 

@@ -12,11 +12,12 @@ import duckdb
 import pytest
 
 from dixa_assets.errors import ConfigError, WarehouseError
-from dixa_assets.schema import METRIC_COLUMNS, filter_table
-from dixa_assets.staging import Staged
-from dixa_assets.tables import quote
-from dixa_assets.values import VARCHAR, Value
-from dixa_assets.warehouse import Load, Warehouse
+from dixa_assets.model.rows import Staged
+from dixa_assets.model.tables import METRIC_COLUMNS, Relation, filter_relation
+from dixa_assets.model.values import VARCHAR, Value
+from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.sql import quote
+from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
     DAYS,
@@ -79,13 +80,13 @@ def test_a_first_day_without_rows_makes_the_table(warehouse: Warehouse) -> None:
 
 
 def test_a_table_without_partitions_is_replaced_as_a_whole(warehouse: Warehouse) -> None:
-    table = filter_table("QueueId", "queue_id")
+    relation = filter_relation("QueueId", "queue_id")
     for values in (["a", "b"], ["c"]):
         with warehouse.staging() as folder:
-            staged = Staged(folder / "rows.jsonl", table)
+            staged = Staged(folder / "rows.jsonl", relation.stored_in)
             for value in values:
                 staged.add({"value": value, "label": value.upper()})
-            warehouse.replace([Load("a-run", time.monotonic(), [staged])])
+            warehouse.replace(relation, [Batch("a-run", time.monotonic(), [staged])])
 
     assert selected(warehouse, "SELECT value, label FROM dixa_filters.queue_id") == [("c", "C")]
     assert noted_rows(warehouse) == {("dixa_filters/queue_id", ""): (1, "a-run")}
@@ -134,7 +135,7 @@ def test_a_write_that_fails_leaves_partition_and_log_as_they_were(
         staged = stage(folder, record(), DAY, integers(*range(5_000)))
         damage(staged)
         with pytest.raises(WarehouseError, match=r"dixa_records/conversations .* is as it was"):
-            warehouse.replace([of_day(DAY, staged, "second")])
+            warehouse.replace(Relation.whole(record()), [of_day(DAY, staged, "second")])
 
     assert numbers_by_day(warehouse) == {DAY: [1, 2]}
     assert noted_rows(warehouse) == before
@@ -147,7 +148,7 @@ def test_a_first_write_that_fails_can_be_repeated(warehouse: Warehouse) -> None:
         staged = stage(folder, record(), DAY, integers(1))
         broken_at_its_end(staged)
         with pytest.raises(WarehouseError):
-            warehouse.replace([of_day(DAY, staged)])
+            warehouse.replace(Relation.whole(record()), [of_day(DAY, staged)])
     assert noted_rows(warehouse) == {}
 
     load(warehouse, record(), DAY, integers(2))
@@ -209,7 +210,7 @@ def test_days_of_another_zone_are_refused_and_nothing_is_written(tmp_path: Path)
     elsewhere = Warehouse(path, timezone="America/New_York")
 
     for attempt in (elsewhere.check, lambda: load(elsewhere, record(), DAY, integers(2, 3))):
-        with pytest.raises(ConfigError, match=r"^DIXA_TIMEZONE: ") as raised:
+        with pytest.raises(ConfigError, match=r"^timezone: ") as raised:
             attempt()
         assert COPENHAGEN in str(raised.value)
         assert "America/New_York" in str(raised.value)
@@ -274,7 +275,7 @@ def test_everything_is_found_under_its_name_whatever_the_file_is_called(
 def test_a_file_that_would_hide_a_schema_of_its_name_is_refused(
     tmp_path: Path, schema: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^DIXA_DUCKDB_PATH: "):
+    with pytest.raises(ConfigError, match=r"^duckdb_path: "):
         Warehouse(tmp_path / f"{schema}.duckdb", timezone=COPENHAGEN)
 
 

@@ -1,0 +1,95 @@
+"""What this project relies on in Dagster's insides: an upgrade that changes it fails here."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.defs_state.base import set_defs_state_storage
+
+import dixa_assets
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration import private, state
+from dixa_assets.orchestration.partitions import range_request
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2025-11-01")
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def daily(context: dg.AssetExecutionContext) -> None:
+    context.log.info(", ".join(context.partition_keys))
+
+
+def test_only_one_module_takes_what_dagster_does_not_promise() -> None:
+    house = Path(dixa_assets.__file__).parent
+    users = set()
+    for path in house.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith(("dagster._", "dagster_shared")):
+                users.add(path.relative_to(house).as_posix())
+    assert users == {"orchestration/private.py"}
+
+
+def test_two_tags_make_a_run_of_a_range_of_days() -> None:
+    request = range_request([daily.key], "2025-11-03", "2025-11-05")
+    assert request.tags == {
+        private.ASSET_PARTITION_RANGE_START_TAG: "2025-11-03",
+        private.ASSET_PARTITION_RANGE_END_TAG: "2025-11-05",
+    }
+    with dg.instance_for_test() as instance:
+        assert dg.materialize([daily], tags=dict(request.tags), instance=instance).success
+        loaded = private.loaded_partitions(instance, daily.key)
+    assert set(loaded) == {"2025-11-03", "2025-11-04", "2025-11-05"}
+
+
+def test_runs_that_have_not_ended_are_those_under_way_and_those_to_come() -> None:
+    assert {status.value for status in private.NOT_FINISHED_STATUSES} == {
+        *("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING", "SUSPENDED"),
+    }
+
+
+def test_a_version_that_was_stored_is_the_latest_and_the_one_that_is_pinned() -> None:
+    with dg.instance_for_test() as instance:
+        storage = instance.defs_state_storage
+        assert isinstance(storage, private.DefsStateStorage)
+        assert state.load(storage, "a key") is None
+        state.save(storage, "a key", Catalogue())
+        assert state.load(storage, "a key") == Catalogue()
+        with set_defs_state_storage(storage):
+            assert private.DefsStateStorage.get() is storage
+            assert state.pin("a key") == Catalogue().version
+            known = private.DefinitionsLoadContext.get().get_defs_key_state_info("a key")
+    assert known is None or known.version == Catalogue().version
+
+
+def test_state_can_be_kept_as_versions_in_a_storage() -> None:
+    assert private.DefsStateManagementType.VERSIONED_STATE_STORAGE.value in (
+        "VERSIONED_STATE_STORAGE",
+        "versioned_state_storage",
+    )
+
+
+def test_a_code_server_can_be_told_to_reload_and_says_who_it_is() -> None:
+    make = private.GrpcServerCodeLocationOrigin.create_client
+    client = inspect.signature(make).return_annotation
+    assert "DagsterGrpcClient" in str(client)
+    from dagster._grpc.client import DagsterGrpcClient
+
+    assert "timeout" in inspect.signature(DagsterGrpcClient.reload_code).parameters
+    assert callable(DagsterGrpcClient.get_server_id)
+
+
+def test_a_step_knows_what_its_process_takes_after_it() -> None:
+    after: dict[str, list[str]] = {}
+
+    def asset(name: str, priority: int) -> dg.AssetsDefinition:
+        @dg.asset(name=name, op_tags={"dagster/priority": str(priority)})
+        def step(context: dg.AssetExecutionContext) -> None:
+            after[name] = private.steps_after(context)
+
+        return step
+
+    assets = [asset("last", 0), asset("first", 2), asset("second", 1)]
+    assert dg.materialize(assets).success
+    assert after == {"first": ["second", "last"], "second": ["last"], "last": []}
