@@ -51,21 +51,8 @@ class ApiError(DixaAssetsError):
         answer: What came back.
         advice: What the reader can do.
         status: The HTTP status, where there was an answer.
+        retry_after: The wait in seconds that the server asked for, if any.
     """
-
-    def __init__(
-        self, request: str, answer: str, advice: str = "", *, status: int | None = None
-    ) -> None:
-        self.request = request
-        self.answer = answer
-        self.status = status
-        super().__init__(f"{request}: {answer}" + (f" {advice}" if advice else ""))
-
-
-class ApiUnavailable(ApiError):
-    """No usable answer now. `retry_after` is the wait in seconds the server asked for, if any."""
-
-    retryable = True
 
     def __init__(
         self,
@@ -76,8 +63,17 @@ class ApiUnavailable(ApiError):
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
+        self.request = request
+        self.answer = answer
+        self.status = status
         self.retry_after = retry_after
-        super().__init__(request, answer, advice, status=status)
+        super().__init__(f"{request}: {answer}" + (f" {advice}" if advice else ""))
+
+
+class ApiUnavailable(ApiError):
+    """No usable answer now."""
+
+    retryable = True
 
 
 class ApiRefused(ApiError):

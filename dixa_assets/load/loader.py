@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,25 +194,18 @@ class Loader:
 
     def load_filter_values(self, attribute: str, relation: Relation, *, run_id: str) -> LoadedTable:
         """Replace the table of a filter attribute's values by those that Dixa offers now."""
-
-        def fill(staged: Staged) -> None:
-            extract_filter_values(self._client, attribute, staged)
-
-        return self._load_whole(relation, fill, run_id)
+        return self._load_whole(
+            relation, partial(extract_filter_values, self._client, attribute), run_id
+        )
 
     def load_rows(
-        self, relation: Relation, rows: Iterable[Mapping[str, Any]], *, run_id: str
+        self, relation: Relation, rows: Sequence[Mapping[str, Any]], *, run_id: str
     ) -> LoadedTable:
         """Replace a whole table by rows that are at hand."""
-
-        def fill(staged: Staged) -> None:
-            for row in rows:
-                staged.add(row)
-
-        return self._load_whole(relation, fill, run_id)
+        return self._load_whole(relation, lambda staged: [*map(staged.add, rows)], run_id)
 
     def _load_whole(
-        self, relation: Relation, fill: Callable[[Staged], None], run_id: str
+        self, relation: Relation, fill: Callable[[Staged], Any], run_id: str
     ) -> LoadedTable:
         started = time.monotonic()
         with Staged(self._new_file(), relation.stored_in) as staged:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
@@ -276,60 +276,31 @@ def _plain(text: str) -> bool:
 
 
 def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
+    change = partial(Change, at, old.kind, old.id)
     changes = []
     if not old.is_live:
-        changes.append(Change(at, old.kind, old.id, "restored", before=_json(old.retired_at)))
+        changes.append(change("restored", before=_json(old.retired_at)))
     if old.description != new.description:
-        changes.append(
-            Change(
-                at,
-                old.kind,
-                old.id,
-                "description changed",
-                before=_json(old.description),
-                after=_json(new.description),
-            )
-        )
-    aspects: tuple[tuple[str, str, str], ...] = (
-        ("filter", "filters", "attribute"),
-        ("aggregation", "aggregations", "measure"),
-        ("field", "fields", "field"),
-    )
-    for word, aspect, key in aspects:
-        before = {getattr(item, key): asdict(item) for item in getattr(old, aspect)}
-        after = {getattr(item, key): asdict(item) for item in getattr(new, aspect)}
-        changes += _item_changes(old, at, word, before, after)
-    changes += _item_changes(
-        old, at, "relation", dict.fromkeys(old.related_ids), dict.fromkeys(new.related_ids)
-    )
+        texts = _json(old.description), _json(new.description)
+        changes.append(change("description changed", None, *texts))
+    for word, items_of in _PARTS.items():
+        before, after = items_of(old), items_of(new)
+        for item in dict.fromkeys([*before, *after]):
+            if item in before and item in after and before[item] == after[item]:
+                continue
+            verb = "removed" if item not in after else "changed" if item in before else "added"
+            values = _json(before.get(item)), _json(after.get(item))
+            changes.append(change(f"{word} {verb}", item, *values))
     return changes
 
 
-def _item_changes(
-    entry: Entry, at: str, word: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> list[Change]:
-    changes = []
-    for item in [*before, *(item for item in after if item not in before)]:
-        if item not in after:
-            verb = "removed"
-        elif item not in before:
-            verb = "added"
-        elif before[item] != after[item]:
-            verb = "changed"
-        else:
-            continue
-        changes.append(
-            Change(
-                at,
-                entry.kind,
-                entry.id,
-                f"{word} {verb}",
-                item,
-                _json(before.get(item)),
-                _json(after.get(item)),
-            )
-        )
-    return changes
+# The parts of an entry that can change, each by name.
+_PARTS: dict[str, Callable[[Entry], dict[str, Any]]] = {
+    "filter": lambda entry: {item.attribute: asdict(item) for item in entry.filters},
+    "aggregation": lambda entry: {item.measure: asdict(item) for item in entry.aggregations},
+    "field": lambda entry: {item.field: asdict(item) for item in entry.fields},
+    "relation": lambda entry: dict.fromkeys(entry.related_ids),
+}
 
 
 def _json(value: Any) -> str | None:

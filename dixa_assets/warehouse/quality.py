@@ -123,6 +123,9 @@ class Subject:
         return records[0] if len(records) == 1 else None
 
 
+Look = Callable[[Query, Subject], Finding]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One question about a metric or record.
@@ -141,7 +144,28 @@ class Check:
     fault: str
     is_grave: bool
     applies: Callable[[Subject], bool]
-    look: Callable[[Query, Subject], Finding]
+    look: Look
+
+
+CHECKS: list[Check] = []
+"""Every check there is, the gravest first: as they stand below."""
+
+
+def checks_of(subject: Subject) -> list[Check]:
+    """The checks that make sense for a subject."""
+    return [check for check in CHECKS if check.applies(subject)]
+
+
+def _check(
+    name: str, *, fault: str, is_grave: bool, of: Callable[[Subject], bool]
+) -> Callable[[Look], Look]:
+    """Make a function a check; its docstring is the check's description."""
+
+    def register(look: Look) -> Look:
+        CHECKS.append(Check(name, look.__doc__ or "", fault, is_grave, of, look))
+        return look
+
+    return register
 
 
 def is_per_group(entry: Entry) -> bool:
@@ -152,8 +176,9 @@ def is_per_group(entry: Entry) -> bool:
     )
 
 
+@_check("completeness", fault="days are missing", is_grave=True, of=lambda subject: True)
 def completeness(query: Query, subject: Subject) -> Finding:
-    """Whether every day that should be loaded is."""
+    """Every day from the first loaded one to yesterday is loaded."""
     loaded = query(
         "SELECT DISTINCT partition_date AS day FROM dixa_catalogue.loads "
         "WHERE asset_key = ? AND partition_date IS NOT NULL",
@@ -178,8 +203,58 @@ def completeness(query: Query, subject: Subject) -> Finding:
     )
 
 
+@_check(
+    "reconciliation",
+    fault="differs from its rows",
+    is_grave=True,
+    of=lambda subject: subject.record is not None,
+)
+def reconciliation(query: Query, subject: Subject) -> Finding:
+    """The metric agrees with the rows of its record, day by day."""
+    record = subject.record
+    compared = list(_compared(query, subject, record)) if record else []
+    differing = [each for each in compared if each.differs]
+    figures = {"days compared": len(compared), "days that differ": len(differing)}
+    against = f"{record.schema}.{record.name}" if record else "a record"
+    if not compared:
+        return Finding(
+            Verdict.OPEN,
+            f"There is no day yet on which both this metric and {against} are loaded with the same "
+            "filters, so nothing can be said.",
+            figures,
+        )
+    doubts = dict.fromkeys((each.day.date() for each in compared), False)
+    if not differing:
+        measures = ", ".join(dict.fromkeys(each.measure for each in compared))
+        reason = f"{measures} of {len(doubts)} days agree with {against}."
+        return Finding(Verdict.PASSED, reason, figures, doubts=doubts)
+    return Finding(
+        Verdict.FAILED,
+        f"{len(differing)} of {len(compared)} figures differ from what {against} gives. Where the "
+        "two were loaded at different times, something may have happened in between: reload both.",
+        figures,
+        [
+            {
+                "day": f"{each.day:%Y-%m-%d}",
+                "measure": each.measure,
+                "metric": each.metric_value,
+                "record": each.record_value,
+                "loaded minutes apart": each.minutes_apart,
+            }
+            for each in differing[:CASES]
+        ],
+        doubts=doubts | {each.day.date(): True for each in differing},
+    )
+
+
+@_check(
+    "window",
+    fault="rows outside their day",
+    is_grave=True,
+    of=lambda subject: subject.entry.kind == "record",
+)
 def in_window(query: Query, subject: Subject) -> Finding:
-    """Whether every row's primary timestamp lies in its day's interval."""
+    """Every row's primary timestamp lies in the day it was loaded for."""
     days = query(
         "SELECT partition_date AS day, rows AS total, rows_outside_window AS outside "
         "FROM dixa_catalogue.loads WHERE asset_key = ? ORDER BY partition_date",
@@ -206,8 +281,62 @@ def in_window(query: Query, subject: Subject) -> Finding:
     )
 
 
+@_check(
+    "not_null",
+    fault="fields lack values",
+    is_grave=False,
+    of=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
+)
+def not_null(query: Query, subject: Subject) -> Finding:
+    """Fields that the catalogue calls non-nullable have a value in every row."""
+    entry = subject.entry
+    required = [item.field for item in entry.fields if not item.nullable]
+    lacking = query(
+        "SELECT key AS field, count(*) AS days, sum(value::BIGINT) AS nulls, "
+        "max(partition_date) AS latest "
+        "FROM dixa_catalogue.loads, json_each(nulls) WHERE asset_key = ? GROUP BY ALL ORDER BY key",
+        [entry.key],
+    )
+    figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
+    if not _has_rows(query, entry):
+        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
+    if lacking.empty:
+        reason = f"{len(required)} fields have a value in every row."
+        return Finding(Verdict.PASSED, reason, figures)
+    table = relation_of(entry, subject.setup.excluded_fields(entry)).stored_in
+    columns = {column.field: column.name for column in table.columns if column.part == "value"}
+    cases = []
+    for row in lacking.itertuples():
+        sample = query(
+            f"SELECT primary_timestamp FROM {name_of(table)} "
+            f"WHERE partition_date = ? AND {quote(columns[str(row.field)])} IS NULL LIMIT 3",
+            [row.latest],
+        )
+        cases.append(
+            {
+                "field": row.field,
+                "rows without": row.nulls,
+                "days": row.days,
+                "for instance": ", ".join(str(at) for at in sample.primary_timestamp),
+            }
+        )
+    return Finding(
+        Verdict.FAILED,
+        f"Dixa's catalogue says that {', '.join(map(str, lacking.field))} always has a value, and "
+        f"{int(lacking.nulls.sum())} rows have none.",
+        figures,
+        cases,
+    )
+
+
+@_check(
+    "schema",
+    fault="not as the catalogue says",
+    is_grave=False,
+    of=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
+)
 def schema(query: Query, subject: Subject) -> Finding:
-    """Whether what the data have is what the catalogue says."""
+    """Fields or measures in the data are those of the catalogue."""
     look = _measures if subject.entry.kind == "metric" else _fields
     return look(query, subject)
 
@@ -242,49 +371,6 @@ def _measures(query: Query, subject: Subject) -> Finding:
         "dixa_metrics.metric_values.",
         figures,
         sorted(cases, key=lambda case: (case["what"], case["measure"])),
-    )
-
-
-def not_null(query: Query, subject: Subject) -> Finding:
-    """Whether the fields that the catalogue calls non-nullable have a value in every row."""
-    entry = subject.entry
-    required = [item.field for item in entry.fields if not item.nullable]
-    lacking = query(
-        "SELECT key AS field, count(*) AS days, sum(value::BIGINT) AS nulls, "
-        "max(partition_date) AS latest "
-        "FROM dixa_catalogue.loads, json_each(nulls) WHERE asset_key = ? GROUP BY ALL ORDER BY key",
-        [entry.key],
-    )
-    figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
-    if not _has_rows(query, entry):
-        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
-    if lacking.empty:
-        return Finding(
-            Verdict.PASSED, f"{len(required)} fields have a value in every row.", figures
-        )
-    table = relation_of(entry, subject.setup.excluded_fields(entry)).stored_in
-    columns = {column.field: column.name for column in table.columns if column.part == "value"}
-    cases = []
-    for row in lacking.itertuples():
-        sample = query(
-            f"SELECT primary_timestamp FROM {name_of(table)} "
-            f"WHERE partition_date = ? AND {quote(columns[str(row.field)])} IS NULL LIMIT 3",
-            [row.latest],
-        )
-        cases.append(
-            {
-                "field": row.field,
-                "rows without": row.nulls,
-                "days": row.days,
-                "for instance": ", ".join(str(at) for at in sample.primary_timestamp),
-            }
-        )
-    return Finding(
-        Verdict.FAILED,
-        f"Dixa's catalogue says that {', '.join(map(str, lacking.field))} always has a value, and "
-        f"{int(lacking.nulls.sum())} rows have none.",
-        figures,
-        cases,
     )
 
 
@@ -326,94 +412,6 @@ def _fields(query: Query, subject: Subject) -> Finding:
         figures,
         sorted(cases, key=lambda case: (case["what"], case["field"])),
     )
-
-
-def reconciliation(query: Query, subject: Subject) -> Finding:
-    """Whether a metric agrees with the rows behind it, day by day."""
-    record = subject.record
-    compared = list(_compared(query, subject, record)) if record else []
-    differing = [each for each in compared if each.differs]
-    figures = {"days compared": len(compared), "days that differ": len(differing)}
-    against = f"{record.schema}.{record.name}" if record else "a record"
-    if not compared:
-        return Finding(
-            Verdict.OPEN,
-            f"There is no day yet on which both this metric and {against} are loaded with the same "
-            "filters, so nothing can be said.",
-            figures,
-        )
-    doubts = dict.fromkeys((each.day.date() for each in compared), False)
-    if not differing:
-        measures = ", ".join(dict.fromkeys(each.measure for each in compared))
-        reason = f"{measures} of {len(doubts)} days agree with {against}."
-        return Finding(Verdict.PASSED, reason, figures, doubts=doubts)
-    return Finding(
-        Verdict.FAILED,
-        f"{len(differing)} of {len(compared)} figures differ from what {against} gives. Where the "
-        "two were loaded at different times, something may have happened in between: reload both.",
-        figures,
-        [
-            {
-                "day": f"{each.day:%Y-%m-%d}",
-                "measure": each.measure,
-                "metric": each.metric_value,
-                "record": each.record_value,
-                "loaded minutes apart": each.minutes_apart,
-            }
-            for each in differing[:CASES]
-        ],
-        doubts=doubts | {each.day.date(): True for each in differing},
-    )
-
-
-CHECKS = (
-    Check(
-        "completeness",
-        "Every day from the first loaded one to yesterday is loaded.",
-        "days are missing",
-        is_grave=True,
-        applies=lambda subject: True,
-        look=completeness,
-    ),
-    Check(
-        "reconciliation",
-        "The metric agrees with the rows of its record, day by day.",
-        "differs from its rows",
-        is_grave=True,
-        applies=lambda subject: subject.record is not None,
-        look=reconciliation,
-    ),
-    Check(
-        "window",
-        "Every row's primary timestamp lies in the day it was loaded for.",
-        "rows outside their day",
-        is_grave=True,
-        applies=lambda subject: subject.entry.kind == "record",
-        look=in_window,
-    ),
-    Check(
-        "not_null",
-        "Fields that the catalogue calls non-nullable have a value in every row.",
-        "fields lack values",
-        is_grave=False,
-        applies=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
-        look=not_null,
-    ),
-    Check(
-        "schema",
-        "Fields or measures in the data are those of the catalogue.",
-        "not as the catalogue says",
-        is_grave=False,
-        applies=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
-        look=schema,
-    ),
-)
-"""Every check there is, the gravest first."""
-
-
-def checks_of(subject: Subject) -> list[Check]:
-    """The checks that make sense for a subject."""
-    return [check for check in CHECKS if check.applies(subject)]
 
 
 def _compared(query: Query, subject: Subject, record: Entry) -> Iterator[Any]:
