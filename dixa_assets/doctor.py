@@ -10,7 +10,10 @@ from zoneinfo import ZoneInfo
 
 from dixa_assets.component import DixaAnalytics, load_component
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+from dixa_assets.model.window import windows_from
+from dixa_assets.model.zones import rules_version
 from dixa_assets.warehouse.loads import spent
+from dixa_assets.warehouse.quality import odd_midnight
 
 # Requests a second and a day that Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000
@@ -44,7 +47,14 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
         )
 
     def database() -> str:
-        component.build_warehouse(wait_seconds=5.0).check()
+        warehouse = component.build_warehouse(wait_seconds=5.0)
+        today = datetime.now(ZoneInfo(component.timezone)).date()
+        odd = odd_midnight(warehouse.query, windows_from(today, 400, component.timezone))
+        if odd:
+            print(
+                f"! zone rules: DuckDB's own for {component.timezone} are older and differ from "
+                f"{odd} on. The days are right; SQL that turns instants into local time is not."
+            )
         copy = component.read_copy_path
         return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
@@ -78,7 +88,8 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
 
     def versions() -> str:
         packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas")
-        return ", ".join(f"{name} {version(name)}" for name in packages)
+        named = ", ".join(f"{name} {version(name)}" for name in packages)
+        return f"{named}; time zone rules {rules_version()}"
 
     yield "days", settings
     yield "database", database

@@ -58,6 +58,11 @@ class Window:
         }
 
 
+def windows_from(day: date, number: int, timezone: str) -> list[Window]:
+    """The windows of so many days in a row."""
+    return [Window.of_day(day + timedelta(days=each), timezone) for each in range(number)]
+
+
 def local_day(instant: str, timezone: str) -> date:
     """The local day in which an ISO instant lies."""
     return datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)).date()

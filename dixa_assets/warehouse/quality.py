@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.tables import METRIC_VALUES, relation_of
 from dixa_assets.model.values import BIGINT, DOUBLE
-from dixa_assets.model.window import local_day
+from dixa_assets.model.window import Window, local_day
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
 # Above this share of rows outside their window, chance or rounding explains nothing.
@@ -166,6 +166,17 @@ def _check(
         return look
 
     return register
+
+
+def odd_midnight(query: Query, windows: Sequence[Window]) -> date | None:
+    """The first day that DuckDB's own zone rules begin elsewhere; None when they agree."""
+    found = query(
+        "SELECT min(day) AS day FROM (SELECT unnest(?::DATE[]) AS day, "
+        "unnest(?::TIMESTAMPTZ[]) AS start) WHERE timezone(?, start)::DATE <> day "
+        "OR timezone(?, start - INTERVAL 1 MILLISECOND)::DATE >= day",
+        [[w.day for w in windows], [w.start for w in windows], *[windows[0].timezone] * 2],
+    ).day[0]
+    return None if found != found else found.date()  # noqa: PLR0124
 
 
 def is_per_group(entry: Entry) -> bool:

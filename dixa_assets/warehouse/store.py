@@ -20,6 +20,7 @@ from dixa_assets.errors import ConfigError, WarehouseError
 from dixa_assets.model.rows import Staged, Types, Volume
 from dixa_assets.model.tables import COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
+from dixa_assets.model.zones import is_same_zone
 from dixa_assets.warehouse import loads
 from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile
 from dixa_assets.warehouse.evolve import (
@@ -173,15 +174,16 @@ class Warehouse:
                 )
             connection.execute("CHECKPOINT")
         ensure_daily_view(connection)
-        found = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
-        if found != (self.timezone,):
+        own = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
+        zone = own[0] if own else ""
+        if not is_same_zone(zone, self.timezone):
             days = connection.execute(
                 f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
             ).fetchone()
             if days != (0,):
                 raise ConfigError(
                     "timezone",
-                    f"is {self.timezone}, but {self.path} holds days of {found and found[0]}, and "
+                    f"is {self.timezone}, but {self.path} holds days of {zone}, and "
                     "days of two zones cannot stand in one table. Set it back, or load into "
                     "another file (DIXA_DUCKDB_PATH).",
                 )

@@ -1,0 +1,91 @@
+"""The newest rules of time zones on the machine decide, for partitions, windows and SQL alike."""
+
+import os
+import subprocess
+import sys
+import zoneinfo
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+import tzdata
+
+from dixa_assets.model.window import windows_from
+from dixa_assets.model.zones import is_same_zone, rules_version
+from dixa_assets.orchestration.partitions import to_window
+from dixa_assets.warehouse.quality import odd_midnight
+from dixa_assets.warehouse.store import Warehouse
+
+DAYS = 400
+# Zones whose latest rules DuckDB does not know yet; doctor says so to whoever uses one.
+BEHIND_IN_DUCKDB = {
+    *("America/Havana", "Cuba"),
+    *("America/Winnipeg", "America/Rainy_River", "Canada/Central"),
+}
+ASK = """
+from datetime import date
+from dixa_assets.model.window import Window
+from dixa_assets.model.zones import rules_version
+print(rules_version(), Window.of_day(date(2026, 10, 1), "Africa/Casablanca").start.isoformat())
+"""
+
+
+def system_files(folder: Path, version: str) -> Path:
+    """Zone files of a release, in which Casablanca has the rules of Kolkata."""
+    (folder / "tzdata.zi").write_text(f"# version {version}\n")
+    (folder / "Africa").mkdir()
+    kolkata = Path(tzdata.__file__).parent / "zoneinfo" / "Asia" / "Kolkata"
+    (folder / "Africa" / "Casablanca").write_bytes(kolkata.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("version", "start"),
+    [("2025b", "2026-10-01T00:00:00+00:00"), ("2099a", "2026-09-30T18:30:00+00:00")],
+)
+def test_the_newer_of_the_systems_and_the_packages_rules_decides(
+    version: str, start: str, tmp_path: Path
+) -> None:
+    settings = os.environ | {"PYTHONTZPATH": str(system_files(tmp_path, version))}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env=settings, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [max(version, rules_version()), start]
+
+
+def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_days() -> None:
+    today = datetime.now(UTC).date()
+    behind = set()
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+
+        def query(sql: str, parameters: object = ()) -> object:
+            return connection.execute(sql, parameters).df()
+
+        for zone in sorted(zoneinfo.available_timezones()):
+            windows = windows_from(today, DAYS, zone)
+            days = dg.DailyPartitionsDefinition(str(today), timezone=zone, end_offset=DAYS + 2)
+            keys = days.get_partition_keys()[:DAYS]
+            assert keys == [str(window.day) for window in windows], zone
+            for key, window in zip(keys, windows, strict=True):
+                partition = days.time_window_for_partition_key(key)
+                assert partition.start.timestamp() == window.start.timestamp(), (zone, key)
+                assert partition.end.timestamp() == window.end.timestamp(), (zone, key)
+                assert to_window(key, zone) == window
+            if odd_midnight(query, windows):
+                behind.add(zone)
+    assert behind <= BEHIND_IN_DUCKDB
+
+
+def test_a_zone_is_the_same_under_an_older_name(tmp_path: Path) -> None:
+    assert is_same_zone("Europe/Kiev", "Europe/Kyiv")
+    assert not is_same_zone("Europe/Kyiv", "Europe/Copenhagen")
+    old = Warehouse(tmp_path / "w.duckdb", timezone="Asia/Calcutta")
+    old.check()
+    old.query(
+        "INSERT INTO dixa_catalogue.loads BY NAME SELECT 'a/b' AS asset_key, "
+        "DATE '2025-01-01' AS partition_date"
+    )
+    Warehouse(tmp_path / "w.duckdb", timezone="Asia/Kolkata").check()
