@@ -5,6 +5,7 @@ Dagster. Vendor facts are from the reference page of the Analytics API.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self
@@ -46,7 +47,8 @@ class DixaClient:
         requests_per_second: Pace shared by all processes of this machine that use this token.
         burst: Requests that may go at once.
         max_attempts: Tries for one request.
-        give_up_after: Seconds after which no further try of a request starts.
+        give_up_after: Seconds that a request may take, with all its tries.
+        lifetime: Seconds after which the client asks nothing more.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class DixaClient:
         burst: int = BURST,
         max_attempts: int = 8,
         give_up_after: float = GIVE_UP_AFTER,
+        lifetime: float = math.inf,
     ) -> None:
         self._transport = Transport(
             api_key,
@@ -69,6 +72,7 @@ class DixaClient:
             burst=burst,
             max_attempts=max_attempts,
             give_up_after=give_up_after,
+            lifetime=lifetime,
         )
         self._prefix = f"/{api_version}/analytics"
         self._page_size = PAGE_SIZES[0]

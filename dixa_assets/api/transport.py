@@ -1,8 +1,9 @@
-"""One call to the API: pace, retry, errors, redaction.
+"""One call to the API: pace, deadline, retry, errors, redaction.
 
 The only module that imports httpx. A call passes through `send`, which repeats it, `_try_once`,
-which waits for its turn and sends it, and `_decode` or `_refusal`, which read the answer. The pace
-is the vendor's published limit, 10 requests/s with a burst of 4, per token.
+which waits for its turn, `_exchange`, which sends it and stops waiting when time is up, and
+`_decode` or `_refusal`, which read the answer. The pace is the vendor's published limit, 10
+requests/s with a burst of 4, per token.
 """
 
 import json
@@ -12,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,7 +26,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     wait_exponential_jitter,
 )
 
@@ -47,6 +49,11 @@ API_VERSION = "v1"
 REQUESTS_PER_SECOND = 10.0
 BURST = 2
 GIVE_UP_AFTER = 600.0
+
+# Seconds that one answer may take, from the first byte sent to the last one received.
+ANSWER_SECONDS = 60.0
+# Seconds between two looks of a waiting thread whether its client was closed.
+LOOK_SECONDS = 0.2
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
@@ -88,6 +95,7 @@ class Transport:
         burst: int,
         max_attempts: int,
         give_up_after: float,
+        lifetime: float,
     ) -> None:
         self.base = _checked_base_url(base_url)
         token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
@@ -96,11 +104,13 @@ class Transport:
                 "DIXA_API_KEY", "is missing or not a token; paste the token as Dixa shows it."
             )
         self._token = token
+        self._give_up_after = give_up_after
+        self._end = time.monotonic() + lifetime
         self._stopping = threading.Event()
         self._http = httpx.Client(
             base_url=self.base,
             headers={"Authorization": f"{auth_scheme} {token}".strip()},
-            timeout=httpx.Timeout(60.0, connect=10.0, pool=None),
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=16),
             follow_redirects=False,
         )
@@ -113,7 +123,7 @@ class Transport:
         self._retrying = Retrying(
             retry=retry_if_exception_type(ApiUnavailable),
             wait=_wait,
-            stop=stop_after_attempt(max_attempts) | stop_after_delay(give_up_after),
+            stop=stop_after_attempt(max_attempts) | stop_before_delay(give_up_after),
             sleep=self._sleep,
             before_sleep=_log_retry,
             reraise=True,
@@ -127,8 +137,9 @@ class Transport:
     def send(self, call: Call) -> dict[str, Any]:
         """The decoded answer, after as many tries as it takes and may take."""
         sent = call.usage.requests
+        deadline = min(time.monotonic() + self._give_up_after, self._end)
         try:
-            return self._retrying(self._try_once, call)
+            return self._retrying(self._try_once, call, deadline)
         finally:
             call.usage.retries += max(call.usage.requests - sent - 1, 0)
 
@@ -136,40 +147,88 @@ class Transport:
         """The text without the token."""
         return re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)
 
-    def _try_once(self, call: Call) -> dict[str, Any]:
+    def _try_once(self, call: Call, deadline: float) -> dict[str, Any]:
         request, usage = str(call), call.usage
         began = time.monotonic()
         with self._turn:
             self._limiter.try_acquire()
         usage.seconds_waiting += time.monotonic() - began
-        if self._stopping.is_set():
+        if self._is_ending:
             raise ApiError(request, "not sent: this load is being stopped.")
+        if time.monotonic() > deadline:
+            raise ApiUnavailable(request, "not sent: the time for it was up.")
         usage.requests += 1
-        try:
-            response = self._http.request(
-                call.method, call.path, params=dict(call.params), json=call.body
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
-        except RuntimeError:
-            # The client was closed after the check above.
-            if not self._stopping.is_set():
-                raise
-            raise ApiError(request, "not sent: this load is being stopped.") from None
-        except httpx.HTTPError as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ApiUnavailable(
-                request,
-                f"no complete answer ({self.redact(reason)[:300]}).",
-                "Is the API reachable?",
-            ) from None
-        # An answer and its stream refer to each other. Without this line the page would stay in
-        # memory until the next garbage collection.
-        response.stream = httpx.ByteStream(b"")
+        response = self._exchange(call, min(deadline, time.monotonic() + ANSWER_SECONDS))
         usage.bytes += len(response.content)
         if response.is_success:
             return self._decode(response, request)
         raise self._refusal(response, request)
+
+    def _exchange(self, call: Call, deadline: float) -> httpx.Response:
+        """The answer, read whole by a thread of its own.
+
+        A thread that waits for bytes cannot be stopped. The caller can stop waiting for it: when
+        the time is up, the client is closed, or the process ends.
+        """
+        outcome: Future[httpx.Response] = Future()
+
+        def read() -> None:
+            try:
+                with self._http.stream(
+                    call.method, call.path, params=dict(call.params), json=call.body
+                ) as response:
+                    pieces = []
+                    for piece in response.iter_bytes():
+                        pieces.append(piece)
+                        if time.monotonic() > deadline:
+                            raise httpx.ReadTimeout("the body did not end in time")
+                # An answer refers to its stream and back; a new one has no stream, and its page
+                # leaves the memory without a garbage collection.
+                outcome.set_result(
+                    httpx.Response(
+                        response.status_code,
+                        headers=_without_encoding(response.headers),
+                        content=b"".join(pieces),
+                        extensions={"reason_phrase": response.reason_phrase.encode()},
+                    )
+                )
+            except Exception as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=read, name="dixa-answer", daemon=True).start()
+        began, request = time.monotonic(), str(call)
+        while True:
+            try:
+                return outcome.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                if outcome.done():
+                    continue
+                if self._is_ending:
+                    raise ApiError(request, "given up: this load is being stopped.") from None
+                if time.monotonic() > deadline:
+                    seconds = time.monotonic() - began
+                    raise ApiUnavailable(
+                        request, f"no complete answer in {seconds:.0f} s.", "Is Dixa slow?"
+                    ) from None
+            except (httpx.InvalidURL, UnicodeEncodeError) as error:
+                raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
+            except httpx.HTTPError as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ApiUnavailable(
+                    request,
+                    f"no complete answer ({self.redact(reason)[:300]}).",
+                    "Is the API reachable?",
+                ) from None
+            except RuntimeError:
+                # The client was closed after the check above.
+                if not self._is_ending:
+                    raise
+                raise ApiError(request, "not sent: this load is being stopped.") from None
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the client was closed, or the process waits for this thread to end."""
+        return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
         try:
@@ -224,7 +283,9 @@ class Transport:
         return said if said.endswith((".", "!", "?")) else f"{said}."
 
     def _sleep(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._is_ending:
+            self._stopping.wait(min(left, LOOK_SECONDS))
 
 
 def _checked_base_url(base_url: str) -> str:
@@ -241,6 +302,11 @@ def _checked_base_url(base_url: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigError("base_url", "must be scheme and host alone, without path or user.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _without_encoding(headers: httpx.Headers) -> list[tuple[str, str]]:
+    """The headers of a body that has been decoded."""
+    return [each for each in headers.multi_items() if each[0].lower() != "content-encoding"]
 
 
 def _text(response: httpx.Response) -> str:

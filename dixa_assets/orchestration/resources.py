@@ -4,6 +4,7 @@ The loader is made of the warehouse and the API's client, the warehouse of DuckD
 dagster-duckdb ships it. See https://docs.dagster.io/guides/build/external-resources
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -32,11 +33,14 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     burst: int = Field(description="Requests that may go at once; Dixa allows four.")
 
-    def client(self, *, give_up_after: float = GIVE_UP_AFTER) -> DixaClient:
+    def client(
+        self, *, give_up_after: float = GIVE_UP_AFTER, lifetime: float = math.inf
+    ) -> DixaClient:
         """A client; close it after use.
 
         Args:
-            give_up_after: Seconds after which a failing request is no longer tried again.
+            give_up_after: Seconds that a request may take, with all its tries.
+            lifetime: Seconds after which the client asks nothing more.
         """
         return DixaClient(
             self.api_key,
@@ -46,6 +50,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             requests_per_second=self.requests_per_second,
             burst=self.burst,
             give_up_after=give_up_after,
+            lifetime=lifetime,
         )
 
     def __repr__(self) -> str:

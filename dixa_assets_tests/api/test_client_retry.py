@@ -124,7 +124,7 @@ def test_waits_grow_from_half_a_second_to_a_minute(simulator: Simulator) -> None
 def test_no_try_starts_once_the_time_is_up(simulator: Simulator) -> None:
     simulator.tell("faults", kind="status", status=503)
     with (
-        Impatient(base_url=simulator.url, give_up_after=0) as client,
+        Impatient(base_url=simulator.url, give_up_after=0.4) as client,
         pytest.raises(ApiUnavailable),
     ):
         client.fetch_metrics()

@@ -35,7 +35,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def attempt(analytics: DixaAnalytics, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
-    with analytics.build_dixa(KEY).client(give_up_after=0) as client:
+    with analytics.build_dixa(KEY).client(give_up_after=2) as client:
         return fetch_catalogue(client, known)
 
 
