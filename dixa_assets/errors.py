@@ -8,6 +8,7 @@
     │   │   └── PageKeyRefused  a page key that was given before             permanent
     │   ├── RowsMoved           rows changed pages while they were read      retryable
     │   ├── RowsAstray          rows outside the period that was asked for   permanent
+    │   ├── PagesCutShort       a full page with no link to another          permanent
     │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
     ├── DaysFailed              some days of a load failed                   as its errors are
     ├── CatalogueError          the catalogue cannot be what was meant       permanent
@@ -92,6 +93,10 @@ class RowsMoved(ApiError):
 
 class RowsAstray(ApiError):
     """Rows of a period of several days lie outside it, so their days are not certain either."""
+
+
+class PagesCutShort(ApiError):
+    """The last page is full and has no link: there may be more rows, and no way to them."""
 
 
 class ApiContractBroken(ApiError):

@@ -7,6 +7,7 @@ Dagster. Vendor facts are from the reference page of the Analytics API.
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -20,7 +21,7 @@ from dixa_assets.api.transport import (
     Call,
     Transport,
 )
-from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused
+from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused, PagesCutShort
 from dixa_assets.model.rows import Usage
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 PAGE_SIZES = (300, 100, 50)
 # 10,000 pages of 300 rows are three million rows in one window: more is a paging loop.
 MAX_PAGES = 10_000
+# A limit on the rows of an answer is a round number, a multiple of this one.
+ROUND_ROWS = 100
 
 
 class DixaClient:
@@ -76,6 +79,8 @@ class DixaClient:
         )
         self._prefix = f"/{api_version}/analytics"
         self._page_size = PAGE_SIZES[0]
+        # Rows in the largest page that another followed: a server may give less than is asked for.
+        self._largest_linked = 0
 
     def __repr__(self) -> str:
         return f"DixaClient({self._transport.base}{self._prefix})"
@@ -129,7 +134,11 @@ class DixaClient:
     def fetch_record_pages(
         self, query: Mapping[str, Any], usage: Usage
     ) -> Iterator[list[dict[str, Any]]]:
-        """The rows of one record query, page by page, in the server's order."""
+        """The rows of one record query, page by page, in the server's order.
+
+        Raises:
+            PagesCutShort: After a last page that is full: there may be more rows.
+        """
         return self._pages(self._call("POST", "/records", body=query, usage=usage))
 
     def _call(
@@ -145,7 +154,16 @@ class DixaClient:
         return Call(method, path, body, usage=usage or Usage())
 
     def _list(self, call: Call) -> list[dict[str, Any]]:
-        return [item for page in self._pages(call) for item in page]
+        items: list[dict[str, Any]] = []
+        try:
+            for page in self._pages(call):
+                items += page
+        except PagesCutShort:
+            # In pages of another size the list ends elsewhere, unless it really ends there.
+            again = self._pages(call, size=max(len(items) // 3, 1))
+            with suppress(PagesCutShort):
+                items = [item for page in again for item in page]
+        return items
 
     def _object(self, call: Call) -> dict[str, Any]:
         data = self._transport.send(call).get("data")
@@ -153,10 +171,12 @@ class DixaClient:
             raise ApiContractBroken(str(call), "the answer has no 'data' object.")
         return data
 
-    def _pages(self, call: Call) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self, call: Call, *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
+        """The pages of a call; after the last, `PagesCutShort` if it may not be the last."""
         request = str(call)
-        payload = self._first_page(call)
+        payload = self._first_page(call) if size is None else self._page(call, size)
         keys: set[str] = set()
+        total = 0
         while True:
             rows = payload.get("data")
             if rows is None and keys:
@@ -171,8 +191,15 @@ class DixaClient:
                 yield rows
             paging = self._next_page(payload, request)
             # Some of the vendor's lists go on offering a next page after the last row.
+            total += len(rows)
+            if paging is None and rows and len(rows) >= (self._largest_linked or self._page_size):
+                raise PagesCutShort(request, f"a full page of {len(rows)} rows, and no link.")
+            if paging is None and total and total % ROUND_ROWS == 0:
+                raise PagesCutShort(request, f"exactly {total} rows, which looks like a limit.")
             if paging is None or not rows:
                 return
+            if size is None:
+                self._largest_linked = max(self._largest_linked, len(rows))
             if paging["pageKey"] in keys:
                 raise ApiContractBroken(
                     request, "a page key came twice: the pages go in a circle, nothing was kept."
@@ -198,13 +225,16 @@ class DixaClient:
         while True:
             size = self._page_size
             try:
-                return self._transport.send(replace(call, params={"pageLimit": str(size)}))
+                return self._page(call, size)
             except ApiRefused as error:
                 smaller = [candidate for candidate in PAGE_SIZES if candidate < size]
                 if error.status != 400 or "pagelimit" not in error.answer.lower() or not smaller:
                     raise
                 logger.warning("pages of %d rows were refused, asking for %d", size, smaller[0])
                 self._page_size = smaller[0]
+
+    def _page(self, call: Call, size: int) -> dict[str, Any]:
+        return self._transport.send(replace(call, params={"pageLimit": str(size)}))
 
     def _next_page(self, payload: Mapping[str, Any], request: str) -> dict[str, str] | None:
         """Query parameters of the next page, or None after the last.

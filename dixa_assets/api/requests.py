@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiContractBroken, ConfigError
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.rows import Usage
-from dixa_assets.model.window import Window
+from dixa_assets.model.window import MILLISECOND, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,18 @@ class Request:
     excluded_fields: frozenset[str] = frozenset()
 
     def body(self, window: Window, /, **narrowed: str) -> dict[str, Any]:
-        """The request body for a window, with attributes of `narrowed` set to one value."""
+        """The request body for a window, with attributes of `narrowed` set to one value.
+
+        It is not documented whether a period's end belongs to it. Records are asked for up to the
+        end itself, since a row exactly on it is left to the next window; a metric's end is the
+        last millisecond before, so that no event counts in two days.
+        """
+        end = window.end - MILLISECOND if self.entry.kind == "metric" else window.end
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
         body: dict[str, Any] = {
             "id": self.entry.id,
-            "periodFilter": window.to_api(),
+            "periodFilter": {"_type": "Interval", "start": _z(window.start), "end": _z(end)},
             "timezone": window.timezone,
         }
         if filters:
@@ -124,3 +131,7 @@ def check_attributes(
                     f"'{attribute}' is no filter attribute of it. Dixa would ignore it and give "
                     f"unfiltered numbers. It can be filtered by: {known}.",
                 )
+
+
+def _z(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

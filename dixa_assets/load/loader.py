@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,19 @@ from typing import TYPE_CHECKING, Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract, extract_filter_values
 from dixa_assets.api.requests import Request
-from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError
-from dixa_assets.load.plan import Ask, next_ask
+from dixa_assets.errors import (
+    ApiError,
+    ApiRefused,
+    DaysFailed,
+    DixaAssetsError,
+    PagesCutShort,
+    RowsAstray,
+)
+from dixa_assets.load.plan import MOST_DAYS, Ask, believed, next_ask
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.rows import Counts, Staged, Usage, Volume
 from dixa_assets.model.tables import Column, Relation
-from dixa_assets.model.window import Window
+from dixa_assets.model.window import MILLISECOND, Window
 from dixa_assets.warehouse.loads import Batch
 from dixa_assets.warehouse.store import Warehouse
 
@@ -208,7 +215,7 @@ class Loader:
         self, relation: Relation, fill: Callable[[Staged], Any], run_id: str
     ) -> LoadedTable:
         started = time.monotonic()
-        with Staged(self._new_file(), relation.stored_in) as staged:
+        with Staged(self._folder / f"{next(self._numbers)}", relation.stored_in) as staged:
             fill(staged)
             self.warehouse.replace(relation, [Batch(run_id, started, [staged])])
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
@@ -227,8 +234,12 @@ class Loader:
                 except DixaAssetsError as error:
                     fetch.discard()
                     feed.fail(fetch.ask, error)
-                else:
+                    continue
+                feed.believe(fetch)
+                if fetch.ask.days:
                     ready.append(fetch)
+                else:
+                    fetch.discard()
             self._fetch_ahead(feed, upcoming)
             if ready:
                 yield ready
@@ -244,6 +255,7 @@ class Loader:
                 fetch.ask.days,
                 request.filters,
                 tuple(request.breakdowns),
+                0 if feed.was_cut else fetch.proven,
             )
             for fetch in ready
         ]
@@ -292,29 +304,36 @@ class Loader:
             feed.volume,
             page_rows=self._client.page_size,
             most_parts=self._at_a_time,
+            longest=feed.longest,
+            doubted=feed.doubted,
         )
         fetch = _Fetch(ask)
         fetch.futures = [
-            self._pool.submit(self._stage, feed, fetch, window, self._new_file())
+            self._pool.submit(self._stage, feed, fetch, window, self._folder)
             for window in ask.windows
         ]
         return fetch
 
-    def _new_file(self) -> Path:
-        return self._folder / f"{next(self._numbers)}"
-
-    def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, path: Path) -> Staged:
+    def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, folder: Path) -> list[Staged]:
+        """The rows of a window: of each half, where the pages of the whole end too early."""
         request = feed.request.result()
         fetch.started = fetch.started or time.monotonic()
-        staged = Staged(path, feed.task.relation.stored_in)
+        staged = Staged(folder / f"{next(self._numbers)}", feed.task.relation.stored_in)
         try:
-            extract(self._client, request, window, staged, fetch.ask.days)
+            extract(self._client, request, window, staged, fetch.days)
             staged.close()
+        except PagesCutShort as error:
+            staged.discard()
+            if window.end - window.start <= MILLISECOND:
+                raise
+            logger.warning("%s The period is asked for in halves.", error)
+            halves = [self._stage(feed, fetch, half, folder) for half in window.parts(2)]
+            return [*itertools.chain(*halves)]
         except BaseException:
             staged.discard()
             raise
         fetch.ended = time.monotonic()
-        return staged
+        return [staged]
 
 
 class _Feed:
@@ -327,20 +346,56 @@ class _Feed:
         self.waiting = deque(task.days)
         self.running: deque[_Fetch] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
+        # How many days a request may cover, which days are asked for alone, and whether one of
+        # those had rows that a joint answer lacked.
+        self.longest = MOST_DAYS
+        self.doubted: set[Window] = set()
+        self.was_cut = volume.was_cut
 
     def fail(self, ask: Ask, error: DixaAssetsError) -> None:
-        """Try days that were asked for together one by one; note that a day alone has failed."""
+        """Ask for days that failed together in smaller periods; note a day that failed alone."""
         if len(ask.days) == 1 or _is_hopeless([error]):
             self.failed.update({day.day.isoformat(): error for day in ask.days})
             return
-        self.volume.alone = True
+        # A period may be too long. Anything else is no better for half of it.
+        self.longest = len(ask.days) // 2 if isinstance(error, ApiRefused) else 1
+        self.volume.alone |= isinstance(error, RowsAstray)
         self.waiting.extendleft(reversed(ask.days))
         logger.warning(
-            "%s: %d days could not be fetched together, so each is asked for alone. %s",
+            "%s: %d days could not be fetched together; a request covers %d at most now. %s",
             self.task.entry.key,
             len(ask.days),
+            1 if self.volume.alone else self.longest,
             error,
         )
+
+    def believe(self, fetch: "_Fetch") -> None:
+        """Keep the days of an answer that are certain; the others wait to be asked for again."""
+        ask, volume = fetch.ask, self.volume
+        if len(ask.days) == 1:
+            if ask.days[0] in self.doubted and fetch.rows and not self.was_cut:
+                self.was_cut = volume.alone = True
+                logger.warning(
+                    "%s: a joint answer lacked rows that %s alone has, so each day is asked for "
+                    "alone from now on.",
+                    self.task.entry.key,
+                    ask.days[0].day,
+                )
+            return
+        filled = [number for number, day in enumerate(ask.days) if fetch.rows_of(day)]
+        kept = believed(ask, filled, volume)
+        left = (*ask.days[: kept.start], *ask.days[kept.stop :])
+        if filled:
+            # Of the days with rows, those that are believed.
+            proven = range(max(filled[0], kept.start), min(filled[-1] + 1, kept.stop))
+            fetch.proven = max(len(proven), 1)
+        if left and len(ask.days) <= volume.reach:
+            self.doubted |= {*left}
+        volume.reach = max(volume.reach, fetch.proven)
+        if left:
+            self.longest = min(self.longest, volume.reach)
+            self.waiting.extendleft(reversed(left))
+            fetch.ask = replace(ask, days=ask.days[kept])
 
     def abandon(self) -> None:
         """Forget what nobody will write."""
@@ -355,13 +410,19 @@ class _Fetch:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
+        self.days = ask.days
+        self.proven = 1
         self.started = self.ended = 0.0
-        self.futures: list[Future[Staged]] = []
+        self.futures: list[Future[list[Staged]]] = []
         self.parts: list[Staged] = []
 
     @property
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
+
+    def rows_of(self, day: Window) -> int:
+        key = day.day.isoformat()
+        return sum(part.days[key].rows for part in self.parts if key in part.days)
 
     @property
     def seconds(self) -> float:
@@ -373,7 +434,7 @@ class _Fetch:
 
     def wait(self) -> None:
         """Return when all parts have come; raise the error of the first that did not."""
-        self.parts = [future.result() for future in self.futures]
+        self.parts = [*itertools.chain(*(future.result() for future in self.futures))]
 
     def discard(self) -> None:
         for future in self.futures:
@@ -395,9 +456,10 @@ def _rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
-def _discard(future: Future[Staged]) -> None:
+def _discard(future: Future[list[Staged]]) -> None:
     if not future.cancelled() and future.exception() is None:
-        future.result().discard()
+        for staged in future.result():
+            staged.discard()
 
 
 def _is_hopeless(failed: Collection[DixaAssetsError]) -> bool:

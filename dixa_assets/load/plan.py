@@ -5,6 +5,7 @@ a request each unless they share one; a day of many pages is slow to read one pa
 """
 
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from dixa_assets.model.rows import Volume
@@ -15,6 +16,8 @@ from dixa_assets.model.window import Window
 PAGES_AT_A_TIME = 10
 # Days in one request at most, however few rows they have. Dixa's own presets go up to a year.
 MOST_DAYS = 92
+# Empty days that should have had this many rows are no chance.
+ROWS_NOT_BY_CHANCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,15 @@ class Ask:
     windows: tuple[Window, ...]
 
 
-def next_ask(waiting: deque[Window], volume: Volume, *, page_rows: int, most_parts: int) -> Ask:
+def next_ask(
+    waiting: deque[Window],
+    volume: Volume,
+    *,
+    page_rows: int,
+    most_parts: int,
+    longest: int = MOST_DAYS,
+    doubted: Collection[Window] = (),
+) -> Ask:
     """Take the next days off `waiting`.
 
     Records averaging under 10 pages a day share a request; days of 20 pages and more are fetched
@@ -36,16 +47,42 @@ def next_ask(waiting: deque[Window], volume: Volume, *, page_rows: int, most_par
         volume: What the asset's loads have brought so far.
         page_rows: Rows a page holds.
         most_parts: In how many parts a day may be fetched side by side.
+        longest: How many days a request may cover.
+        doubted: Days that an answer with others is not believed for.
     """
     day = waiting.popleft()
-    if volume.alone or not volume.days or day.is_empty:
+    if volume.alone or not volume.days or day.is_empty or day in doubted:
         return Ask((day,), (day,))
-    pages_a_day = volume.rows / volume.days / page_rows
+    pages_a_day = volume.rows_a_day / page_rows
     parts = min(int(pages_a_day / PAGES_AT_A_TIME), most_parts)
     if parts > 1:
         return Ask((day,), tuple(day.parts(parts)))
-    together = int(min(PAGES_AT_A_TIME / pages_a_day, MOST_DAYS)) if pages_a_day else MOST_DAYS
+    together = int(min(PAGES_AT_A_TIME / pages_a_day, longest)) if pages_a_day else longest
     days = [day]
     while waiting and len(days) < together and waiting[0].start == days[-1].end:
+        if waiting[0] in doubted:
+            break
         days.append(waiting.popleft())
     return Ask(tuple(days), (replace(day, end=days[-1].end),))
+
+
+def believed(ask: Ask, filled: Sequence[int], volume: Volume) -> slice:
+    """Which days of an answer to believe; the others are asked for again.
+
+    An answer that ends early looks like one whose last days are empty, and a vendor may cut a long
+    period without a word. Empty days at either end are believed only if an answer has covered as
+    many days before, and if so few rows are missing that chance explains it. Otherwise neither
+    they nor the day with rows beside them are believed, which may have been cut too.
+
+    Args:
+        ask: What was asked for.
+        filled: Which of its days have rows, by their number.
+        volume: What the record's loads have brought so far.
+    """
+    end = len(ask.days)
+    first, last = (filled[0], filled[-1]) if filled else (end, end)
+    empty = first + max(end - 1 - last, 0)
+    if end <= volume.reach and empty * volume.rows_a_day < ROWS_NOT_BY_CHANCE:
+        return slice(0, end)
+    start, stop = first + (first > 0), last + (last == end - 1)
+    return slice(start, max(start, stop))

@@ -34,13 +34,21 @@ class Volume:
     """What an asset's loads have brought so far.
 
     `alone` means that every day is asked for alone, in one window: a metric's answer is one sum
-    over its window; a record's rows once lay outside what was asked for, or days together were
-    refused.
+    over its window; a record's rows once lay outside what was asked for, or lacked in a joint
+    answer, which `was_cut` remembers. `reach` is the largest number of days that one answer is
+    proven to cover, because its first and its last day had rows.
     """
 
     days: int = 0
     rows: int = 0
     alone: bool = False
+    reach: int = 1
+    was_cut: bool = False
+
+    @property
+    def rows_a_day(self) -> float:
+        """Rows of an average day."""
+        return self.rows / self.days if self.days else 0.0
 
 
 @dataclass(slots=True)

@@ -280,6 +280,7 @@ LOADS = Table(
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes the metric was broken down by."),
         Column("schema_changes", JSON, "Columns this load added or widened."),
+        Column("reach", BIGINT, "Days the answer is proven to cover; 0: joint answers lack rows."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),
     ),

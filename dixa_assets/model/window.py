@@ -49,14 +49,6 @@ class Window:
         for start, end in zip(cuts, cuts[1:], strict=False):
             yield replace(self, start=start, end=end)
 
-    def to_api(self) -> dict[str, str]:
-        """The vendor's Interval. Its end is taken as inclusive, so it is the last millisecond."""
-        return {
-            "_type": "Interval",
-            "start": _z(self.start),
-            "end": _z(self.end - MILLISECOND),
-        }
-
 
 def windows_from(day: date, number: int, timezone: str) -> list[Window]:
     """The windows of so many days in a row."""
@@ -66,7 +58,3 @@ def windows_from(day: date, number: int, timezone: str) -> list[Window]:
 def local_day(instant: str, timezone: str) -> date:
     """The local day in which an ISO instant lies."""
     return datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)).date()
-
-
-def _z(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

@@ -51,6 +51,24 @@ def create_table(
     _comment(connection, "TABLE", table, columns)
 
 
+def add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Give one of the project's own tables the columns that it has got since it was made."""
+    found = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?",
+        [table.schema, table.name],
+    ).fetchall()
+    missing = [column for column in table.columns if (column.name,) not in found]
+    if not missing:
+        return
+    with transaction(connection):
+        for column in missing:
+            definition = f"{quote(column.name)} {physical(column.type)}"
+            connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
+        _comment(connection, "TABLE", table, missing)
+        remember_columns(connection, table, table.columns)
+    connection.execute("CHECKPOINT")
+
+
 def _create_view(connection: duckdb.DuckDBPyConnection, view: Table, select: str) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
     connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")

@@ -11,7 +11,7 @@ import duckdb
 from dixa_assets.model.rows import Counts, Staged, Usage, Volume
 from dixa_assets.model.tables import LOADS
 from dixa_assets.model.window import Window
-from dixa_assets.warehouse.sql import Query, marks, name_of
+from dixa_assets.warehouse.sql import Query, marks, name_of, names_of
 
 # The rows of a record's days are estimated from this many of its latest loads.
 LOADS_THAT_TELL = 30
@@ -30,6 +30,7 @@ class Batch:
     days: Sequence[Window] = ()
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     breakdowns: Sequence[str] = ()
+    reach: int = 1
 
     @property
     def rows(self) -> int:
@@ -64,6 +65,7 @@ def note(
             "seconds": time.monotonic() - batch.started,
             "filters": json.dumps({name: list(values) for name, values in batch.filters.items()}),
             "breakdowns": json.dumps(list(batch.breakdowns)),
+            "reach": batch.reach,
             "schema_changes": "[]",
             "loaded_at": datetime.now(UTC),
             "run_id": batch.run_id,
@@ -93,7 +95,8 @@ def note(
         [asset_key, None in days, *days],
     )
     connection.execute(
-        f"INSERT INTO {name_of(LOADS)} VALUES " + ", ".join(f"({marks(names)})" for _ in rows),
+        f"INSERT INTO {name_of(LOADS)} ({names_of(LOADS.columns)}) VALUES "
+        + ", ".join(f"({marks(names)})" for _ in rows),
         [row.get(name) for row in rows for name in names],
     )
 
@@ -102,7 +105,9 @@ def volumes(query: Query) -> dict[str, Volume]:
     """What the latest loads of each record brought, by asset key."""
     found = query(
         "SELECT asset_key, count(*) AS days, sum(rows)::BIGINT AS rows, "
-        "bool_or(astray) AS astray FROM (SELECT *, bool_or(rows_outside_window > 0) "
+        "bool_or(astray) AS astray, greatest(max(reach), 1) AS reach, "
+        "coalesce(bool_or(reach = 0), false) AS was_cut "
+        "FROM (SELECT *, bool_or(rows_outside_window > 0) "
         "OVER (PARTITION BY asset_key) AS astray FROM dixa_catalogue.loads "
         "WHERE partition_date IS NOT NULL AND asset_key LIKE 'dixa_records/%' "
         "QUALIFY row_number() OVER (PARTITION BY asset_key ORDER BY loaded_at DESC) <= ?) "
@@ -110,7 +115,9 @@ def volumes(query: Query) -> dict[str, Volume]:
         [LOADS_THAT_TELL],
     )
     return {
-        row["asset_key"]: Volume(row["days"], row["rows"], row["astray"])
+        row["asset_key"]: Volume(
+            row["days"], row["rows"], row["astray"] or row["was_cut"], row["reach"], row["was_cut"]
+        )
         for row in found.to_dict("records")
     }
 

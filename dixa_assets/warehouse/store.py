@@ -25,6 +25,7 @@ from dixa_assets.warehouse import loads
 from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile
 from dixa_assets.warehouse.evolve import (
     TAIL,
+    add_missing_columns,
     create_table,
     ensure_daily_view,
     ensure_view,
@@ -173,6 +174,7 @@ class Warehouse:
                     [self.timezone, datetime.now(UTC)],
                 )
             connection.execute("CHECKPOINT")
+        add_missing_columns(connection, LOADS)
         ensure_daily_view(connection)
         own = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
         zone = own[0] if own else ""

@@ -50,7 +50,7 @@ def test_filter_values_in_small_pages_are_fetched_whole(
     simulator.forget_requests()
     simulator.tell("settings", catalogue_page_limit=1)
     assert client.fetch_filter_values("channel") == whole
-    assert len(simulator.requests()) == len(whole) > 1
+    assert len(simulator.requests()) >= len(whole) > 1
 
 
 def test_the_same_body_goes_with_every_page_key(simulator: Simulator, client: DixaClient) -> None:

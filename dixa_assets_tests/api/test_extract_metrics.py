@@ -13,8 +13,9 @@ from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import filter_relation, relation_of
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
+from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import Filter, World
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json, Simulator
+from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import answer, lines, metric_entry, record_entry
 from dixa_assets_tests.support.windows import DAY
 
@@ -94,13 +95,21 @@ def test_a_metric_is_asked_for_the_measures_it_offers(
     asked = [one["body"] for one in simulator.requests()]
     assert asked[0] == {
         "id": "handling_time",
-        "periodFilter": DAY.to_api(),
+        "periodFilter": {
+            "_type": "Interval",
+            "start": to_instant(DAY.start),
+            "end": to_instant(DAY.end - MILLISECOND),
+        },
         "timezone": COPENHAGEN,
         "aggregations": ["Count", "Average", "Min", "Max", "Sum", "StdDev"],
     }
     assert asked[1] == {
         "id": "message_length",
-        "periodFilter": DAY.to_api(),
+        "periodFilter": {
+            "_type": "Interval",
+            "start": to_instant(DAY.start),
+            "end": to_instant(DAY.end - MILLISECOND),
+        },
         "timezone": COPENHAGEN,
     }
 

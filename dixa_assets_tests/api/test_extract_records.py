@@ -16,7 +16,7 @@ from dixa_assets.model.tables import relation_of
 from dixa_assets.model.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 from dixa_assets.model.window import Window
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named
+from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named, to_instant
 from dixa_assets.simulator.world import Row, World
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import Line, answer, lines, metric_entry, record_entry
@@ -307,7 +307,12 @@ def test_a_record_is_not_asked_for_measures(
     day_of_record(client, "ratings", DAY, stage())
     assert simulator.requests()[0]["body"] == {
         "id": "ratings",
-        "periodFilter": DAY.to_api(),
+        # Up to the next midnight itself: whether a period's end belongs to it is not documented.
+        "periodFilter": {
+            "_type": "Interval",
+            "start": to_instant(DAY.start),
+            "end": to_instant(DAY.end),
+        },
         "timezone": COPENHAGEN,
     }
 

@@ -10,7 +10,7 @@ from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import Simulator
 
 DAYS = 60
-SPARSE, DENSE = 5, 20_000
+SPARSE, DENSE = 7, 20_000
 
 
 @dataclass(frozen=True)

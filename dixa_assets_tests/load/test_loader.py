@@ -115,12 +115,17 @@ ASTRAY = """{"data": [{"primaryTimestampField":
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [{"status": 200, "body": ASTRAY}, {"status": 400, "body": '{"message":"period too long"}'}],
+    ("fault", "most", "requests"),
+    [
+        ({"status": 200, "body": ASTRAY}, 1, 1 + 5),
+        ({"status": 400, "body": '{"message":"period too long"}'}, 2, 1 + 3),
+    ],
     ids=["a row outside", "a refusal"],
 )
-def test_days_that_cannot_be_asked_for_together_are_asked_for_alone_and_the_log_says_so(
+def test_days_refused_together_are_asked_for_in_smaller_periods_and_the_log_says_so(
     fault: dict[str, Any],
+    most: int,
+    requests: int,
     simulator: Simulator,
     world: World,
     tmp_path: Path,
@@ -132,13 +137,13 @@ def test_days_that_cannot_be_asked_for_together_are_asked_for_alone_and_the_log_
     simulator.forget_requests()
     with caplog.at_level(logging.WARNING, logger="dixa_assets"):
         assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
-    assert len(requests_for(simulator, "ratings")) == 1 + 5
+    assert len(requests_for(simulator, "ratings")) == requests
     assert_true(analytics, world, "ratings", "2025-11-01", "2025-11-05")
     (said,) = [
         record.message for record in caplog.records if record.name == "dixa_assets.load.loader"
     ]
     assert "dixa_records/ratings" in said
-    assert "5 days could not be fetched together, so each is asked for alone" in said
+    assert f"5 days could not be fetched together; a request covers {most} at most now" in said
 
 
 def test_once_a_row_lay_outside_its_day_the_record_is_asked_for_day_by_day(
@@ -161,16 +166,16 @@ def test_a_day_that_fails_alone_keeps_none_of_its_neighbours_from_loading(
     analytics = component(simulator, tmp_path, windows_at_a_time=1)
     assert load(analytics, [RATINGS], "2025-10-01").success
     simulator.tell(
-        "faults", kind="status", status=400, body="no", operation="postAnalyticsRecords", times=3
+        "faults", kind="status", status=400, body="no", operation="postAnalyticsRecords", times=5
     )
     result = load(analytics, [RATINGS], "2025-11-01", "2025-11-05")
-    assert "2 of 5 days failed (2025-11-01, 2025-11-02)" in failure_of(
+    assert "2 of 5 days failed (2025-11-03, 2025-11-04)" in failure_of(
         result, "dixa_records__ratings"
     )
     loaded = analytics.build_warehouse().query(
         "SELECT partition_date::VARCHAR AS day FROM dixa_catalogue.loads ORDER BY 1"
     )
-    assert loaded.day.tolist() == ["2025-10-01", "2025-11-03", "2025-11-04", "2025-11-05"]
+    assert loaded.day.tolist() == ["2025-10-01", "2025-11-01", "2025-11-02", "2025-11-05"]
 
 
 # Ahead of time

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dixa_assets.model.window import Window
-from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND
 from dixa_assets_tests.support.windows import APIA_GAP
 
 ZONES = (
@@ -98,19 +97,3 @@ def test_known_days_have_their_hours(zone: str, day: str, start: str, hours: flo
     window = Window.of_day(date.fromisoformat(day), zone)
     assert window.start == datetime.fromisoformat(f"{start}+00:00")
     assert window.hours == hours
-
-
-def test_an_interval_goes_out_in_utc_with_milliseconds_and_ends_one_before_the_next() -> None:
-    assert Window.of_day(date(2025, 10, 26), COPENHAGEN).to_api() == {
-        "_type": "Interval",
-        "start": "2025-10-25T22:00:00.000Z",
-        "end": "2025-10-26T22:59:59.999Z",
-    }
-
-
-@given(zones, days)
-def test_an_interval_names_the_window_but_for_its_last_millisecond(zone: str, day: date) -> None:
-    window = Window.of_day(day, zone)
-    interval = window.to_api()
-    assert datetime.fromisoformat(interval["start"]) == window.start
-    assert datetime.fromisoformat(interval["end"]) == window.end - MILLISECOND
