@@ -1,6 +1,4 @@
-"""Serves the simulator on loopback: ``python -m dixa_assets.simulator --port 8070``."""
-
-from __future__ import annotations
+"""Serve the simulator on loopback: `python -m dixa_assets.simulator --port 8070`."""
 
 import argparse
 import gc
@@ -10,7 +8,6 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
 
 import uvicorn
 
@@ -19,8 +16,8 @@ from dixa_assets.simulator.control import parse_now
 from dixa_assets.simulator.state import Clock, Settings, Shelf, State
 from dixa_assets.simulator.world import World
 
-DEMO_KEY: Final = "dixa-demo-key"
-_HOST: Final = "127.0.0.1"
+DEMO_KEY = "dixa-demo-key"
+_HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
@@ -34,7 +31,7 @@ class _Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until it is told to stop, and returns the exit code."""
+    """Serve until it is told to stop, and returns the exit code."""
     # uvicorn closes its connections at the first signal and then hands it on to this handler,
     # which must not wait for a long period still being computed in a thread.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,14 +1,12 @@
 """The HTTP side of the API: authorisation, rate limit, the seven operations, their errors."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,11 +21,11 @@ from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
 from dixa_assets.simulator.state import State
 from dixa_assets.simulator.values import Json, Row
 
-VERSIONS: Final = ("/v1/", "/beta/")
-_DEFAULT_RECORDS_PER_PAGE: Final = 100
+VERSIONS = ("/v1/", "/beta/")
+_DEFAULT_RECORDS_PER_PAGE = 100
 # Longer periods are computed off the event loop, so that they hold up no other request.
-_LONG_PERIOD: Final = timedelta(days=3)
-_DEFAULT_ENTRIES_PER_PAGE: Final = 50
+_LONG_PERIOD = timedelta(days=3)
+_DEFAULT_ENTRIES_PER_PAGE = 50
 
 T = TypeVar("T")
 
@@ -46,7 +44,7 @@ class Call:
     fault: Fault | None = None
 
     def has_fault(self, kind: str) -> bool:
-        """Returns whether this request is to suffer a kind of fault."""
+        """Whether this request is to suffer a kind of fault."""
         return self.fault is not None and self.fault.kind == kind
 
 
@@ -67,7 +65,7 @@ class Simulator:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guarantees an answer, unless a fault says otherwise."""
+        """Guarantee an answer, unless a fault says otherwise."""
         if scope["type"] == "http" and scope["path"].startswith(VERSIONS):
             await self._serve(scope, receive, send)
         else:
@@ -285,7 +283,7 @@ async def _run(query: Query, compute: Callable[[], T]) -> T:
 
 
 def _route(method: str, path: str) -> tuple[str | None, str | None]:
-    """Returns the operation and the id a path names, None for what does not exist."""
+    """The operation and the id a path names, None for what does not exist."""
     match (method, *path.split("/", 4)[2:]):
         case ("GET", "analytics", "metrics"):
             return "getAnalyticsMetrics", None

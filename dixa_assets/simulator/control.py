@@ -1,9 +1,7 @@
-"""Control endpoints under ``/simulator``: what tests ask the server and tell it to do.
+"""Control endpoints under `/simulator`: what tests ask the server and tell it to do.
 
 They need no key, count against no limit and are no part of the imitated API.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Callable
@@ -23,7 +21,7 @@ Kind = Literal["metrics", "records"]
 
 
 def build_control(state: State) -> Starlette:
-    """Returns the application behind ``/simulator``."""
+    """The application behind `/simulator`."""
 
     def get(path: str, read: Callable[[], Any]) -> Route:
         async def endpoint(_: Request) -> Response:
@@ -92,7 +90,7 @@ def _set_clock(state: State, wish: Json) -> Json:
 
 
 def parse_now(text: str) -> datetime:
-    """Returns the instant a text with an offset names."""
+    """The instant a text with an offset names."""
     now = datetime.fromisoformat(text)
     if now.tzinfo is None:
         raise ValueError(f"an instant needs an offset: {text}")

@@ -1,4 +1,4 @@
-"""Runs the demo: a simulated Dixa and a Dagster UI over it, data apart from real data.
+"""Run the demo: a simulated Dixa and a Dagster UI over it, data apart from real data.
 
 `python -m dixa_assets.simulator.demo [--port 3000]` from the project's folder. Everything it
 keeps is in `.demo/`; a second start goes on where the first one ended.
@@ -22,7 +22,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves simulator and Dagster until one of them ends; returns the exit code."""
+    """Serve simulator and Dagster until one of them ends; returns the exit code."""
     options = _parse(arguments)
     try:
         socket.create_server(("127.0.0.1", options.port)).close()

@@ -1,13 +1,11 @@
 """Faults on demand: which request one strikes, and what it does to the answer."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Send
@@ -15,8 +13,8 @@ from starlette.types import Send
 from dixa_assets.simulator.values import Json
 
 # Kinds that make sense only once the first page was answered.
-_LATER_PAGES: Final = frozenset({"expired_key", "shift"})
-KINDS: Final = frozenset(
+_LATER_PAGES = frozenset({"expired_key", "shift"})
+KINDS = frozenset(
     {
         "status",
         "reset",
@@ -37,7 +35,7 @@ KINDS: Final = frozenset(
     }
     | _LATER_PAGES
 )
-OPERATIONS: Final = frozenset(
+OPERATIONS = frozenset(
     {
         "getAnalyticsMetrics",
         "getAnalyticsMetricsMetricid",
@@ -65,7 +63,7 @@ class Fault:
     fired: int = 0
 
     def to_json(self) -> Json:
-        """Returns the fault as sent to whoever set it up."""
+        """The fault as sent to whoever set it up."""
         return {
             "id": self.number,
             "kind": self.kind,
@@ -87,7 +85,7 @@ class Faults:
         self._last = 0
 
     def add(self, wish: Json) -> Fault:
-        """Returns the fault now set up from its JSON form."""
+        """The fault now set up from its JSON form."""
         known = ("kind", "operation", "id", "skip", "times")
         kind, times = wish.get("kind"), wish.get("times")
         if kind not in KINDS:
@@ -108,16 +106,16 @@ class Faults:
         return fault
 
     def clear(self) -> bool:
-        """Returns True: every fault is removed."""
+        """True: every fault is removed."""
         self._faults.clear()
         return True
 
     def to_json(self) -> list[Json]:
-        """Returns every fault with how often it fired."""
+        """Every fault with how often it fired."""
         return [fault.to_json() for fault in self._faults]
 
     def strike(self, operation: str | None, about: str | None, has_key: bool) -> Fault | None:
-        """Returns the fault a request suffers, and counts it."""
+        """The fault a request suffers, and counts it."""
         for fault in self._faults:
             fits = fault.operation in (None, operation) and fault.id in (None, about)
             if not fits or (fault.kind in _LATER_PAGES and not has_key):
@@ -130,13 +128,13 @@ class Faults:
 
 
 async def delay(fault: Fault | None) -> None:
-    """Returns after as long as a slow answer is to take."""
+    """After as long as a slow answer is to take."""
     if fault and fault.kind == "slow":
         await asyncio.sleep(float(fault.params.get("seconds", 1.0)))
 
 
 def reset(send: Send) -> None:
-    """Closes the connection without an answer.
+    """Close the connection without an answer.
 
     ASGI has no word for that: the transport is that of uvicorn's request cycle.
     """
@@ -145,7 +143,7 @@ def reset(send: Send) -> None:
 
 
 async def truncate(response: Response, send: Send) -> None:
-    """Announces the whole body and sends half of it; the server then closes the connection."""
+    """Announce the whole body and sends half of it; the server then closes the connection."""
     body = bytes(response.body)
     start = {
         "type": "http.response.start",
@@ -157,7 +155,7 @@ async def truncate(response: Response, send: Send) -> None:
 
 
 def instead(fault: Fault | None) -> Response | None:
-    """Returns the answer given in place of the real one."""
+    """The answer given in place of the real one."""
     if fault is None:
         return None
     match fault.kind:
@@ -182,7 +180,7 @@ def instead(fault: Fault | None) -> Response | None:
 def misdirect(
     fault: Fault, number: int, following: int | None, base: str
 ) -> tuple[int | None, str]:
-    """Returns the page number and host that the link to the next page shall have."""
+    """The page number and host that the link to the next page shall have."""
     match fault.kind:
         case "next_on_empty_page":
             return number + 1, base
@@ -194,7 +192,7 @@ def misdirect(
 
 
 def disfigure(fault: Fault | None, payload: Json) -> Json:
-    """Returns the answer's body as the fault leaves it."""
+    """The answer's body as the fault leaves it."""
     if fault is None:
         return payload
     data = payload["data"]
@@ -233,7 +231,7 @@ def _make_strange(node: Any, type_name: str) -> None:
 
 
 def _spoil_number(node: Any) -> bool:
-    """Returns whether a number was found; the first one becomes NaN."""
+    """Whether a number was found; the first one becomes NaN."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, item in list(items):
         if isinstance(item, (int, float)) and not isinstance(item, bool):

@@ -1,18 +1,15 @@
-"""Computes a metric's aggregates from the rows of its record: the truth about every number."""
-
-from __future__ import annotations
+"""Compute a metric's aggregates from the rows of its record: the truth about every number."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum, sqrt
-from typing import Final
 
 from dixa_assets.simulator.people import PRESENCES, WORKING
 from dixa_assets.simulator.values import Json, Row
 
 Reducer = Callable[[Sequence[Row]], list[Json]]
 
-MEASURES: Final = (
+MEASURES = (
     "Min",
     "Max",
     "Sum",
@@ -25,18 +22,18 @@ MEASURES: Final = (
 
 
 def count_of(rows: Sequence[Row]) -> list[Json]:
-    """Returns the number of rows."""
+    """The number of rows."""
     return [_count(len(rows))]
 
 
 def numbers_of(rows: Sequence[Row]) -> list[Json]:
-    """Returns Count of the rows and every statistic over their ``value``."""
+    """Count of the rows and every statistic over their `value`."""
     values = (row.value for row in rows)
     return [_count(len(rows)), *_statistics(value for value in values if is_number(value))]
 
 
 def field_numbers_of(name: str) -> Reducer:
-    """Returns a reducer to every statistic over a numeric field; null fields do not count."""
+    """A reducer to every statistic over a numeric field; null fields do not count."""
 
     def reduce(rows: Sequence[Row]) -> list[Json]:
         values = (row.field(name) for row in rows)
@@ -46,7 +43,7 @@ def field_numbers_of(name: str) -> Reducer:
 
 
 def share_of(holds: Callable[[Row], bool]) -> Reducer:
-    """Returns a reducer to the percentage of rows for which something holds."""
+    """A reducer to the percentage of rows for which something holds."""
 
     def reduce(rows: Sequence[Row]) -> list[Json]:
         if not rows:
@@ -57,7 +54,7 @@ def share_of(holds: Callable[[Row], bool]) -> Reducer:
 
 
 def net_promoters_of(rows: Sequence[Row]) -> list[Json]:
-    """Returns the share of 9 and 10 less the share of 0 to 6, in percent."""
+    """The share of 9 and 10 less the share of 0 to 6, in percent."""
     if not rows:
         return []
     scores = [score_of(row) for row in rows]
@@ -66,7 +63,7 @@ def net_promoters_of(rows: Sequence[Row]) -> list[Json]:
 
 
 def groups_of(key: Callable[[Row], object]) -> Reducer:
-    """Returns a reducer over groups: Count is the number of groups, Sum that of all rows."""
+    """A reducer over groups: Count is the number of groups, Sum that of all rows."""
 
     def reduce(rows: Sequence[Row]) -> list[Json]:
         sizes: dict[object, int] = defaultdict(int)
@@ -79,7 +76,7 @@ def groups_of(key: Callable[[Row], object]) -> Reducer:
 
 
 def presence_of(rows: Sequence[Row]) -> list[Json]:
-    """Returns the seconds spent in each presence status, as one aggregate without a measure."""
+    """The seconds spent in each presence status, as one aggregate without a measure."""
     durations = [
         {
             "value": fsum(score_of(row) for row in matching),
@@ -103,7 +100,7 @@ def presence_of(rows: Sequence[Row]) -> list[Json]:
 
 
 def working_time_of(rows: Sequence[Row]) -> list[Json]:
-    """Returns the seconds spent working, as a single number."""
+    """The seconds spent working, as a single number."""
     matching = [row for row in rows if row.field("presence_status") == WORKING]
     if not matching:
         return []
@@ -111,12 +108,12 @@ def working_time_of(rows: Sequence[Row]) -> list[Json]:
 
 
 def is_number(value: object) -> bool:
-    """Returns whether a value can be averaged; a Boolean can not."""
+    """Whether a value can be averaged; a Boolean can not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def score_of(row: Row) -> float:
-    """Returns the number a row carries at its top level."""
+    """The number a row carries at its top level."""
     if not isinstance(row.value, (int, float)):
         raise TypeError(f"a row of {row.record_id} without a number")
     return float(row.value)

@@ -1,26 +1,23 @@
 """The metrics of the simulated account, and how each is computed from the rows of a record."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
 from dixa_assets.simulator import measures
 from dixa_assets.simulator.measures import Reducer
 from dixa_assets.simulator.values import Json, Row
 
-CONVERSATION_FILTERS: Final = (
+CONVERSATION_FILTERS = (
     "queue_id",
     "channel",
     "initial_direction",
     "tag_id",
     "contact_point",
 )
-AGENT_FILTERS: Final = ("agent_id", *CONVERSATION_FILTERS)
-CREATION_FILTERS: Final = ("queue_id", "channel", "initial_direction", "contact_point")
-PRESENCE_FILTERS: Final = ("agent_id", "presence_status")
+AGENT_FILTERS = ("agent_id", *CONVERSATION_FILTERS)
+CREATION_FILTERS = ("queue_id", "channel", "initial_direction", "contact_point")
+PRESENCE_FILTERS = ("agent_id", "presence_status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Metric:
     lists_aggregations: bool = True
 
     def to_api(self) -> Json:
-        """Returns the catalogue entry; what is empty is left out."""
+        """The catalogue entry; what is empty is left out."""
         entry: Json = {"id": self.id, "description": self.description}
         if self.filters:
             entry["filters"] = to_filters(self.filters)
@@ -52,7 +49,7 @@ class Metric:
 
 
 def to_filters(attributes: tuple[str, ...]) -> list[Json]:
-    """Returns the filters of a catalogue entry."""
+    """The filters of a catalogue entry."""
     return [
         {"filterAttribute": one, "description": f"Keeps rows with one of the given {one} values"}
         for one in attributes
@@ -63,9 +60,9 @@ def _rated_well(row: Row) -> bool:
     return measures.score_of(row) >= 4
 
 
-_COUNT: Final = MappingProxyType({"Count": "How many there were"})
-_PERCENT: Final = MappingProxyType({"Percentage": "Share on a scale from 0 to 100"})
-_NUMBERS: Final = MappingProxyType(
+_COUNT = MappingProxyType({"Count": "How many there were"})
+_PERCENT = MappingProxyType({"Percentage": "Share on a scale from 0 to 100"})
+_NUMBERS = MappingProxyType(
     {
         "Average": "Mean of the values",
         "Min": "Smallest value",
@@ -74,9 +71,9 @@ _NUMBERS: Final = MappingProxyType(
         "StdDev": "Standard deviation of the values",
     }
 )
-_ALL: Final = MappingProxyType({"Count": "How many values there were", **_NUMBERS})
+_ALL = MappingProxyType({"Count": "How many values there were", **_NUMBERS})
 
-_METRICS: Final = (
+_METRICS = (
     Metric(
         "csat",
         "Share of survey answers that were a 4 or a 5, times 100",
@@ -264,10 +261,10 @@ _METRICS: Final = (
         filters=("agent_id",),
     ),
 )
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType({one.id: one for one in _METRICS})
+METRICS: Mapping[str, Metric] = MappingProxyType({one.id: one for one in _METRICS})
 
 # Joins the catalogue while the server runs, when asked for.
-LATE_METRIC: Final = Metric(
+LATE_METRIC = Metric(
     "reopened_conversations",
     "Number of times a closed conversation was opened again",
     "reopened_conversations",

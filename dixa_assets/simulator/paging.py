@@ -1,20 +1,18 @@
 """Page keys and links. A page key is the base64 of page size, page number and a fingerprint."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from dixa_assets.simulator.queries import ApiError
 
-_KEY: Final = re.compile(r"pageLimit=(\d{1,9})&page=(\d{1,9})&for=([0-9a-f]{8})", re.ASCII)
-_INT32: Final = re.compile(r"[+-]?\d{1,10}", re.ASCII)
+_KEY = re.compile(r"pageLimit=(\d{1,9})&page=(\d{1,9})&for=([0-9a-f]{8})", re.ASCII)
+_INT32 = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +25,30 @@ class Page:
 
     @property
     def start(self) -> int:
-        """Returns the index of the first item."""
+        """The index of the first item."""
         return self.number * self.size
 
     @property
     def stop(self) -> int:
-        """Returns the index after the last item."""
+        """The index after the last item."""
         return self.start + self.size
 
     def key(self, number: int) -> str:
-        """Returns the key of another page of the same list."""
+        """The key of another page of the same list."""
         text = f"pageLimit={self.size}&page={number}&for={self.fingerprint}"
         return base64.b64encode(text.encode()).decode()
 
 
 def fingerprint_of(*what: Any) -> str:
-    """Returns a digest that ties a page key to one operation, id and body."""
+    """A digest that ties a page key to one operation, id and body."""
     text = json.dumps(what, sort_keys=True)
     return blake2s(text.encode(), digest_size=4).hexdigest()
 
 
 def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum: int) -> Page:
-    """Returns the page a query string asks for.
+    """The page a query string asks for.
 
-    A ``pageLimit`` beside a ``pageKey`` changes the size but not the page number, since that is
+    A `pageLimit` beside a `pageKey` changes the size but not the page number, since that is
     all the key holds: only the size the key was made for continues where the last page ended.
     """
     limit = None
@@ -72,5 +70,5 @@ def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum
 
 
 def link_to(path: str, key: str, *, base: str = "") -> str:
-    """Returns the link to a page: relative unless a base such as ``http://host`` is given."""
+    """The link to a page: relative unless a base such as `http://host` is given."""
     return f"{base}{quote(path)}?pageKey={quote(key, safe='')}"

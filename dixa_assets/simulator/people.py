@@ -1,24 +1,21 @@
 """The support centre's cast and props: agents, queues, tags, channels, addresses, articles.
 
-Fixed lists only; who does what and when is told in ``timeline``.
+Fixed lists only; who does what and when is told in `timeline`.
 """
 
-from __future__ import annotations
-
-from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
 from dixa_assets.simulator.values import Choice, Named
 
-HOME: Final = ZoneInfo("Europe/Copenhagen")
+HOME = ZoneInfo("Europe/Copenhagen")
 
 
 def _named(kind: str, *labels: str) -> tuple[Named, ...]:
     return tuple(Named(str(uuid5(NAMESPACE_URL, f"{kind}/{label}")), label) for label in labels)
 
 
-AGENTS: Final = _named(
+AGENTS = _named(
     "agent",
     'Søren "Sam" O\'Neil & Co',
     "Ane Lindqvist",
@@ -33,10 +30,10 @@ AGENTS: Final = _named(
     "Jonas Falk",
     "Karim Haddad",
 )
-QUEUES: Final = _named(
+QUEUES = _named(
     "queue", "Orders", "Returns & refunds", "Billing", "Technical help", "VIP", "Overflow"
 )
-TAGS: Final = _named(
+TAGS = _named(
     "tag",
     "late delivery",
     "damaged",
@@ -49,7 +46,7 @@ TAGS: Final = _named(
     "størrelse/size",
     "bug",
 )
-ARTICLES: Final = _named(
+ARTICLES = _named(
     "article",
     "Track your parcel",
     "Return a purchase",
@@ -58,38 +55,38 @@ ARTICLES: Final = _named(
     "Size guide",
 )
 
-EMAIL: Final = Choice("EMAIL", "Email")
-CHAT: Final = Choice("CHAT", "Chat")
-PHONE: Final = Choice("PSTN_PHONE", "Phone")
-CALLBACK: Final = Choice("CALLBACK", "Callback")
-CONTACT_FORM: Final = Choice("CONTACT_FORM", "Contact Form")
-CHANNELS: Final = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
-CHANNEL_WEIGHTS: Final = (6, 22, 10, 42, 20)
+EMAIL = Choice("EMAIL", "Email")
+CHAT = Choice("CHAT", "Chat")
+PHONE = Choice("PSTN_PHONE", "Phone")
+CALLBACK = Choice("CALLBACK", "Callback")
+CONTACT_FORM = Choice("CONTACT_FORM", "Contact Form")
+CHANNELS = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
+CHANNEL_WEIGHTS = (6, 22, 10, 42, 20)
 
-INBOUND: Final = Choice("INBOUND", "Inbound")
-OUTBOUND: Final = Choice("OUTBOUND", "Outbound")
-DIRECTIONS: Final = (INBOUND, OUTBOUND)
+INBOUND = Choice("INBOUND", "Inbound")
+OUTBOUND = Choice("OUTBOUND", "Outbound")
+DIRECTIONS = (INBOUND, OUTBOUND)
 
-ADDRESSES: Final = ("support@example.com", "orders@example.com", "vip@example.com")
-NUMBERS: Final = ("+4570000001", "+4570000002")
-CONTACT_POINTS: Final = ADDRESSES + NUMBERS
+ADDRESSES = ("support@example.com", "orders@example.com", "vip@example.com")
+NUMBERS = ("+4570000001", "+4570000002")
+CONTACT_POINTS = ADDRESSES + NUMBERS
 
 # Typical seconds until an agent picks the conversation up.
-PATIENCE: Final = {
+PATIENCE = {
     CALLBACK.value: 900.0,
     CHAT.value: 90.0,
     CONTACT_FORM.value: 3600.0,
     EMAIL.value: 3600.0,
     PHONE.value: 45.0,
 }
-WORKING: Final = Choice("WORKING", "Working")
-AWAY: Final = Choice("AWAY", "Away")
-BREAK: Final = Choice("ON_BREAK", "On break")
-PRESENCES: Final = (WORKING, AWAY, BREAK)
+WORKING = Choice("WORKING", "Working")
+AWAY = Choice("AWAY", "Away")
+BREAK = Choice("ON_BREAK", "On break")
+PRESENCES = (WORKING, AWAY, BREAK)
 
 
 def filter_values(attribute: str) -> tuple[Choice, ...] | None:
-    """Returns the values a filter attribute can take, None for an attribute nobody knows."""
+    """The values a filter attribute can take, None for an attribute nobody knows."""
     match attribute:
         case "agent_id" | "queue_id" | "tag_id":
             people = {"agent_id": AGENTS, "queue_id": QUEUES, "tag_id": TAGS}[attribute]

@@ -1,27 +1,23 @@
-"""Reads the body of a data request: which id, which period or conversations, which filters.
+"""Read the body of a data request: which id, which period or conversations, which filters.
 
 Refuses what the vendor's schema refuses, with the wording its server is known for.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from dixa_assets.simulator.measures import MEASURES
 from dixa_assets.simulator.world import Filter
 
-_INSTANT: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII
-)
-_ZONES: Final = frozenset(available_timezones())
-_INSTANT_AFTER: Final = timedelta(microseconds=1)
-_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
-_INT64: Final = range(-(2**63), 2**63)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_ZONES = frozenset(available_timezones())
+_INSTANT_AFTER = timedelta(microseconds=1)
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+_INT64 = range(-(2**63), 2**63)
 
 
 class ApiError(Exception):
@@ -46,14 +42,14 @@ class Query:
 
 
 def bad_body(detail: str) -> ApiError:
-    """Returns the error for a body that cannot be accepted."""
+    """The error for a body that cannot be accepted."""
     return ApiError(400, f"Invalid value for: body ({detail})")
 
 
 def parse_query(
     body: Any, *, now: datetime, for_metric: bool, require_filter: bool, inclusive_end: bool
 ) -> Query:
-    """Returns the query a body asks for."""
+    """The query a body asks for."""
     if not isinstance(body, dict):
         raise bad_body("expected a JSON object")
     for key in ("id", "timezone"):
@@ -154,7 +150,7 @@ def _quarter(day: date, quarters: int = 0) -> date:
 
 
 # Today -> first day of the period and first day after it.
-_PRESETS: Final[dict[str, Callable[[date], tuple[date, date]]]] = {
+_PRESETS: dict[str, Callable[[date], tuple[date, date]]] = {
     "Today": lambda day: (day, day + timedelta(days=1)),
     "Yesterday": lambda day: (day - timedelta(days=1), day),
     "ThisWeek": lambda day: (_week(day), _week(day, 1)),

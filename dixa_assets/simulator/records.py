@@ -1,11 +1,8 @@
 """The records of the simulated account, as its catalogue describes them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
 from dixa_assets.simulator.metrics import (
     AGENT_FILTERS,
@@ -28,7 +25,7 @@ class Record:
     filters: tuple[str, ...] = AGENT_FILTERS
 
     def to_api(self) -> Json:
-        """Returns the catalogue entry."""
+        """The catalogue entry."""
         return {
             "id": self.id,
             "description": self.description,
@@ -45,17 +42,17 @@ class Record:
         }
 
 
-_CONVERSATION: Final = {"csid": ("Number of the conversation", False)}
-_AGENT: Final = {"agent_id": ("The agent at work", True)}
-_QUEUE: Final = {"queue_id": ("The queue at that time", True)}
-_SURVEYED: Final = {
+_CONVERSATION = {"csid": ("Number of the conversation", False)}
+_AGENT = {"agent_id": ("The agent at work", True)}
+_QUEUE = {"queue_id": ("The queue at that time", True)}
+_SURVEYED = {
     "conversation_id": ("Number of the conversation", False),
     "agent_id": ("The agent who had the conversation", True),
     "queue_id": ("The queue when the conversation was offered", True),
 }
-_ANSWERED: Final = {"answered_at": ("When the customer answered", False)}
+_ANSWERED = {"answered_at": ("When the customer answered", False)}
 
-_RECORDS: Final = (
+_RECORDS = (
     # Exactly the declared fields the vendor documents for these two; the data carry more.
     Record("ratings", "Answers to satisfaction surveys", _SURVEYED),
     Record(
@@ -183,4 +180,4 @@ _RECORDS: Final = (
         filters=("agent_id",),
     ),
 )
-RECORDS: Final[Mapping[str, Record]] = MappingProxyType({one.id: one for one in _RECORDS})
+RECORDS: Mapping[str, Record] = MappingProxyType({one.id: one for one in _RECORDS})

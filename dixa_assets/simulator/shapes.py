@@ -4,15 +4,13 @@ This is what the data carry; what the catalogue says about it differs in places,
 the vendor's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from dixa_assets.simulator.values import Row, Value
 
-_SHAPES: Final = {
+_SHAPES = {
     "created_conversations": (
         "created_at: csid initial_direction initial_channel contact_point queue_id requester_id "
         "external_reference language is_anonymous"
@@ -44,7 +42,7 @@ _SHAPES: Final = {
     ),
 }
 # Record id -> name of the primary timestamp, names of the data fields.
-SHAPES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+SHAPES: dict[str, tuple[str, tuple[str, ...]]] = {
     record_id: (timestamp_name, tuple(names.split()))
     for record_id, (timestamp_name, names) in (
         (record_id, text.split(": ")) for record_id, text in _SHAPES.items()
@@ -53,7 +51,7 @@ SHAPES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 def make_row(record_id: str, at: datetime, values: Sequence[Value | None], **about: Any) -> Row:
-    """Returns a row; what it is about says by what it can be filtered."""
+    """A row; what it is about says by what it can be filtered."""
     timestamp_name, names = SHAPES[record_id]
     about.setdefault("visible_at", at)
     return Row(record_id, timestamp_name, at, names=names, values=tuple(values), **about)

@@ -1,14 +1,12 @@
 """What changes while the server runs: settings, clock, token bucket, request log, catalogue."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from dixa_assets.simulator.faults import Faults
 from dixa_assets.simulator.metrics import LATE_METRIC, METRICS
@@ -16,7 +14,7 @@ from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import Json
 from dixa_assets.simulator.world import World
 
-_KEPT_REQUESTS: Final = 100_000
+_KEPT_REQUESTS = 100_000
 
 NextForm = Literal["relative", "absolute", "bare_key"]
 
@@ -37,7 +35,7 @@ class Settings:
     retry_after: float | None = None
 
     def change(self, changes: Json) -> None:
-        """Takes over some settings, or none of them when one is not acceptable."""
+        """Take over some settings, or none of them when one is not acceptable."""
         unknown = set(changes) - {one.name for one in fields(self)}
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
@@ -48,7 +46,7 @@ class Settings:
             setattr(self, name, value)
 
     def to_json(self) -> Json:
-        """Returns the settings as sent to whoever asks."""
+        """The settings as sent to whoever asks."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
@@ -60,7 +58,7 @@ def _is_positive(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
-_ACCEPTS: Final[dict[str, Callable[[Any], bool]]] = {
+_ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "rate": _is_number,
     "burst": _is_positive,
     "latency_ms": _is_number,
@@ -83,7 +81,7 @@ class Bucket:
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """Returns whether one more request is allowed now."""
+        """Whether one more request is allowed now."""
         if not self._rate:
             return True
         now = time.monotonic()
@@ -96,13 +94,13 @@ class Bucket:
 
 
 class Clock:
-    """Tells the time, or the one instant it was stopped at."""
+    """Tell the time, or the one instant it was stopped at."""
 
     def __init__(self, stopped_at: datetime | None = None) -> None:
         self.stopped_at = stopped_at
 
     def now(self) -> datetime:
-        """Returns the current instant in UTC."""
+        """The current instant in UTC."""
         return self.stopped_at or datetime.now(UTC)
 
 
@@ -113,20 +111,20 @@ class RequestLog:
         self._entries: deque[Json] = deque(maxlen=_KEPT_REQUESTS)
 
     def add(self, entry: Json) -> None:
-        """Appends a request."""
+        """Append a request."""
         self._entries.append(entry)
 
     def clear(self) -> bool:
-        """Returns True: every request is forgotten."""
+        """True: every request is forgotten."""
         self._entries.clear()
         return True
 
     def to_json(self) -> list[Json]:
-        """Returns every request, the oldest first."""
+        """Every request, the oldest first."""
         return list(self._entries)
 
     def summary(self) -> Json:
-        """Returns how many requests there were, by operation and by status."""
+        """How many requests there were, by operation and by status."""
         return {
             "total": len(self._entries),
             "operations": Counter(str(entry["operation"]) for entry in self._entries),
@@ -143,12 +141,12 @@ class Listed:
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """Returns the filter attributes the entry offers."""
+        """The filter attributes the entry offers."""
         return self._each("filters", "filterAttribute")
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Returns the measures the entry offers, none when it lists none."""
+        """The measures the entry offers, none when it lists none."""
         return self._each("aggregations", "measure")
 
     def _each(self, key: str, name: str) -> tuple[str, ...]:
@@ -172,19 +170,19 @@ class Shelf:
     late_at: float | None = None
 
     def restore(self) -> None:
-        """Goes back to the built-in entries."""
+        """Go back to the built-in entries."""
         fresh = Shelf()
         self.metrics, self.records = fresh.metrics, fresh.records
         self.extra_fields, self.late_at = {}, None
 
     def welcome_late_metric(self) -> None:
-        """Adds the late metric once its time has come."""
+        """Add the late metric once its time has come."""
         if self.late_at is not None and time.monotonic() >= self.late_at:
             self.late_at = None
             self.metrics[LATE_METRIC.id] = Listed(LATE_METRIC.to_api(), LATE_METRIC.id)
 
     def put(self, kind: Literal["metrics", "records"], entry: Json, like: str) -> None:
-        """Adds or replaces an entry whose data are those of another one."""
+        """Add or replaces an entry whose data are those of another one."""
         listed: dict[str, Listed] = getattr(self, kind)
         known = {*METRICS, LATE_METRIC.id} if kind == "metrics" else {*RECORDS}
         if like in listed:
@@ -194,7 +192,7 @@ class Shelf:
         listed[str(entry["id"])] = Listed(deepcopy(entry), like)
 
     def extend(self, record_id: str, api_row: Json) -> Json:
-        """Returns a data row with the extra fields of its record; one of the same name goes."""
+        """A data row with the extra fields of its record; one of the same name goes."""
         extra = self.extra_fields.get(record_id)
         if not extra:
             return api_row
@@ -220,7 +218,7 @@ class State:
         self.fill_bucket()
 
     def reset(self, *, now: datetime | None) -> None:
-        """Goes back to the built-in catalogue and an empty log, without faults or a rate limit."""
+        """Go back to the built-in catalogue and an empty log, without faults or a rate limit."""
         self.settings.change(Settings(rate=0.0).to_json())
         self.clock.stopped_at = now
         self.shelf.restore()
@@ -229,5 +227,5 @@ class State:
         self.fill_bucket()
 
     def fill_bucket(self) -> None:
-        """Starts the rate limit afresh with the current settings."""
+        """Start the rate limit afresh with the current settings."""
         self.bucket = Bucket(rate=self.settings.rate, burst=self.settings.burst)

@@ -1,11 +1,8 @@
 """The life of one conversation, from its creation to its last closing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from random import Random
-from typing import Final
 from uuid import UUID
 
 from dixa_assets.simulator import people
@@ -21,17 +18,17 @@ from dixa_assets.simulator.values import (
     Value,
 )
 
-MILLISECOND: Final = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 # Minutes of the UTC day: local midnights of Copenhagen (22, 23), Santiago (3, 4), Cairo (21, 22),
 # Kolkata (18:30) and Apia (10, 11), summer and winter, and the hours of the European night.
-EDGE_MINUTES: Final = (0, 60, 120, 180, 240, 300, 600, 660, 1110, 1260, 1320, 1380)
-_SLA_SECONDS: Final = 3600.0
+EDGE_MINUTES = (0, 60, 120, 180, 240, 300, 600, 660, 1110, 1260, 1320, 1380)
+_SLA_SECONDS = 3600.0
 
 Pace = Callable[[datetime, float], datetime]
 
 
 class Story:
-    """Writes down the rows one conversation leaves behind.
+    """Write down the rows one conversation leaves behind.
 
     An edge conversation lives through everything that can happen, one step per edge, so that
     every edge sees rows of every record.
@@ -48,7 +45,7 @@ class Story:
         self._pace: Pace = next_edge if edge else self._random_pace
 
     def tell(self) -> None:
-        """Adds every row of the conversation's whole life."""
+        """Add every row of the conversation's whole life."""
         rng, talk = self._rng, self._talk
         self._create()
         if self._happens(0.05, edge=False):
@@ -259,7 +256,7 @@ class Story:
 
 
 def next_edge(after: datetime, _typical: float) -> datetime:
-    """Returns the next edge on the same side of the full minute, however long it takes."""
+    """The next edge on the same side of the full minute, however long it takes."""
     early = MILLISECOND if after.microsecond else timedelta()
     whole = after + early
     midnight = datetime.combine(whole.date(), time(), UTC)

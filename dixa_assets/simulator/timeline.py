@@ -1,35 +1,32 @@
-"""Tells what happens to everything that begins on one UTC day: a pure function of seed and date.
+"""Tell what happens to everything that begins on one UTC day: a pure function of seed and date.
 
 Random events follow the rhythm of a Danish support centre. Beside them, edge events sit exactly
 on full and half hours and one millisecond before, where time zones have their midnights.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from random import Random
-from typing import Final
 
 from dixa_assets.simulator import people
 from dixa_assets.simulator.shapes import make_row
 from dixa_assets.simulator.story import EDGE_MINUTES, MILLISECOND, Story
 from dixa_assets.simulator.values import NO_VALUES, Choice, Conversation, Int32, Named, Row, Value
 
-FIRST_DAY: Final = date(2010, 1, 1)
+FIRST_DAY = date(2010, 1, 1)
 # No conversation has an event later than this after the day it began.
-LIFETIME_DAYS: Final = 8
-CSIDS_PER_DAY: Final = 10_000
-MAX_CONVERSATIONS_PER_DAY: Final = 5_000
+LIFETIME_DAYS = 8
+CSIDS_PER_DAY = 10_000
+MAX_CONVERSATIONS_PER_DAY = 5_000
 
-_HOUR_WEIGHTS: Final = (
+_HOUR_WEIGHTS = (
     *(1, 1, 1, 1, 1, 2, 6, 20, 60, 90, 100, 95, 75, 85, 90, 80, 60, 35, 22, 18, 14, 8, 4, 2),
 )
-_WEEKDAY_FACTORS: Final = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
+_WEEKDAY_FACTORS = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
 
 
 def tell_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
-    """Returns every row of everything that begins on a UTC day, in no order."""
+    """Every row of everything that begins on a UTC day, in no order."""
     rng = Random(f"{seed}:{conversations_per_day}:{day.isoformat()}")  # noqa: S311
     midnight = datetime.combine(day, time(), UTC)
     edges = [

@@ -1,14 +1,12 @@
 """Typed values and data rows, as Python objects and as the API spells them.
 
-Knows nothing of how the rows come about (``timeline``) nor of HTTP (``app``).
+Knows nothing of how the rows come about (`timeline`) nor of HTTP (`app`).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 Json = dict[str, Any]
@@ -44,20 +42,20 @@ class Int32(int):
 
 @dataclass(frozen=True, slots=True)
 class _NoValues:
-    """A list field whose ``values`` key is left out."""
+    """A list field whose `values` key is left out."""
 
 
-NO_VALUES: Final = _NoValues()
+NO_VALUES = _NoValues()
 
 Value = bool | int | float | str | UUID | datetime | Named | Choice | Moment | list[Any] | _NoValues
 
 
 def to_instant(at: datetime) -> str:
-    """Returns a UTC instant with milliseconds and ``Z``."""
+    """A UTC instant with milliseconds and `Z`."""
     return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-_TYPED: Final[dict[type, Callable[[Any], Json]]] = {
+_TYPED: dict[type, Callable[[Any], Json]] = {
     bool: lambda value: {"value": value, "_type": "BooleanField"},
     Int32: lambda value: {"value": int(value), "_type": "IntField"},
     int: lambda value: {"value": value, "_type": "LongField"},
@@ -78,7 +76,7 @@ _TYPED: Final[dict[type, Callable[[Any], Json]]] = {
 
 
 def to_typed(value: Value) -> Json:
-    """Returns the typed field the API sends for a value."""
+    """The typed field the API sends for a value."""
     return _TYPED[type(value)](value)
 
 
@@ -98,7 +96,7 @@ class Conversation:
 class Row:
     """One row of record data, and what is needed to filter and aggregate it.
 
-    A row is an event at ``at``; the API shows it from ``visible_at`` on.
+    A row is an event at `at`; the API shows it from `visible_at` on.
     """
 
     record_id: str
@@ -114,11 +112,11 @@ class Row:
     tags: tuple[Named, ...] = ()
 
     def field(self, name: str) -> Value | None:
-        """Returns the value of one field, None when it is null."""
+        """The value of one field, None when it is null."""
         return self.values[self.names.index(name)]
 
     def attribute(self, name: str) -> tuple[str, ...]:
-        """Returns the row's values of a filter attribute, none when it is null."""
+        """The row's values of a filter attribute, none when it is null."""
         match name:
             case "agent_id":
                 return (self.agent.id,) if self.agent else ()
@@ -138,7 +136,7 @@ class Row:
         return ()
 
     def to_api(self) -> Json:
-        """Returns the row as the API sends it: a null field has no ``field`` key."""
+        """The row as the API sends it: a null field has no `field` key."""
         answer: Json = {
             "primaryTimestampField": {"name": self.timestamp_name, "timestamp": to_instant(self.at)}
         }

@@ -3,15 +3,12 @@
 Tests ask :class:`World` directly, without HTTP, what a load should have brought.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final
 
 from dixa_assets.simulator.metrics import LATE_METRIC, METRICS, Metric
 from dixa_assets.simulator.records import RECORDS
@@ -26,20 +23,20 @@ from dixa_assets.simulator.values import Json, Row
 
 __all__ = ["Filter", "Row", "World"]
 
-BEGINNING: Final = datetime.combine(FIRST_DAY, time(), UTC)
+BEGINNING = datetime.combine(FIRST_DAY, time(), UTC)
 # A cached conversation and all its rows take about 7 kB; this keeps the caches near 350 MB.
-_CACHED_CONVERSATIONS: Final = 48_000
+_CACHED_CONVERSATIONS = 48_000
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Keeps the rows whose attribute has one of the values."""
+    """Keep the rows whose attribute has one of the values."""
 
     attribute: str
     values: tuple[str, ...]
 
     def keeps(self, row: Row) -> bool:
-        """Returns whether a row passes."""
+        """Whether a row passes."""
         return any(value in self.values for value in row.attribute(self.attribute))
 
 
@@ -67,7 +64,7 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Row]:
-        """Returns a record's rows in [start, end) known at ``now``, by primary timestamp.
+        """A record's rows in [start, end) known at `now`, by primary timestamp.
 
         A filter on an attribute the record does not offer is ignored.
         """
@@ -93,7 +90,7 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Row]:
-        """Returns a record's rows of some conversations known at ``now``, by primary timestamp."""
+        """A record's rows of some conversations known at `now`, by primary timestamp."""
         wanted: dict[date, set[int]] = defaultdict(set)
         for csid in csids:
             offset = csid // CSIDS_PER_DAY
@@ -117,7 +114,7 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Json]:
-        """Returns a metric's aggregates over [start, end) known at ``now``, as the API sends them.
+        """A metric's aggregates over [start, end) known at `now`, as the API sends them.
 
         A filter on an attribute the metric does not offer is ignored.
         """
@@ -134,21 +131,21 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Json]:
-        """Returns a metric's aggregates over some conversations known at ``now``."""
+        """A metric's aggregates over some conversations known at `now`."""
         metric = find_metric(metric_id)
         offered = [one for one in filters if one.attribute in metric.filters]
         rows = self.rows_of_conversations(metric.record_id, csids, now=now, filters=offered)
         return reduce_rows(metric, rows)
 
     def _tell(self, day: date) -> list[dict[str, list[Row]]]:
-        """Returns what begins on a day, by days since then and by record."""
+        """What begins on a day, by days since then and by record."""
         told: list[dict[str, list[Row]]] = [defaultdict(list) for _ in range(LIFETIME_DAYS + 1)]
         for row in tell_day(day, seed=self._seed, conversations_per_day=self._size):
             told[(row.at.date() - day).days][row.record_id].append(row)
         return told
 
     def _gather(self, day: date) -> dict[str, list[Row]]:
-        """Returns the rows whose primary timestamp falls on a UTC day, by record and in order."""
+        """The rows whose primary timestamp falls on a UTC day, by record and in order."""
         rows: dict[str, list[Row]] = defaultdict(list)
         for offset in range(LIFETIME_DAYS + 1):
             begun = day - timedelta(days=offset)
@@ -162,12 +159,12 @@ class World:
 
 
 def find_metric(metric_id: str) -> Metric:
-    """Returns the metric of that id, the late one included."""
+    """The metric of that id, the late one included."""
     return LATE_METRIC if metric_id == LATE_METRIC.id else METRICS[metric_id]
 
 
 def reduce_rows(metric: Metric, rows: Sequence[Row]) -> list[Json]:
-    """Returns the aggregates a metric makes of its rows, in the catalogue's order."""
+    """The aggregates a metric makes of its rows, in the catalogue's order."""
     order = [*metric.measures]
     found = [
         one for one in metric.reducer(rows) if one.get("measure", "AgentPresenceDuration") in order
