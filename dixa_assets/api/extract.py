@@ -4,7 +4,7 @@ Page walking, flattening typed fields.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -161,6 +161,14 @@ def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) ->
         staged.add({"value": item.value, "label": item.label})
 
 
+def _distinct(name: str, taken: Collection[str]) -> str:
+    """The name, numbered if the row has it already: no value takes another's place."""
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    return found
+
+
 def _aggregates(
     metric_id: str, data: Mapping[str, Any]
 ) -> Iterator[tuple[str, str | None, float | None, Any]]:
@@ -222,8 +230,7 @@ def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, dict[st
         if not isinstance(name, str) or not name:
             raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
         if name not in request.excluded_fields:
-            name = speakable(name)
-            fields[name] = read_value(item.get("field"))
+            fields[_distinct(speakable(name), fields)] = read_value(item.get("field"))
     if "value" in row and "value" not in request.excluded_fields:
         fields[RECORD_VALUE.field] = read_value(row["value"])
     timestamp_field = primary.get("name")

@@ -309,8 +309,8 @@ def _json(value: Any) -> str | None:
 
 @lru_cache(10_000)
 def speakable(text: str) -> str:
-    """`text` without what JSON allows but SQL or UTF-8 does not: zero bytes, half characters."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    """`text` with what JSON allows but SQL or UTF-8 does not as escapes: no two become one."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def _text(value: Any) -> str:

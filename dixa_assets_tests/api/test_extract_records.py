@@ -168,6 +168,28 @@ def staged_rows(
     return lines(staged)
 
 
+def test_a_field_name_that_comes_twice_in_a_row_keeps_both_values(
+    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+) -> None:
+    twice = [{"name": "tag", "field": {"_type": "StringField", "value": value}} for value in "abc"]
+    (row,) = staged_rows(simulator, client, stage(), bare_row(DAY.start, *twice))
+    names = ("tag", "tag_2", "tag_3")
+    assert [row[name, "value"] for name in names] == ["a", "b", "c"]
+
+
+def test_names_with_different_half_characters_stay_different(
+    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+) -> None:
+    odd = [
+        {"name": f"x{half}", "field": {"_type": "LongField", "value": number}}
+        for number, half in enumerate(("\ud800", "\ud801", "\0", "?"))
+    ]
+    (row,) = staged_rows(simulator, client, stage(), bare_row(DAY.start, *odd))
+    found = {key: value for key, value in row.items() if key[0][0] == "x"}
+    assert sorted(found.values()) == [0, 1, 2, 3]
+    assert len(found) == 4
+
+
 def test_a_row_exactly_on_the_end_is_left_to_the_next_window(
     simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_description_that_is_no_text_is_no_description(description: Any) -> No
 
 def test_descriptions_hold_no_zero_byte_which_would_cut_a_comment() -> None:
     entry = Entry.from_api("metric", {"id": "bare", "description": "a\0b"})
-    assert entry.description == "a\ufffdb"
+    assert entry.description == "a\\x00b"
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
