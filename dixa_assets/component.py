@@ -209,7 +209,9 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 history_days=self.history_days,
             ),
             build_publish_sensor(
-                keys=[asset.key for asset in published], database=Path(self.duckdb_path)
+                keys=[asset.key for asset in published],
+                loaded={*undated, *live},
+                database=Path(self.duckdb_path),
             ),
         ]
         if os.environ.get("DIXA_ALERT_WEBHOOK"):

@@ -8,7 +8,7 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -164,13 +164,17 @@ def build_history_sensor(
     return history_sensor
 
 
-def build_publish_sensor(*, keys: Sequence[dg.AssetKey], database: Path) -> dg.SensorDefinition:
+def build_publish_sensor(
+    *, keys: Sequence[dg.AssetKey], loaded: Collection[dg.AssetKey], database: Path
+) -> dg.SensorDefinition:
     """Renews what is made of the whole database, once loads have ended.
 
     Args:
         keys: Assets without partitions that read all of it.
+        loaded: Assets whose loads are waited for; other people's runs are not.
         database: The file; its time of change tells whether they are out of date.
     """
+    own = {*keys, *loaded}
 
     @dg.sensor(
         name="dixa_publish",
@@ -183,7 +187,7 @@ def build_publish_sensor(*, keys: Sequence[dg.AssetKey], database: Path) -> dg.S
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         if not database.exists():
             return dg.SkipReason("There is no database yet.")
-        if context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1):
+        if not _assets_in_progress(context.instance).isdisjoint(own):
             return dg.SkipReason("Loads are under way; what they write is published after them.")
         changed = database.stat().st_mtime
         events = map(context.instance.get_latest_materialization_event, keys)

@@ -222,7 +222,16 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
     assert load(analytics, ["dixa_metrics/csat"], "2025-11-02", instance=instance).success
     (again,) = tick().run_requests or ()
     assert again.run_key != request.run_key
+    # Somebody else's run says nothing of ours.
     instance.create_run_for_job(
         dg.GraphDefinition("busy").to_job(), status=DagsterRunStatus.STARTED
+    )
+    assert [one.run_key for one in tick().run_requests or ()] == [again.run_key]
+    own = dg.AssetKey(["dixa_metrics", "csat"])
+    job = definitions.resolve_implicit_global_asset_job_def()
+    instance.create_run_for_job(
+        job.get_subset(asset_selection={own}),
+        status=DagsterRunStatus.STARTED,
+        asset_selection=frozenset({own}),
     )
     assert "under way" in str(tick().skip_message)
