@@ -207,6 +207,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 undated=undated,
                 partitions_def=partitions_def,
                 history_days=self.history_days,
+                warehouse=self.build_warehouse(wait_seconds=5.0),
             ),
             build_publish_sensor(
                 keys=[asset.key for asset in published],

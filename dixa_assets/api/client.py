@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 PAGE_SIZES = (300, 100, 50)
 # 10,000 pages of 300 rows are three million rows in one window: more is a paging loop.
 MAX_PAGES = 10_000
+# A server that gives smaller pages than it is asked for has a limit of its own, hardly below this.
+SMALLEST_LIMIT = 20
 # A limit on the rows of an answer is a round number, a multiple of this one.
 ROUND_ROWS = 100
 
@@ -198,7 +200,7 @@ class DixaClient:
                 raise PagesCutShort(request, f"exactly {total} rows, which looks like a limit.")
             if paging is None or not rows:
                 return
-            if size is None:
+            if size is None and len(rows) >= SMALLEST_LIMIT:
                 self._largest_linked = max(self._largest_linked, len(rows))
             if paging["pageKey"] in keys:
                 raise ApiContractBroken(

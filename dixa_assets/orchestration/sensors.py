@@ -25,6 +25,7 @@ from dixa_assets.orchestration.private import (
     loaded_partitions,
 )
 from dixa_assets.orchestration.resources import DixaResource
+from dixa_assets.warehouse.store import Warehouse
 
 # Dagster ends a tick after 60 s and blames the code server, so a tick ends by itself before: a
 # fetch or a reload that takes longer than this is left to the next tick.
@@ -106,8 +107,11 @@ def build_history_sensor(
     undated: Mapping[dg.AssetKey, str],
     partitions_def: dg.DailyPartitionsDefinition,
     history_days: int,
+    warehouse: Warehouse,
 ) -> dg.SensorDefinition:
     """Loads the days before an asset first appeared, and what has no days and was never loaded.
+
+    Loaded is what both Dagster and the database know of: a lost or another database is filled anew.
 
     Args:
         daily: Live metrics and records.
@@ -115,6 +119,7 @@ def build_history_sensor(
             for assets that any load satisfies.
         partitions_def: The days.
         history_days: How many days before its first appearance an asset gets by itself.
+        warehouse: Asked what it holds.
     """
 
     @dg.sensor(
@@ -128,8 +133,15 @@ def build_history_sensor(
         "filter values and catalogue tables, until none is missing.",
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        attempts = _Attempts(context.cursor)
+        attempts = _Attempts(context.cursor, warehouse.identity)
         busy = _assets_in_progress(context.instance)
+        try:
+            held = warehouse.loaded()
+        except DixaAssetsError as error:
+            return dg.SensorResult(
+                skip_reason=f"What is missing cannot be told now: {error}",
+                cursor=attempts.to_cursor(),
+            )
         lacking: dict[tuple[str, ...], list[dg.AssetKey]] = {}
         for key, entry in daily.items():
             mark = f"{key.to_user_string()} {history_days}"
@@ -137,7 +149,8 @@ def build_history_sensor(
                 continue
             loaded = loaded_partitions(context.instance, key)
             wanted = history_of(entry.first_seen, partitions_def, history_days)
-            days = tuple(day for day in wanted if day not in loaded)
+            name = key.to_user_string()
+            days = tuple(day for day in wanted if day not in loaded or (name, day) not in held)
             if not days:
                 attempts.finish(mark)
             elif attempts.start(mark):
@@ -147,7 +160,8 @@ def build_history_sensor(
             mark = f"{key.to_user_string()} {version}"
             if key in busy or attempts.is_done(mark):
                 continue
-            if _is_current(context.instance.get_latest_materialization_event(key), version):
+            event = context.instance.get_latest_materialization_event(key)
+            if (key.to_user_string(), "") in held and _is_current(event, version):
                 attempts.finish(mark)
             elif attempts.start(mark):
                 stale.append(key)
@@ -231,14 +245,18 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
 
 
 class _Attempts:
-    """Which loads the sensor asked for and when, kept in its cursor.
+    """Which loads the sensor asked for and when, kept in its cursor for each database.
 
     What is complete is remembered, so that days wiped by hand afterwards stay out. What failed
     is asked for again after 5 minutes, then 10, 20 and so on up to a day.
     """
 
-    def __init__(self, cursor: str | None) -> None:
-        self._tries: dict[str, list[float] | None] = json.loads(cursor or "{}")
+    def __init__(self, cursor: str | None, database: str) -> None:
+        known = json.loads(cursor or "{}")
+        # What was done for another database was not done for this one.
+        is_same = known.get("database") == database
+        self._database = database
+        self._tries: dict[str, list[float] | None] = known["tries"] if is_same else {}
 
     def is_done(self, mark: str) -> bool:
         return mark in self._tries and self._tries[mark] is None
@@ -255,7 +273,7 @@ class _Attempts:
         return True
 
     def to_cursor(self) -> str:
-        return json.dumps(self._tries)
+        return json.dumps({"database": self._database, "tries": self._tries})
 
 
 def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:

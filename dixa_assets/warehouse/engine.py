@@ -64,8 +64,8 @@ class DuckDBFile:
 
     @property
     def identity(self) -> int:
-        """Which file it is, among those that have stood at the path."""
-        return self.path.stat().st_ino
+        """Which file it is, among those that have stood at the path; 0 while there is none."""
+        return self.path.stat().st_ino if self.path.exists() else 0
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:

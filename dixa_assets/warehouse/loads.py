@@ -122,6 +122,14 @@ def volumes(query: Query) -> dict[str, Volume]:
     }
 
 
+def noted(query: Query) -> set[tuple[str, str]]:
+    """Every load that is noted: asset key and day, the day empty for a whole table."""
+    found = query(
+        "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day FROM dixa_catalogue.loads"
+    )
+    return {*zip(found.asset_key, found.day, strict=True)}
+
+
 def spent(query: Query) -> tuple[int, int]:
     """Requests that the loads of the last 24 hours sent, and how many of them were repeats."""
     found = query(

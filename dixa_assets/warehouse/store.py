@@ -119,6 +119,15 @@ class Warehouse:
             ).df()
         return Written(tuple(changes), tuple(columns), preview)
 
+    @property
+    def identity(self) -> str:
+        """Which database it is: where, and which of the files that have stood there."""
+        return f"{self.path.absolute()} {self._file.identity}"
+
+    def loaded(self) -> set[tuple[str, str]]:
+        """What the load log notes: asset key and day, the day empty for a whole table."""
+        return loads.noted(self.query) if self._file.identity else set()
+
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""
         return loads.volumes(self.query)
