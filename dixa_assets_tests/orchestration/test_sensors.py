@@ -14,6 +14,7 @@ from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Listing, merge
+from dixa_assets.model.tables import catalogue_rows
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
@@ -154,6 +155,29 @@ def test_what_is_loaded_is_not_asked_for_again_and_gaps_are(
     assert ranges == [("2025-11-07", "2025-11-07"), ("2025-11-09", "2025-11-09")]
 
 
+def test_a_lost_or_another_database_is_filled_anew(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    analytics = component(simulator, tmp_path, history_days=3, include=["csat"])
+    catalogue = first_seen(fetched(analytics), "2025-11-10T09:00:00+00:00")
+    tables = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(catalogue)]
+    filters = [f"dixa_filters/{name}" for name in catalogue.filter_names.values()]
+    keys = ["dixa_metrics/csat", *tables, *filters]
+    load(analytics, keys, "2025-11-07", "2025-11-09", instance=instance, catalogue=catalogue)
+    done = history_tick(analytics, catalogue, instance)
+    assert not done.run_requests
+
+    def asked(other: DixaAnalytics) -> set[str]:
+        requests = history_tick(other, catalogue, instance, done.cursor).run_requests or []
+        return {key.to_user_string() for each in requests for key in each.asset_selection or ()}
+
+    assert asked(analytics) == set()
+    elsewhere = analytics.model_copy(update={"duckdb_path": str(tmp_path / "other.duckdb")})
+    assert asked(elsewhere) == set(keys)
+    Path(analytics.duckdb_path).unlink()
+    assert asked(analytics) == set(keys)
+
+
 def test_a_second_tick_waits_before_it_tries_again(
     analytics: DixaAnalytics, known: Catalogue, instance: dg.DagsterInstance
 ) -> None:
@@ -162,7 +186,9 @@ def test_a_second_tick_waits_before_it_tries_again(
     second = history_tick(analytics, known, instance, first.cursor)
     assert not second.run_requests
     hour_ago = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
-    waited = json.dumps({key: [1, hour_ago] for key in json.loads(first.cursor or "{}")})
+    cursor = json.loads(first.cursor or "{}")
+    cursor["tries"] = {key: [1, hour_ago] for key in cursor["tries"]}
+    waited = json.dumps(cursor)
     third = history_tick(analytics, known, instance, waited)
     assert len(third.run_requests or ()) == len(first.run_requests)
 
