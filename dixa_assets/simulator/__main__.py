@@ -13,11 +13,11 @@ import uvicorn
 
 from dixa_assets.simulator.app import Simulator
 from dixa_assets.simulator.control import parse_now
-from dixa_assets.simulator.state import Clock, Settings, Shelf, State
+from dixa_assets.simulator.state import Settings, Shelf, State
 from dixa_assets.simulator.world import World
 
 DEMO_KEY = "dixa-demo-key"
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
@@ -27,11 +27,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if sockets:
             port = sockets[0].getsockname()[1]
-            print(f"Dixa simulator listening on http://{_HOST}:{port}", flush=True)
+            print(f"Dixa simulator listening on http://{HOST}:{port}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until it is told to stop, and returns the exit code."""
+    """Serve until told to stop, and return the exit code."""
     # uvicorn closes its connections at the first signal and then hands it on to this handler,
     # which must not wait for a long period still being computed in a thread.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -39,20 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     # The cached history has no cycles: looking for some in it would halt every answer.
     gc.set_threshold(50_000, 1_000, 1_000)
-    shelf = Shelf()
-    if options.add_metric_after is not None:
-        shelf.late_at = time.monotonic() + options.add_metric_after
+    late = options.add_metric_after
     state = State(
         world=World(seed=options.seed, conversations_per_day=options.conversations_per_day),
         key=os.environ.get("DIXA_API_KEY", "").strip() or DEMO_KEY,
         settings=Settings(rate=options.rate, burst=options.burst, latency_ms=options.latency_ms),
-        clock=Clock(options.now),
-        shelf=shelf,
+        stopped_at=options.now,
+        shelf=Shelf(late_at=None if late is None else time.monotonic() + late),
     )
     try:
-        listener = socket.create_server((_HOST, options.port), backlog=128)
+        listener = socket.create_server((HOST, options.port), backlog=128)
     except OSError as error:
-        print(f"Cannot listen on {_HOST}:{options.port}: {error.strerror}", file=sys.stderr)
+        print(f"Cannot listen on {HOST}:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
     config = uvicorn.Config(
         Simulator(state),

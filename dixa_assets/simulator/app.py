@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -14,18 +15,21 @@ from starlette.types import Receive, Scope, Send
 
 from dixa_assets.simulator import faults
 from dixa_assets.simulator.control import build_control
-from dixa_assets.simulator.faults import Fault
+from dixa_assets.simulator.faults import NO_FAULT, Fault
+from dixa_assets.simulator.measures import measure_of
+from dixa_assets.simulator.operations import operation_of
 from dixa_assets.simulator.paging import Page, fingerprint_of, link_to, parse_page
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
-from dixa_assets.simulator.state import State
-from dixa_assets.simulator.values import Json, Row
+from dixa_assets.simulator.state import Kind, Listed, State
+from dixa_assets.simulator.values import Json
+from dixa_assets.simulator.world import offered
 
 VERSIONS = ("/v1/", "/beta/")
-_DEFAULT_RECORDS_PER_PAGE = 100
+RECORDS_PER_PAGE = 100
+ENTRIES_PER_PAGE = 50
 # Longer periods are computed off the event loop, so that they hold up no other request.
-_LONG_PERIOD = timedelta(days=3)
-_DEFAULT_ENTRIES_PER_PAGE = 50
+LONG_PERIOD = timedelta(days=3)
 
 T = TypeVar("T")
 
@@ -41,11 +45,7 @@ class Call:
     base: str
     query: dict[str, str]
     body: Any
-    fault: Fault | None = None
-
-    def has_fault(self, kind: str) -> bool:
-        """Whether this request is to suffer a kind of fault."""
-        return self.fault is not None and self.fault.kind == kind
+    fault: Fault
 
 
 class Simulator:
@@ -54,25 +54,16 @@ class Simulator:
     def __init__(self, state: State) -> None:
         self._state = state
         self._control = build_control(state)
-        self._operations: dict[str, Callable[[Call], Any]] = {
-            "getAnalyticsMetrics": self._list_metrics,
-            "getAnalyticsMetricsMetricid": self._describe_metric,
-            "postAnalyticsMetrics": self._metric_data,
-            "getAnalyticsRecords": self._list_records,
-            "getAnalyticsRecordsRecordid": self._describe_record,
-            "postAnalyticsRecords": self._record_data,
-            "getAnalyticsFilterFilterattribute": self._list_filter_values,
-        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guarantee an answer, unless a fault says otherwise."""
+        """Answer in any case, unless a fault says otherwise."""
         if scope["type"] == "http" and scope["path"].startswith(VERSIONS):
             await self._serve(scope, receive, send)
         else:
             await self._control(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        state, request = self._state, Request(scope, receive)
         call = await _read(request)
         entry: Json = {
             "at": datetime.now(UTC).isoformat(),
@@ -83,19 +74,19 @@ class Simulator:
             "body": call.body,
             "status": None,
         }
-        self._state.log.add(entry)
-        response = self._refuse(request)
-        if self._state.settings.latency_ms:
-            await asyncio.sleep(self._state.settings.latency_ms / 1000)
-        fault = None
+        state.log.append(entry)
+        response, fault = self._refuse(request), NO_FAULT
+        if state.settings.latency_ms:
+            await asyncio.sleep(state.settings.latency_ms / 1000)
         if response is None:
-            fault = self._state.faults.strike(call.operation, call.id, "pageKey" in call.query)
-            if fault and fault.kind == "reset":
+            fault = state.faults.strike(call.operation, call.id, "pageKey" in call.query)
+            if fault.kind == "reset":
                 return faults.reset(send)
-            await faults.delay(fault)
+            if fault.kind == "slow":
+                await asyncio.sleep(float(fault.params.get("seconds", 1.0)))
             response = await self._respond(replace(call, fault=fault))
         entry["status"] = response.status_code
-        if fault and fault.kind == "truncate":
+        if fault.kind == "truncate":
             return await faults.truncate(response, send)
         return await response(scope, receive, send)
 
@@ -116,12 +107,7 @@ class Simulator:
         if instead:
             return instead
         try:
-            if call.operation is None:
-                raise ApiError(404, "Not Found")
-            if call.has_fault("expired_key"):
-                raise ApiError(400, "Invalid value for: query parameter pageKey")
-            self._state.shelf.welcome_late_metric()
-            payload = await self._operations[call.operation](call)
+            payload = await self._answer(call)
         except ApiError as error:
             return _json({"message": error.message}, error.status)
         except Exception:
@@ -129,122 +115,116 @@ class Simulator:
             return _json({"message": "There was an internal server error"}, 500)
         return _json(faults.disfigure(call.fault, payload), 200)
 
-    async def _list_metrics(self, call: Call) -> Json:
-        return self._catalogue_page(call, [one.entry for one in self._state.shelf.metrics.values()])
+    async def _answer(self, call: Call) -> Json:
+        if call.operation is None:
+            raise ApiError(404, "Not Found")
+        if call.fault.kind == "expired_key":
+            raise ApiError(400, "Invalid value for: query parameter pageKey")
+        self._state.shelf.welcome_late_metric()
+        match call.operation:
+            case "getAnalyticsMetrics":
+                return self._list_entries(call, "metrics")
+            case "getAnalyticsRecords":
+                return self._list_entries(call, "records")
+            case "getAnalyticsMetricsMetricid":
+                return {"data": self._find("metrics", call.id).entry}
+            case "getAnalyticsRecordsRecordid":
+                return {"data": self._find("records", call.id).entry}
+            case "postAnalyticsMetrics":
+                return await self._metric_data(call)
+            case "postAnalyticsRecords":
+                return await self._record_data(call)
+            case _:
+                return self._list_filter_values(call)
 
-    async def _list_records(self, call: Call) -> Json:
-        return self._catalogue_page(call, [one.entry for one in self._state.shelf.records.values()])
+    def _list_entries(self, call: Call, kind: Kind) -> Json:
+        listed = self._state.shelf.entries(kind).values()
+        return self._catalogue_page(call, [one.entry for one in listed])
 
-    async def _describe_metric(self, call: Call) -> Json:
-        listed = self._state.shelf.metrics.get(call.id or "")
-        if not listed:
-            raise ApiError(404, "Metric not found")
-        return {"data": listed.entry}
-
-    async def _describe_record(self, call: Call) -> Json:
-        listed = self._state.shelf.records.get(call.id or "")
-        if not listed:
-            raise ApiError(404, "Record not found")
-        return {"data": listed.entry}
-
-    async def _list_filter_values(self, call: Call) -> Json:
+    def _list_filter_values(self, call: Call) -> Json:
         values = filter_values(call.id or "")
         if values is None:
             raise ApiError(404, "Filter attribute not found")
         items: list[Json] = [{"value": one.value, "label": one.label} for one in values]
         return self._catalogue_page(call, items)
 
-    async def _metric_data(self, call: Call) -> Json:
-        world, now = self._state.world, self._state.clock.now()
-        query = self._parse(call, now, for_metric=True)
-        listed = self._state.shelf.metrics.get(query.id)
+    def _find(self, kind: Kind, entry_id: str | None) -> Listed:
+        listed = self._state.shelf.entries(kind).get(entry_id or "")
         if not listed:
-            raise ApiError(404, "Metric not found")
-        filters = [one for one in query.filters if one.attribute in listed.filters]
+            raise ApiError(404, "Metric not found" if kind == "metrics" else "Record not found")
+        return listed
 
-        def compute() -> list[Json]:
-            if query.start is None or query.end is None:
-                return world.aggregate_of_conversations(
-                    listed.like, query.csids, now=now, filters=filters
-                )
-            return world.aggregate(
-                listed.like, start=query.start, end=query.end, now=now, filters=filters
-            )
-
-        found = await _run(query, compute)
+    async def _metric_data(self, call: Call) -> Json:
+        world = self._state.world
+        query, listed, found = await self._compute(
+            call, "metrics", world.aggregate, world.aggregate_of_conversations
+        )
         # A measure the metric does not offer is left out, not refused.
         wanted = query.aggregations or listed.measures
-        return {
-            "data": {
-                "id": query.id,
-                "aggregates": [
-                    one
-                    for one in found
-                    if not wanted or one.get("measure", "AgentPresenceDuration") in wanted
-                ],
-            }
-        }
+        aggregates = [one for one in found if not wanted or measure_of(one) in wanted]
+        return {"data": {"id": query.id, "aggregates": aggregates}}
 
     async def _record_data(self, call: Call) -> Json:
-        state, now = self._state, self._state.clock.now()
-        page = self._parse_page(
-            call, default=_DEFAULT_RECORDS_PER_PAGE, maximum=state.settings.max_page_limit
+        state = self._state
+        page = self._asked_page(call, RECORDS_PER_PAGE)
+        query, _, rows = await self._compute(
+            call, "records", state.world.rows, state.world.rows_of_conversations
         )
-        query = self._parse(call, now, for_metric=False)
-        listed = state.shelf.records.get(query.id)
-        if not listed:
-            raise ApiError(404, "Record not found")
-        filters = [one for one in query.filters if one.attribute in listed.filters]
-
-        def compute() -> list[Row]:
-            if query.start is None or query.end is None:
-                return state.world.rows_of_conversations(
-                    listed.like, query.csids, now=now, filters=filters
-                )
-            return state.world.rows(
-                listed.like, start=query.start, end=query.end, now=now, filters=filters
-            )
-
-        rows = await _run(query, compute)
         return self._page(call, page, rows, lambda row: state.shelf.extend(query.id, row.to_api()))
 
-    def _parse(self, call: Call, now: datetime, *, for_metric: bool) -> Query:
-        settings = self._state.settings
+    async def _compute(
+        self,
+        call: Call,
+        kind: Kind,
+        of_period: Callable[..., list[T]],
+        of_conversations: Callable[..., list[T]],
+    ) -> tuple[Query, Listed, list[T]]:
+        """The query a call holds, the entry it is about, and what the world says."""
+        settings, now = self._state.settings, self._state.now()
         if call.body is None:
             raise bad_body("missing")
-        return parse_query(
+        query = parse_query(
             call.body,
             now=now,
-            for_metric=for_metric,
+            for_metric=kind == "metrics",
             require_filter=settings.require_filter,
             inclusive_end=settings.end == "inclusive",
         )
+        listed = self._find(kind, query.id)
+        about = {"now": now, "filters": offered(query.filters, listed.filters)}
+        if query.start is None or query.end is None:
+            return query, listed, of_conversations(listed.like, query.csids, **about)
+        compute = partial(of_period, listed.like, start=query.start, end=query.end, **about)
+        is_long = query.end - query.start > LONG_PERIOD
+        found = await asyncio.to_thread(compute) if is_long else compute()
+        return query, listed, found
 
-    def _parse_page(self, call: Call, *, default: int, maximum: int) -> Page:
+    def _asked_page(self, call: Call, default: int) -> Page:
         fingerprint = fingerprint_of(call.operation, call.id, call.body)
+        maximum = self._state.settings.max_page_limit
         return parse_page(call.query, fingerprint=fingerprint, default=default, maximum=maximum)
 
     def _catalogue_page(self, call: Call, items: list[Json]) -> Json:
-        settings = self._state.settings
-        page = self._parse_page(
-            call, default=_DEFAULT_ENTRIES_PER_PAGE, maximum=settings.max_page_limit
-        )
-        if settings.catalogue_page_limit:
-            page = replace(page, size=min(page.size, settings.catalogue_page_limit))
+        page = self._asked_page(call, ENTRIES_PER_PAGE)
+        limit = self._state.settings.catalogue_page_limit
+        if limit:
+            page = replace(page, size=min(page.size, limit))
         return self._page(call, page, items, lambda item: item)
 
     def _page(
         self, call: Call, page: Page, items: Sequence[T], to_api: Callable[[T], Json]
     ) -> Json:
-        if call.has_fault("shift"):
+        next_form = self._state.settings.next_form
+        if call.fault.kind == "shift":
             items = [*items[:1], *items]
-        more = page.stop < len(items)
-        following: int | None = page.number + 1 if more else None
-        base = call.base if self._state.settings.next_form == "absolute" else ""
-        if call.fault:
-            following, base = faults.misdirect(call.fault, page.number, following, base)
+        following, base = faults.misdirect(
+            call.fault,
+            page.number,
+            page.number + 1 if page.stop < len(items) else None,
+            call.base if next_form == "absolute" else "",
+        )
         answer: Json = {"data": [to_api(item) for item in items[page.start : page.stop]]}
-        if self._state.settings.next_form == "bare_key":
+        if next_form == "bare_key":
             if following is not None:
                 answer["pageKey"] = page.key(following)
             return answer
@@ -257,7 +237,7 @@ class Simulator:
 
 
 async def _read(request: Request) -> Call:
-    operation, about = _route(request.method, request.scope["path"])
+    operation, about = operation_of(request.method, request.scope["path"])
     raw = await request.body()
     try:
         body = json.loads(raw) if raw else None
@@ -273,33 +253,8 @@ async def _read(request: Request) -> Call:
         base=str(request.base_url).rstrip("/"),
         query=dict(request.query_params),
         body=body,
+        fault=NO_FAULT,
     )
-
-
-async def _run(query: Query, compute: Callable[[], T]) -> T:
-    if query.start is None or query.end is None or query.end - query.start <= _LONG_PERIOD:
-        return compute()
-    return await asyncio.to_thread(compute)
-
-
-def _route(method: str, path: str) -> tuple[str | None, str | None]:
-    """The operation and the id a path names, None for what does not exist."""
-    match (method, *path.split("/", 4)[2:]):
-        case ("GET", "analytics", "metrics"):
-            return "getAnalyticsMetrics", None
-        case ("POST", "analytics", "metrics"):
-            return "postAnalyticsMetrics", None
-        case ("GET", "analytics", "records"):
-            return "getAnalyticsRecords", None
-        case ("POST", "analytics", "records"):
-            return "postAnalyticsRecords", None
-        case ("GET", "analytics", "metrics", metric_id):
-            return "getAnalyticsMetricsMetricid", metric_id
-        case ("GET", "analytics", "records", record_id):
-            return "getAnalyticsRecordsRecordid", record_id
-        case ("GET", "analytics", "filter", attribute):
-            return "getAnalyticsFilterFilterattribute", attribute
-    return None, None
 
 
 def _json(payload: Any, status: int) -> Response:

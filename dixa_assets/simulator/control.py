@@ -4,20 +4,19 @@ They need no key, count against no limit and are no part of the imitated API.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dixa_assets.simulator.state import State
+from dixa_assets.simulator.state import Kind, State
 from dixa_assets.simulator.values import Json
-
-Change = Callable[[Json], Any]
-Kind = Literal["metrics", "records"]
 
 
 def build_control(state: State) -> Starlette:
@@ -29,64 +28,47 @@ def build_control(state: State) -> Starlette:
 
         return Route(f"/simulator/{path}", endpoint, methods=["GET"])
 
-    def post(path: str, change: Change) -> Route:
+    def post(path: str, change: Callable[[State, Json], Any]) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return JSONResponse(change(_object(await request.body())))
+                wish = json.loads(await request.body())
+                if not isinstance(wish, dict):
+                    raise ValueError("expected a JSON object")
+                return JSONResponse(change(state, wish))
             except (ValueError, KeyError, TypeError) as error:
                 return JSONResponse({"message": f"{type(error).__name__}: {error}"}, 400)
 
         return Route(f"/simulator/{path}", endpoint, methods=["POST"])
 
-    def delete(path: str, remove: Callable[[str | None], bool]) -> Route:
+    def delete(path: str, remove: Callable[[str], object]) -> Route:
         async def endpoint(request: Request) -> Response:
-            if not remove(request.query_params.get("id")):
+            try:
+                remove(request.query_params.get("id", ""))
+            except KeyError:
                 return JSONResponse({"message": "no such id"}, 404)
             return JSONResponse({})
 
         return Route(f"/simulator/{path}", endpoint, methods=["DELETE"])
 
-    def reset(wish: Json) -> Json:
-        state.reset(now=parse_now(wish["now"]) if wish.get("now") else None)
-        return {}
-
-    routes = [
-        post("reset", reset),
-        get("requests", state.log.to_json),
-        delete("requests", lambda _: state.log.clear()),
-        get("summary", state.log.summary),
-        get("settings", state.settings.to_json),
-        post("settings", lambda wish: _change_settings(state, wish)),
-        post("clock", lambda wish: _set_clock(state, wish)),
-        get("faults", state.faults.to_json),
-        post("faults", lambda wish: {"id": state.faults.add(wish).number}),
-        delete("faults", lambda _: state.faults.clear()),
-        post("metrics", lambda wish: _put_entry(state, "metrics", wish)),
-        delete("metrics", lambda id_: state.shelf.metrics.pop(id_ or "", None) is not None),
-        post("records", lambda wish: _put_entry(state, "records", wish)),
-        delete("records", lambda id_: state.shelf.records.pop(id_ or "", None) is not None),
-        post("records/fields", lambda wish: _set_extra_field(state, wish)),
-    ]
-    return Starlette(routes=routes)
-
-
-def _object(raw: bytes) -> Json:
-    wish = json.loads(raw)
-    if not isinstance(wish, dict):
-        raise ValueError("expected a JSON object")
-    return wish
-
-
-def _change_settings(state: State, wish: Json) -> Json:
-    state.settings.change(wish)
-    if {"rate", "burst"} & set(wish):
-        state.fill_bucket()
-    return state.settings.to_json()
-
-
-def _set_clock(state: State, wish: Json) -> Json:
-    state.clock.stopped_at = None if wish["now"] is None else parse_now(wish["now"])
-    return {"now": state.clock.now().isoformat()}
+    return Starlette(
+        routes=[
+            post("reset", _reset),
+            get("requests", lambda: list(state.log)),
+            delete("requests", lambda _: state.log.clear()),
+            get("summary", lambda: _summary(state)),
+            get("settings", lambda: asdict(state.settings)),
+            post("settings", _change_settings),
+            post("clock", _set_clock),
+            get("faults", state.faults.to_json),
+            post("faults", lambda state, wish: {"id": state.faults.add(wish).id}),
+            delete("faults", lambda _: state.faults.clear()),
+            post("metrics", lambda state, wish: _put_entry(state, "metrics", wish)),
+            delete("metrics", lambda entry_id: state.shelf.metrics.pop(entry_id)),
+            post("records", lambda state, wish: _put_entry(state, "records", wish)),
+            delete("records", lambda entry_id: state.shelf.records.pop(entry_id)),
+            post("records/fields", _set_extra_field),
+        ]
+    )
 
 
 def parse_now(text: str) -> datetime:
@@ -95,6 +77,32 @@ def parse_now(text: str) -> datetime:
     if now.tzinfo is None:
         raise ValueError(f"an instant needs an offset: {text}")
     return now.astimezone(UTC)
+
+
+def _reset(state: State, wish: Json) -> Json:
+    state.reset(now=parse_now(wish["now"]) if wish.get("now") else None)
+    return {}
+
+
+def _summary(state: State) -> Json:
+    """How many requests there were, by operation and by status."""
+    return {
+        "total": len(state.log),
+        "operations": Counter(str(entry["operation"]) for entry in state.log),
+        "statuses": Counter(str(entry["status"]) for entry in state.log),
+    }
+
+
+def _change_settings(state: State, wish: Json) -> Json:
+    state.settings.change(wish)
+    if {"rate", "burst"} & set(wish):
+        state.fill_bucket()
+    return asdict(state.settings)
+
+
+def _set_clock(state: State, wish: Json) -> Json:
+    state.stopped_at = None if wish["now"] is None else parse_now(wish["now"])
+    return {"now": state.now().isoformat()}
 
 
 def _put_entry(state: State, kind: Kind, wish: Json) -> Json:

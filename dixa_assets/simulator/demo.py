@@ -22,7 +22,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve simulator and Dagster until one of them ends; returns the exit code."""
+    """Serve simulator and Dagster until one of them ends, and return the exit code."""
     options = _parse(arguments)
     try:
         socket.create_server(("127.0.0.1", options.port)).close()

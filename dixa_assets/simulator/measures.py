@@ -1,6 +1,6 @@
 """Compute a metric's aggregates from the rows of its record: the truth about every number."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum, sqrt
 
@@ -9,16 +9,13 @@ from dixa_assets.simulator.values import Json, Row
 
 Reducer = Callable[[Sequence[Row]], list[Json]]
 
-MEASURES = (
-    "Min",
-    "Max",
-    "Sum",
-    "Count",
-    "Percentage",
-    "AgentPresenceDuration",
-    "StdDev",
-    "Average",
-)
+PRESENCE = "AgentPresenceDuration"
+MEASURES = ("Min", "Max", "Sum", "Count", "Percentage", PRESENCE, "StdDev", "Average")
+
+
+def measure_of(aggregate: Json) -> str:
+    """The measure of an aggregate; the only one that names none is a list of presences."""
+    return str(aggregate.get("measure", PRESENCE))
 
 
 def count_of(rows: Sequence[Row]) -> list[Json]:
@@ -27,49 +24,34 @@ def count_of(rows: Sequence[Row]) -> list[Json]:
 
 
 def numbers_of(rows: Sequence[Row]) -> list[Json]:
-    """Count of the rows and every statistic over their `value`."""
-    values = (row.value for row in rows)
-    return [_count(len(rows)), *_statistics(value for value in values if is_number(value))]
+    """Count of the rows and every statistic over their `value`; nulls only count."""
+    return [_count(len(rows)), *_statistics(row.value for row in rows)]
 
 
 def field_numbers_of(name: str) -> Reducer:
-    """A reducer to every statistic over a numeric field; null fields do not count."""
-
-    def reduce(rows: Sequence[Row]) -> list[Json]:
-        values = (row.field(name) for row in rows)
-        return _statistics(value for value in values if is_number(value))
-
-    return reduce
+    """A reducer to every statistic over a numeric field; nulls do not count."""
+    return lambda rows: _statistics(row.field(name) for row in rows)
 
 
 def share_of(holds: Callable[[Row], bool]) -> Reducer:
     """A reducer to the percentage of rows for which something holds."""
-
-    def reduce(rows: Sequence[Row]) -> list[Json]:
-        if not rows:
-            return []
-        return [_double("Percentage", 100.0 * sum(map(holds, rows)) / len(rows))]
-
-    return reduce
+    return lambda rows: _percentage(sum(map(holds, rows)), rows)
 
 
 def net_promoters_of(rows: Sequence[Row]) -> list[Json]:
     """The share of 9 and 10 less the share of 0 to 6, in percent."""
-    if not rows:
-        return []
     scores = [score_of(row) for row in rows]
     net = sum(score >= 9 for score in scores) - sum(score <= 6 for score in scores)
-    return [_double("Percentage", 100.0 * net / len(scores))]
+    return _percentage(net, rows)
 
 
 def groups_of(key: Callable[[Row], object]) -> Reducer:
     """A reducer over groups: Count is the number of groups, Sum that of all rows."""
 
     def reduce(rows: Sequence[Row]) -> list[Json]:
-        sizes: dict[object, int] = defaultdict(int)
-        for row in rows:
-            sizes[key(row)] += 1
-        sizes.pop(None, None)
+        sizes = Counter(map(key, rows))
+        # What has no key is in no group.
+        del sizes[None]
         return [_count(len(sizes)), *_statistics(sizes.values())]
 
     return reduce
@@ -79,7 +61,7 @@ def presence_of(rows: Sequence[Row]) -> list[Json]:
     """The seconds spent in each presence status, as one aggregate without a measure."""
     durations = [
         {
-            "value": fsum(score_of(row) for row in matching),
+            "value": fsum(map(score_of, matching)),
             "status": {
                 "status": status.value,
                 "description": f"Agents were {status.label.lower()}",
@@ -88,28 +70,15 @@ def presence_of(rows: Sequence[Row]) -> list[Json]:
         for status in PRESENCES
         if (matching := [row for row in rows if row.field("presence_status") == status])
     ]
-    if not durations:
-        return []
-    return [
-        {
-            "value": durations,
-            "description": "Seconds per presence status",
-            "_type": "AgentPresenceDurationValue",
-        }
-    ]
+    description = "Seconds per presence status"
+    whole = {"value": durations, "description": description, "_type": f"{PRESENCE}Value"}
+    return [whole] if durations else []
 
 
 def working_time_of(rows: Sequence[Row]) -> list[Json]:
     """The seconds spent working, as a single number."""
     matching = [row for row in rows if row.field("presence_status") == WORKING]
-    if not matching:
-        return []
-    return [_double("AgentPresenceDuration", fsum(score_of(row) for row in matching))]
-
-
-def is_number(value: object) -> bool:
-    """Whether a value can be averaged; a Boolean can not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return [_double(PRESENCE, fsum(map(score_of, matching)))] if matching else []
 
 
 def score_of(row: Row) -> float:
@@ -125,6 +94,10 @@ def _count(value: int) -> Json:
 
 def _double(measure: str, value: float) -> Json:
     return {"value": value, "measure": measure, "_type": "DoubleAggregateValue"}
+
+
+def _percentage(part: int, rows: Sequence[Row]) -> list[Json]:
+    return [_double("Percentage", 100.0 * part / len(rows))] if rows else []
 
 
 def _statistics(values: Iterable[object]) -> list[Json]:

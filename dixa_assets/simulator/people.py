@@ -11,48 +11,25 @@ from dixa_assets.simulator.values import Choice, Named
 HOME = ZoneInfo("Europe/Copenhagen")
 
 
-def _named(kind: str, *labels: str) -> tuple[Named, ...]:
-    return tuple(Named(str(uuid5(NAMESPACE_URL, f"{kind}/{label}")), label) for label in labels)
+def _named(kind: str, labels: str) -> tuple[Named, ...]:
+    return tuple(
+        Named(str(uuid5(NAMESPACE_URL, f"{kind}/{label}")), label) for label in labels.split(", ")
+    )
 
 
 AGENTS = _named(
     "agent",
-    'Søren "Sam" O\'Neil & Co',
-    "Ane Lindqvist",
-    "Bruno Okafor",
-    "Camille Rey",
-    "Dilan Yıldız",
-    "Eva Horváth",
-    "Freja Holm",
-    "Goran Kostić",
-    "Hana Sato",
-    "Ines Duarte",
-    "Jonas Falk",
-    "Karim Haddad",
+    'Søren "Sam" O\'Neil & Co, Ane Lindqvist, Bruno Okafor, Camille Rey, Dilan Yıldız, '
+    "Eva Horváth, Freja Holm, Goran Kostić, Hana Sato, Ines Duarte, Jonas Falk, Karim Haddad",
 )
-QUEUES = _named(
-    "queue", "Orders", "Returns & refunds", "Billing", "Technical help", "VIP", "Overflow"
-)
+QUEUES = _named("queue", "Orders, Returns & refunds, Billing, Technical help, VIP, Overflow")
 TAGS = _named(
     "tag",
-    "late delivery",
-    "damaged",
-    "refund",
-    "invoice",
-    "login",
-    "praise",
-    "complaint",
-    "B2B",
-    "størrelse/size",
-    "bug",
+    "late delivery, damaged, refund, invoice, login, praise, complaint, B2B, størrelse/size, bug",
 )
 ARTICLES = _named(
     "article",
-    "Track your parcel",
-    "Return a purchase",
-    "Reset a password",
-    "Read your invoice",
-    "Size guide",
+    "Track your parcel, Return a purchase, Reset a password, Read your invoice, Size guide",
 )
 
 EMAIL = Choice("EMAIL", "Email")
@@ -62,23 +39,15 @@ CALLBACK = Choice("CALLBACK", "Callback")
 CONTACT_FORM = Choice("CONTACT_FORM", "Contact Form")
 CHANNELS = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
 CHANNEL_WEIGHTS = (6, 22, 10, 42, 20)
+# Typical seconds until an agent picks the conversation up.
+PATIENCE = {CALLBACK: 900.0, CHAT: 90.0, CONTACT_FORM: 3600.0, EMAIL: 3600.0, PHONE: 45.0}
 
 INBOUND = Choice("INBOUND", "Inbound")
 OUTBOUND = Choice("OUTBOUND", "Outbound")
-DIRECTIONS = (INBOUND, OUTBOUND)
 
 ADDRESSES = ("support@example.com", "orders@example.com", "vip@example.com")
 NUMBERS = ("+4570000001", "+4570000002")
-CONTACT_POINTS = ADDRESSES + NUMBERS
 
-# Typical seconds until an agent picks the conversation up.
-PATIENCE = {
-    CALLBACK.value: 900.0,
-    CHAT.value: 90.0,
-    CONTACT_FORM.value: 3600.0,
-    EMAIL.value: 3600.0,
-    PHONE.value: 45.0,
-}
 WORKING = Choice("WORKING", "Working")
 AWAY = Choice("AWAY", "Away")
 BREAK = Choice("ON_BREAK", "On break")
@@ -94,9 +63,9 @@ def filter_values(attribute: str) -> tuple[Choice, ...] | None:
         case "channel":
             return CHANNELS
         case "initial_direction":
-            return DIRECTIONS
+            return (INBOUND, OUTBOUND)
         case "contact_point":
-            return tuple(Choice(point, point) for point in CONTACT_POINTS)
+            return tuple(Choice(point, point) for point in ADDRESSES + NUMBERS)
         case "presence_status":
             return PRESENCES
     return None

@@ -1,6 +1,6 @@
 """Read the body of a data request: which id, which period or conversations, which filters.
 
-Refuses what the vendor's schema refuses, with the wording its server is known for.
+Refuse what the vendor's schema refuses, with the wording its server is known for.
 """
 
 import re
@@ -13,11 +13,10 @@ from zoneinfo import ZoneInfo, available_timezones
 from dixa_assets.simulator.measures import MEASURES
 from dixa_assets.simulator.world import Filter
 
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_ZONES = frozenset(available_timezones())
-_INSTANT_AFTER = timedelta(microseconds=1)
-_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
-_INT64 = range(-(2**63), 2**63)
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+ZONES = frozenset(available_timezones())
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+INT64 = range(-(2**63), 2**63)
 
 
 class ApiError(Exception):
@@ -31,7 +30,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One data request. Either a half-open period, or conversation ids."""
+    """One data request, about a half-open period or about conversations by their ids."""
 
     id: str
     filters: tuple[Filter, ...]
@@ -56,7 +55,7 @@ def parse_query(
         if not isinstance(body.get(key), str):
             raise bad_body(f"expected a string at '{key}'")
     zone_name: str = body["timezone"]
-    if zone_name not in _ZONES:
+    if zone_name not in ZONES:
         raise bad_body("unknown timezone")
     filters = _parse_filters(body.get("filters"))
     aggregations = _parse_aggregations(body.get("aggregations"), for_metric=for_metric)
@@ -76,18 +75,15 @@ def _parse_filters(filters: Any) -> tuple[Filter, ...]:
         return ()
     if not isinstance(filters, list):
         raise bad_body("expected a list at 'filters'")
-    return tuple(_parse_filter(one) for one in filters)
-
-
-def _parse_filter(one: Any) -> Filter:
-    if not isinstance(one, dict) or not isinstance(one.get("attribute"), str):
-        raise bad_body("expected a string at 'filters.attribute'")
-    values = one.get("values")
-    if not isinstance(values, list) or not values:
-        raise bad_body("expected at least one value at 'filters.values'")
-    if not all(isinstance(value, str) for value in values):
-        raise bad_body("expected strings at 'filters.values'")
-    return Filter(one["attribute"], tuple(values))
+    for one in filters:
+        if not isinstance(one, dict) or not isinstance(one.get("attribute"), str):
+            raise bad_body("expected a string at 'filters.attribute'")
+        values = one.get("values")
+        if not isinstance(values, list) or not values:
+            raise bad_body("expected at least one value at 'filters.values'")
+        if not all(isinstance(value, str) for value in values):
+            raise bad_body("expected strings at 'filters.values'")
+    return tuple(Filter(one["attribute"], tuple(one["values"])) for one in filters)
 
 
 def _parse_aggregations(measures: Any, *, for_metric: bool) -> tuple[str, ...]:
@@ -103,7 +99,7 @@ def _parse_aggregations(measures: Any, *, for_metric: bool) -> tuple[str, ...]:
 def _parse_csids(csids: Any) -> tuple[int, ...]:
     if not isinstance(csids, list) or not csids:
         raise bad_body("expected at least one number at 'csidFilter'")
-    if not all(type(csid) is int and csid in _INT64 for csid in csids):
+    if not all(type(csid) is int and csid in INT64 for csid in csids):
         raise bad_body("expected whole numbers at 'csidFilter'")
     return tuple(csids)
 
@@ -116,7 +112,7 @@ def _parse_period(
             first, last = _parse_instant(start), _parse_instant(end)
             if first > last:
                 raise bad_body("'start' is after 'end'")
-            return first, last + _INSTANT_AFTER if inclusive_end else last
+            return first, last + datetime.resolution if inclusive_end else last
         # The vendor's examples nest the name, the vendor's schema does not: both are accepted.
         case {"_type": "Preset", "value": {"_type": str(name)} | str(name)} if name in _PRESETS:
             days = _PRESETS[name](local_now.date())
@@ -128,10 +124,10 @@ def _parse_period(
 
 
 def _parse_instant(text: str) -> datetime:
-    if not _INSTANT.fullmatch(text):
+    if not INSTANT.fullmatch(text):
         raise bad_body("expected a date and time with an offset")
     try:
-        return min(datetime.fromisoformat(text).astimezone(UTC), _LATEST)
+        return min(datetime.fromisoformat(text).astimezone(UTC), LATEST)
     except (ValueError, OverflowError):
         raise bad_body("no such date and time") from None
 
@@ -149,7 +145,7 @@ def _quarter(day: date, quarters: int = 0) -> date:
     return _month(day, 3 * quarters - (day.month - 1) % 3)
 
 
-# Today -> first day of the period and first day after it.
+# The current day -> the first day of the period, and the first one after it.
 _PRESETS: dict[str, Callable[[date], tuple[date, date]]] = {
     "Today": lambda day: (day, day + timedelta(days=1)),
     "Yesterday": lambda day: (day - timedelta(days=1), day),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from dixa_assets.simulator.metrics import (
     AGENT_FILTERS,
@@ -42,19 +41,19 @@ class Record:
         }
 
 
-_CONVERSATION = {"csid": ("Number of the conversation", False)}
-_AGENT = {"agent_id": ("The agent at work", True)}
-_QUEUE = {"queue_id": ("The queue at that time", True)}
-_SURVEYED = {
+CONVERSATION = {"csid": ("Number of the conversation", False)}
+AGENT = {"agent_id": ("The agent at work", True)}
+QUEUE = {"queue_id": ("The queue at that time", True)}
+SURVEYED = {
     "conversation_id": ("Number of the conversation", False),
     "agent_id": ("The agent who had the conversation", True),
     "queue_id": ("The queue when the conversation was offered", True),
 }
-_ANSWERED = {"answered_at": ("When the customer answered", False)}
+ANSWERED = {"answered_at": ("When the customer answered", False)}
 
 _RECORDS = (
     # Exactly the declared fields the vendor documents for these two; the data carry more.
-    Record("ratings", "Answers to satisfaction surveys", _SURVEYED),
+    Record("ratings", "Answers to satisfaction surveys", SURVEYED),
     Record(
         "closed_conversations",
         "Closings of conversations",
@@ -71,11 +70,11 @@ _RECORDS = (
         "created_conversations",
         "New conversations",
         {
-            **_CONVERSATION,
+            **CONVERSATION,
             "initial_direction": ("Who began it", False),
             "initial_channel": ("The channel it began on", False),
             "contact_point": ("The address or number it began at", False),
-            **_QUEUE,
+            **QUEUE,
             "requester_id": ("The customer", False),
             "external_reference": ("Number of the order in another system", True),
             "language": ("Language of the customer", False),
@@ -87,8 +86,8 @@ _RECORDS = (
         "transferred_conversations",
         "Transfers to another queue",
         {
-            **_CONVERSATION,
-            **_AGENT,
+            **CONVERSATION,
+            **AGENT,
             "from_queue_id": ("The queue before", True),
             "to_queue_id": ("The queue after", False),
         },
@@ -97,9 +96,9 @@ _RECORDS = (
         "conversation_assignments",
         "Offers of a conversation to an agent; the value is the wait in seconds, when accepted",
         {
-            **_CONVERSATION,
+            **CONVERSATION,
             "agent_id": ("The agent it was offered to", False),
-            **_QUEUE,
+            **QUEUE,
             "conversation_created": ("When the conversation was created", False),
             "assignment_type": ("How the agent came by it", False),
             "is_accepted": ("Whether the agent accepted", False),
@@ -109,9 +108,9 @@ _RECORDS = (
         "first_response_time",
         "First replies of an agent; the value is the time since creation in seconds",
         {
-            **_CONVERSATION,
+            **CONVERSATION,
             "agent_id": ("The agent who replied", False),
-            **_QUEUE,
+            **QUEUE,
             "channel": ("The channel of the reply", False),
             "message_id": ("The reply", False),
             "is_within_sla": ("Whether it came within the hour", False),
@@ -120,13 +119,13 @@ _RECORDS = (
     Record(
         "handling_time",
         "Work on conversations until they were closed; the value is in seconds",
-        {**_CONVERSATION, **_AGENT, **_QUEUE, "typing_share": ("Part of it spent typing", True)},
+        {**CONVERSATION, **AGENT, **QUEUE, "typing_share": ("Part of it spent typing", True)},
     ),
     Record(
         "messages_sent",
         "Messages, from agents and from customers",
         {
-            **_CONVERSATION,
+            **CONVERSATION,
             "message_id": ("The message", False),
             "author_type": ("Who wrote it", False),
             "agent_id": ("The agent who wrote it", True),
@@ -142,17 +141,17 @@ _RECORDS = (
         "tagged_conversations",
         "Tags put on conversations",
         {
-            **_CONVERSATION,
+            **CONVERSATION,
             "tag_id": ("The tag", False),
             "agent_id": ("The agent who put it on; null when a rule did", True),
             "all_tags": ("Every tag on the conversation afterwards", False),
         },
     ),
-    Record("nps_ratings", "Answers to recommendation surveys", {**_SURVEYED, **_ANSWERED}),
+    Record("nps_ratings", "Answers to recommendation surveys", {**SURVEYED, **ANSWERED}),
     Record(
         "thumbs_ratings",
         "Thumbs up and down",
-        {**_SURVEYED, **_ANSWERED, "is_positive": ("Whether the thumb was up", False)},
+        {**SURVEYED, **ANSWERED, "is_positive": ("Whether the thumb was up", False)},
     ),
     Record(
         "agent_presence",
@@ -173,11 +172,11 @@ _RECORDS = (
             "article_id": ("The article", False),
             "article_version": ("Its version", False),
             "action": ("What was done with it", False),
-            **_AGENT,
+            **AGENT,
             "search_score": ("How well a search matched it", True),
             "keywords": ("Words searched for", True),
         },
         filters=("agent_id",),
     ),
 )
-RECORDS: Mapping[str, Record] = MappingProxyType({one.id: one for one in _RECORDS})
+RECORDS = {one.id: one for one in _RECORDS}

@@ -10,6 +10,7 @@ from typing import Any
 
 from dixa_assets.simulator.values import Row, Value
 
+# Name of the primary timestamp, names of the data fields.
 _SHAPES = {
     "created_conversations": (
         "created_at: csid initial_direction initial_channel contact_point queue_id requester_id "
@@ -41,17 +42,15 @@ _SHAPES = {
         "used_at: article_id article_version action agent_id search_score keywords"
     ),
 }
-# Record id -> name of the primary timestamp, names of the data fields.
-SHAPES: dict[str, tuple[str, tuple[str, ...]]] = {
+SHAPES = {
     record_id: (timestamp_name, tuple(names.split()))
-    for record_id, (timestamp_name, names) in (
-        (record_id, text.split(": ")) for record_id, text in _SHAPES.items()
-    )
+    for record_id, shape in _SHAPES.items()
+    for timestamp_name, names in [shape.split(": ")]
 }
 
 
 def make_row(record_id: str, at: datetime, values: Sequence[Value | None], **about: Any) -> Row:
-    """A row; what it is about says by what it can be filtered."""
+    """A row of a record; `about` are the other fields of `Row`."""
     timestamp_name, names = SHAPES[record_id]
     about.setdefault("visible_at", at)
     return Row(record_id, timestamp_name, at, names=names, values=tuple(values), **about)

@@ -1,7 +1,7 @@
 """What changes while the server runs: settings, clock, token bucket, request log, catalogue."""
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -14,9 +14,9 @@ from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import Json
 from dixa_assets.simulator.world import World
 
-_KEPT_REQUESTS = 100_000
+KEPT_REQUESTS = 100_000
 
-NextForm = Literal["relative", "absolute", "bare_key"]
+Kind = Literal["metrics", "records"]
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Settings:
     catalogue_page_limit: int | None = None
     require_filter: bool = False
     end: Literal["inclusive", "exclusive"] = "inclusive"
-    next_form: NextForm = "relative"
+    next_form: Literal["relative", "absolute", "bare_key"] = "relative"
     retry_after: float | None = None
 
     def change(self, changes: Json) -> None:
@@ -44,10 +44,6 @@ class Settings:
                 raise ValueError(f"not a value for {name}: {value!r}")
         for name, value in changes.items():
             setattr(self, name, value)
-
-    def to_json(self) -> Json:
-        """The settings as sent to whoever asks."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def _is_number(value: Any) -> bool:
@@ -81,7 +77,7 @@ class Bucket:
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more request is allowed now."""
+        """Whether one more request is allowed now, which then takes a token."""
         if not self._rate:
             return True
         now = time.monotonic()
@@ -91,45 +87,6 @@ class Bucket:
             return False
         self._tokens -= 1
         return True
-
-
-class Clock:
-    """Tell the time, or the one instant it was stopped at."""
-
-    def __init__(self, stopped_at: datetime | None = None) -> None:
-        self.stopped_at = stopped_at
-
-    def now(self) -> datetime:
-        """The current instant in UTC."""
-        return self.stopped_at or datetime.now(UTC)
-
-
-class RequestLog:
-    """The latest API requests in order of arrival, without their headers."""
-
-    def __init__(self) -> None:
-        self._entries: deque[Json] = deque(maxlen=_KEPT_REQUESTS)
-
-    def add(self, entry: Json) -> None:
-        """Append a request."""
-        self._entries.append(entry)
-
-    def clear(self) -> bool:
-        """True: every request is forgotten."""
-        self._entries.clear()
-        return True
-
-    def to_json(self) -> list[Json]:
-        """Every request, the oldest first."""
-        return list(self._entries)
-
-    def summary(self) -> Json:
-        """How many requests there were, by operation and by status."""
-        return {
-            "total": len(self._entries),
-            "operations": Counter(str(entry["operation"]) for entry in self._entries),
-            "statuses": Counter(str(entry["status"]) for entry in self._entries),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,34 +113,32 @@ class Listed:
         return tuple(one[name] for one in found if isinstance(one, dict) and name in one)
 
 
-@dataclass(slots=True)
 class Shelf:
-    """The catalogue as it stands now."""
+    """The catalogue as it stands now.
 
-    metrics: dict[str, Listed] = field(
-        default_factory=lambda: {one.id: Listed(one.to_api(), one.id) for one in METRICS.values()}
-    )
-    records: dict[str, Listed] = field(
-        default_factory=lambda: {one.id: Listed(one.to_api(), one.id) for one in RECORDS.values()}
-    )
-    extra_fields: dict[str, dict[str, Json]] = field(default_factory=dict)
-    late_at: float | None = None
+    Args:
+        late_at: When the late metric joins, by the monotonic clock; None for never.
+    """
 
-    def restore(self) -> None:
-        """Go back to the built-in entries."""
-        fresh = Shelf()
-        self.metrics, self.records = fresh.metrics, fresh.records
-        self.extra_fields, self.late_at = {}, None
+    def __init__(self, late_at: float | None = None) -> None:
+        self.metrics = {one.id: Listed(one.to_api(), one.id) for one in METRICS.values()}
+        self.records = {one.id: Listed(one.to_api(), one.id) for one in RECORDS.values()}
+        self.extra_fields: dict[str, dict[str, Json]] = {}
+        self._late_at = late_at
 
     def welcome_late_metric(self) -> None:
         """Add the late metric once its time has come."""
-        if self.late_at is not None and time.monotonic() >= self.late_at:
-            self.late_at = None
+        if self._late_at is not None and time.monotonic() >= self._late_at:
+            self._late_at = None
             self.metrics[LATE_METRIC.id] = Listed(LATE_METRIC.to_api(), LATE_METRIC.id)
 
-    def put(self, kind: Literal["metrics", "records"], entry: Json, like: str) -> None:
-        """Add or replaces an entry whose data are those of another one."""
-        listed: dict[str, Listed] = getattr(self, kind)
+    def entries(self, kind: Kind) -> dict[str, Listed]:
+        """The metrics or the records, by id."""
+        return self.metrics if kind == "metrics" else self.records
+
+    def put(self, kind: Kind, entry: Json, like: str) -> None:
+        """Add or replace an entry whose data are those of another one."""
+        listed = self.entries(kind)
         known = {*METRICS, LATE_METRIC.id} if kind == "metrics" else {*RECORDS}
         if like in listed:
             like = listed[like].like
@@ -203,25 +158,33 @@ class Shelf:
 
 @dataclass(slots=True)
 class State:
-    """Everything the API and the control endpoints share."""
+    """Everything the API and the control endpoints share.
+
+    `stopped_at` is the one instant the clock tells, if it was stopped. `log` holds the latest API
+    requests in order of arrival, without their headers.
+    """
 
     world: World
     key: str
     settings: Settings = field(default_factory=Settings)
-    clock: Clock = field(default_factory=Clock)
+    stopped_at: datetime | None = None
     shelf: Shelf = field(default_factory=Shelf)
-    log: RequestLog = field(default_factory=RequestLog)
+    log: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     faults: Faults = field(default_factory=Faults)
     bucket: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.fill_bucket()
 
+    def now(self) -> datetime:
+        """The current instant in UTC, as the clock tells it."""
+        return self.stopped_at or datetime.now(UTC)
+
     def reset(self, *, now: datetime | None) -> None:
         """Go back to the built-in catalogue and an empty log, without faults or a rate limit."""
-        self.settings.change(Settings(rate=0.0).to_json())
-        self.clock.stopped_at = now
-        self.shelf.restore()
+        self.settings = Settings(rate=0.0)
+        self.stopped_at = now
+        self.shelf = Shelf()
         self.log.clear()
         self.faults.clear()
         self.fill_bucket()

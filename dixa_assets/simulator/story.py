@@ -22,7 +22,7 @@ MILLISECOND = timedelta(milliseconds=1)
 # Minutes of the UTC day: local midnights of Copenhagen (22, 23), Santiago (3, 4), Cairo (21, 22),
 # Kolkata (18:30) and Apia (10, 11), summer and winter, and the hours of the European night.
 EDGE_MINUTES = (0, 60, 120, 180, 240, 300, 600, 660, 1110, 1260, 1320, 1380)
-_SLA_SECONDS = 3600.0
+SLA_SECONDS = 3600.0
 
 Pace = Callable[[datetime, float], datetime]
 
@@ -50,7 +50,7 @@ class Story:
         self._create()
         if self._happens(0.05, edge=False):
             return self._close(self._pace(talk.created_at, 1800.0), closed_by="Enduser")
-        waiting = people.PATIENCE[talk.channel.value]
+        waiting = people.PATIENCE[talk.channel]
         at = talk.created_at
         if self._happens(0.2, edge=False):
             at = self._pace(at, waiting / 2)
@@ -91,26 +91,25 @@ class Story:
         value: Value | None = None,
         visible_at: datetime | None = None,
     ) -> None:
-        self._rows.append(
-            make_row(
-                record_id,
-                at,
-                values,
-                visible_at=visible_at or at,
-                value=value,
-                conversation=self._talk,
-                agent=self._agent,
-                queue=self._queue,
-                tags=self._tags,
-            )
+        """Write a row down; every one begins with the conversation's number."""
+        row = make_row(
+            record_id,
+            at,
+            (self._talk.csid, *values),
+            visible_at=visible_at or at,
+            value=value,
+            conversation=self._talk,
+            agent=self._agent,
+            queue=self._queue,
+            tags=self._tags,
         )
+        self._rows.append(row)
 
     def _create(self) -> None:
         talk, rng = self._talk, self._rng
         self._add(
             "created_conversations",
             talk.created_at,
-            talk.csid,
             talk.direction,
             talk.channel,
             Choice(talk.contact_point, talk.contact_point),
@@ -125,36 +124,26 @@ class Story:
             self._message(talk.created_at, None)
 
     def _assign(self, at: datetime, agent: Named, *, accepted: bool) -> None:
-        talk = self._talk
+        born = self._talk.created_at
         self._agent = agent
         kinds = (Choice("OFFERED", "Offered"), Choice("CLAIMED", "Claimed by agent"))
         self._add(
             "conversation_assignments",
             at,
-            talk.csid,
             agent,
             self._queue,
-            Moment("created_at", talk.created_at),
+            Moment("created_at", born),
             self._rng.choice(kinds) if accepted else kinds[0],
             accepted,
-            value=(at - talk.created_at).total_seconds() if accepted else None,
+            value=(at - born).total_seconds() if accepted else None,
         )
 
     def _first_reply(self, at: datetime) -> None:
         talk = self._talk
         seconds = (at - talk.created_at).total_seconds()
         message_id = self._message(at, self._agent)
-        self._add(
-            "first_response_time",
-            at,
-            talk.csid,
-            self._agent,
-            self._queue,
-            talk.channel,
-            message_id,
-            seconds <= _SLA_SECONDS,
-            value=seconds,
-        )
+        values = (self._agent, self._queue, talk.channel, message_id, seconds <= SLA_SECONDS)
+        self._add("first_response_time", at, *values, value=seconds)
 
     def _message(self, at: datetime, author: Named | None) -> UUID:
         rng, message_id = self._rng, _uuid(self._rng)
@@ -165,7 +154,6 @@ class Story:
         self._add(
             "messages_sent",
             at,
-            self._talk.csid,
             message_id,
             Choice("AGENT", "Agent") if author else Choice("END_USER", "End user"),
             author,
@@ -178,22 +166,19 @@ class Story:
 
     def _transfer(self, at: datetime) -> None:
         before, self._queue = self._queue, self._rng.choice(people.QUEUES)
-        self._add(
-            "transferred_conversations", at, self._talk.csid, self._agent, before, self._queue
-        )
+        self._add("transferred_conversations", at, self._agent, before, self._queue)
         self._assign(self._pace(at, 120.0), self._rng.choice(people.AGENTS), accepted=True)
 
     def _tag(self, at: datetime, tag: Named) -> None:
         self._tags = (*self._tags, tag)
         by = None if self._rng.random() < 0.2 else self._agent
-        self._add("tagged_conversations", at, self._talk.csid, tag, by, list(self._tags))
+        self._add("tagged_conversations", at, tag, by, list(self._tags))
 
     def _close(self, at: datetime, *, closed_by: str) -> None:
         talk = self._talk
         self._add(
             "closed_conversations",
             at,
-            talk.csid,
             talk.csid,
             at,
             self._agent,
@@ -209,9 +194,7 @@ class Story:
     def _handle(self, at: datetime, since: datetime) -> None:
         share = None if self._rng.random() < 0.25 else round(self._rng.random(), 4)
         seconds = round((at - since).total_seconds() * self._rng.uniform(0.1, 0.9), 3)
-        self._add(
-            "handling_time", at, self._talk.csid, self._agent, self._queue, share, value=seconds
-        )
+        self._add("handling_time", at, self._agent, self._queue, share, value=seconds)
 
     def _survey(self, at: datetime) -> None:
         rng = self._rng
@@ -221,32 +204,25 @@ class Story:
         survey_id = _uuid(rng)
         minutes = min(max(2.0, rng.expovariate(1 / 600)), 6 * 24 * 60.0)
         answered = at + timedelta(milliseconds=int(minutes * 60_000))
-        common = (self._talk.csid, self._agent, self._queue)
         for kind in kinds:
+            score: int | None = None
+            rest: tuple[Value | None, ...] = (survey_id, answered)
             if kind == "ratings":
                 comment = rng.choice((None, None, "Tak for hjælpen!", 'She said "wait".\nTwice.'))
+                rest = (*rest, comment)
                 score = rng.choice((1, 2, 3, 4, 4, 5, 5, 5))
-                self._add(
-                    kind,
-                    at,
-                    *common,
-                    survey_id,
-                    answered,
-                    comment,
-                    value=score,
-                    visible_at=answered,
-                )
             elif kind == "nps_ratings":
                 score = Int32(rng.randint(0, 10))
-                self._add(kind, at, *common, survey_id, answered, value=score, visible_at=answered)
             else:
-                self._add(kind, at, *common, answered, rng.random() < 0.8, visible_at=answered)
+                rest = (answered, rng.random() < 0.8)
+            values = (self._agent, self._queue, *rest)
+            self._add(kind, at, *values, value=score, visible_at=answered)
 
     def _reopen(self, closed: datetime) -> None:
         rng = self._rng
         at = closed + timedelta(milliseconds=rng.randrange(2 * 3_600_000, 96 * 3_600_000))
         at = next_edge(closed, 0.0) if self._edge else at
-        self._add("reopened_conversations", at, self._talk.csid, self._queue, self._agent)
+        self._add("reopened_conversations", at, self._queue, self._agent)
         self._message(at, None)
         replied = self._pace(at, 1800.0)
         self._message(replied, self._agent)

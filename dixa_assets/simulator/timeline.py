@@ -19,10 +19,10 @@ LIFETIME_DAYS = 8
 CSIDS_PER_DAY = 10_000
 MAX_CONVERSATIONS_PER_DAY = 5_000
 
-_HOUR_WEIGHTS = (
+HOUR_WEIGHTS = (
     *(1, 1, 1, 1, 1, 2, 6, 20, 60, 90, 100, 95, 75, 85, 90, 80, 60, 35, 22, 18, 14, 8, 4, 2),
 )
-_WEEKDAY_FACTORS = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
+WEEKDAY_FACTORS = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
 
 
 def tell_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
@@ -53,9 +53,9 @@ def _random_instants(midnight: datetime, typical: int, rng: Random) -> list[date
     weights = []
     for hour in range(24):
         local = (midnight + timedelta(hours=hour)).astimezone(people.HOME)
-        weight = _HOUR_WEIGHTS[local.hour]
-        weights.append(weight * _WEEKDAY_FACTORS[local.weekday()])
-    count = max(1, round(typical * _WEEKDAY_FACTORS[midnight.weekday()] * rng.uniform(0.85, 1.15)))
+        weight = HOUR_WEIGHTS[local.hour]
+        weights.append(weight * WEEKDAY_FACTORS[local.weekday()])
+    count = max(1, round(typical * WEEKDAY_FACTORS[midnight.weekday()] * rng.uniform(0.85, 1.15)))
     hours = rng.choices(range(24), weights, k=count)
     return sorted(
         midnight + timedelta(hours=hour, milliseconds=rng.randrange(3_600_000)) for hour in hours
@@ -84,7 +84,7 @@ def _tell_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime
         rows.append(make_row("agent_presence", ended, values, value=seconds, agent=agent))
 
     for agent in people.AGENTS:
-        if rng.random() > _WEEKDAY_FACTORS[day.weekday()]:
+        if rng.random() > WEEKDAY_FACTORS[day.weekday()]:
             continue
         start = datetime.combine(day, time(rng.choice((7, 8, 8, 9, 13))), people.HOME)
         moments = [start.astimezone(UTC) + timedelta(milliseconds=rng.randrange(1_800_000))]

@@ -117,22 +117,20 @@ class Row:
 
     def attribute(self, name: str) -> tuple[str, ...]:
         """The row's values of a filter attribute, none when it is null."""
+        talk = self.conversation
         match name:
-            case "agent_id":
-                return (self.agent.id,) if self.agent else ()
-            case "queue_id":
-                return (self.queue.id,) if self.queue else ()
+            case "agent_id" if self.agent:
+                return (self.agent.id,)
+            case "queue_id" if self.queue:
+                return (self.queue.id,)
             case "tag_id":
                 return tuple(tag.id for tag in self.tags)
-        if self.conversation is None:
-            return ()
-        match name:
-            case "channel":
-                return (self.conversation.channel.value,)
-            case "initial_direction":
-                return (self.conversation.direction.value,)
-            case "contact_point":
-                return (self.conversation.contact_point,)
+            case "channel" if talk:
+                return (talk.channel.value,)
+            case "initial_direction" if talk:
+                return (talk.direction.value,)
+            case "contact_point" if talk:
+                return (talk.contact_point,)
         return ()
 
     def to_api(self) -> Json:

@@ -1,16 +1,17 @@
 """The truth: which rows and aggregates exist between two instants, as known at a third.
 
-Tests ask :class:`World` directly, without HTTP, what a load should have brought.
+Tests ask `World` directly, without HTTP, what a load should have brought.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from operator import attrgetter
 
-from dixa_assets.simulator.metrics import LATE_METRIC, METRICS, Metric
+from dixa_assets.simulator.metrics import LATE_METRIC, METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.timeline import (
     CSIDS_PER_DAY,
@@ -25,7 +26,14 @@ __all__ = ["Filter", "Row", "World"]
 
 BEGINNING = datetime.combine(FIRST_DAY, time(), UTC)
 # A cached conversation and all its rows take about 7 kB; this keeps the caches near 350 MB.
-_CACHED_CONVERSATIONS = 48_000
+CACHED_CONVERSATIONS = 48_000
+KNOWN_METRICS = {**METRICS, LATE_METRIC.id: LATE_METRIC}
+# The rows behind the late metric are no record of the catalogue.
+RECORD_FILTERS = {one.id: one.filters for one in RECORDS.values()} | {
+    LATE_METRIC.record_id: LATE_METRIC.filters
+}
+
+_instant = attrgetter("at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,8 @@ class Filter:
 class World:
     """Everything that ever happens in the simulated support centre.
 
-    The same seed and size give the same events for any date, in whatever order they are asked.
+    The same seed and size give the same events for any date, in whatever order they are asked. A
+    filter on an attribute that the record or metric does not offer is ignored.
     """
 
     def __init__(self, *, seed: int = 7, conversations_per_day: int = 120) -> None:
@@ -51,7 +60,7 @@ class World:
             raise ValueError(f"conversations_per_day: 1 to {MAX_CONVERSATIONS_PER_DAY}")
         self._seed = seed
         self._size = conversations_per_day
-        days = max(LIFETIME_DAYS + 8, min(400, _CACHED_CONVERSATIONS // conversations_per_day))
+        days = max(LIFETIME_DAYS + 8, min(400, CACHED_CONVERSATIONS // conversations_per_day))
         self._told = lru_cache(maxsize=days)(self._tell)
         self._day = lru_cache(maxsize=days)(self._gather)
 
@@ -64,14 +73,10 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Row]:
-        """A record's rows in [start, end) known at `now`, by primary timestamp.
-
-        A filter on an attribute the record does not offer is ignored.
-        """
-        offered = _filters_of(record_id)
+        """A record's rows in [start, end) known at `now`, by primary timestamp."""
         start = max(start.astimezone(UTC), BEGINNING)
         # Nothing is known beyond now, so nothing beyond it needs to be told.
-        end = min(end.astimezone(UTC), now.astimezone(UTC) + timedelta(microseconds=1))
+        end = min(end.astimezone(UTC), now.astimezone(UTC) + datetime.resolution)
         found: list[Row] = []
         day = start.date()
         while day <= end.date() and start < end:
@@ -80,15 +85,10 @@ class World:
             high = bisect_left(rows, end, key=_instant)
             found.extend(row for row in rows[low:high] if row.visible_at <= now)
             day += timedelta(days=1)
-        return _filtered(found, filters, offered)
+        return _kept(found, offered(filters, RECORD_FILTERS[record_id]))
 
     def rows_of_conversations(
-        self,
-        record_id: str,
-        csids: Iterable[int],
-        *,
-        now: datetime,
-        filters: Iterable[Filter] = (),
+        self, record_id: str, csids: Iterable[int], *, now: datetime, filters: Iterable[Filter] = ()
     ) -> list[Row]:
         """A record's rows of some conversations known at `now`, by primary timestamp."""
         wanted: dict[date, set[int]] = defaultdict(set)
@@ -103,7 +103,7 @@ class World:
             for row in rows.get(record_id, [])
             if row.conversation and row.conversation.csid in numbers and row.visible_at <= now
         ]
-        return _filtered(sorted(found, key=_instant), filters, _filters_of(record_id))
+        return _kept(sorted(found, key=_instant), offered(filters, RECORD_FILTERS[record_id]))
 
     def aggregate(
         self,
@@ -114,28 +114,20 @@ class World:
         now: datetime,
         filters: Iterable[Filter] = (),
     ) -> list[Json]:
-        """A metric's aggregates over [start, end) known at `now`, as the API sends them.
-
-        A filter on an attribute the metric does not offer is ignored.
-        """
-        metric = find_metric(metric_id)
-        offered = [one for one in filters if one.attribute in metric.filters]
-        rows = self.rows(metric.record_id, start=start, end=end, now=now, filters=offered)
-        return reduce_rows(metric, rows)
+        """A metric's aggregates over [start, end) known at `now`, as the API sends them."""
+        metric = KNOWN_METRICS[metric_id]
+        filters = offered(filters, metric.filters)
+        rows = self.rows(metric.record_id, start=start, end=end, now=now, filters=filters)
+        return metric.aggregates(rows)
 
     def aggregate_of_conversations(
-        self,
-        metric_id: str,
-        csids: Iterable[int],
-        *,
-        now: datetime,
-        filters: Iterable[Filter] = (),
+        self, metric_id: str, csids: Iterable[int], *, now: datetime, filters: Iterable[Filter] = ()
     ) -> list[Json]:
         """A metric's aggregates over some conversations known at `now`."""
-        metric = find_metric(metric_id)
-        offered = [one for one in filters if one.attribute in metric.filters]
-        rows = self.rows_of_conversations(metric.record_id, csids, now=now, filters=offered)
-        return reduce_rows(metric, rows)
+        metric = KNOWN_METRICS[metric_id]
+        filters = offered(filters, metric.filters)
+        rows = self.rows_of_conversations(metric.record_id, csids, now=now, filters=filters)
+        return metric.aggregates(rows)
 
     def _tell(self, day: date) -> list[dict[str, list[Row]]]:
         """What begins on a day, by days since then and by record."""
@@ -158,31 +150,10 @@ class World:
         return dict(rows)
 
 
-def find_metric(metric_id: str) -> Metric:
-    """The metric of that id, the late one included."""
-    return LATE_METRIC if metric_id == LATE_METRIC.id else METRICS[metric_id]
+def offered(filters: Iterable[Filter], attributes: Collection[str]) -> list[Filter]:
+    """The filters on one of the attributes."""
+    return [one for one in filters if one.attribute in attributes]
 
 
-def reduce_rows(metric: Metric, rows: Sequence[Row]) -> list[Json]:
-    """The aggregates a metric makes of its rows, in the catalogue's order."""
-    order = [*metric.measures]
-    found = [
-        one for one in metric.reducer(rows) if one.get("measure", "AgentPresenceDuration") in order
-    ]
-    return sorted(found, key=lambda one: order.index(one.get("measure", "AgentPresenceDuration")))
-
-
-def _filters_of(record_id: str) -> tuple[str, ...]:
-    # The rows behind the late metric are no record of the catalogue.
-    if record_id == LATE_METRIC.record_id:
-        return LATE_METRIC.filters
-    return RECORDS[record_id].filters
-
-
-def _instant(row: Row) -> datetime:
-    return row.at
-
-
-def _filtered(rows: list[Row], filters: Iterable[Filter], offered: Sequence[str]) -> list[Row]:
-    relevant = [one for one in filters if one.attribute in offered]
-    return [row for row in rows if all(one.keeps(row) for one in relevant)] if relevant else rows
+def _kept(rows: list[Row], filters: Sequence[Filter]) -> list[Row]:
+    return [row for row in rows if all(one.keeps(row) for one in filters)] if filters else rows
