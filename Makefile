@@ -2,10 +2,6 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
-HOME_FOLDER := $(CURDIR)/.dagster_home
-# One planned event for each asset of a run instead of one for each of its days, which for a year
-# of 40 assets take two minutes to write. Days that fail are then shown as missing, not as failed.
-PLANNING := DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev doctor test test-slow check report crash-test fuzz soak bench bench-quick
@@ -21,12 +17,10 @@ install: .venv/installed ## Create .venv with the pinned versions
 	@touch $@
 
 demo: .venv/installed ## A simulated Dixa with the Dagster UI, no account needed (PORT=3000)
-	@exec $(BIN)/python -m dixa_assets.simulator.demo --port $(PORT)
+	@exec $(BIN)/python -m dixa_assets.launch demo --port $(PORT)
 
 dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PORT=3000)
-	@mkdir -p $(HOME_FOLDER) && ln -sf ../dagster.yaml $(HOME_FOLDER)/dagster.yaml
-	@echo "The Dagster UI comes up at http://127.0.0.1:$(PORT)"
-	@DAGSTER_HOME=$(HOME_FOLDER) $(PLANNING) exec $(BIN)/dagster dev -w workspace.yaml -p $(PORT)
+	@exec $(BIN)/python -m dixa_assets.launch dev --port $(PORT)
 
 doctor: .venv/installed ## Say whether the settings in .env can work
 	@$(BIN)/python -m dixa_assets doctor
