@@ -5,6 +5,7 @@ comes from Dagster's state storage, where the catalogue sensor puts it.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -292,7 +293,11 @@ def build_definitions(**attributes: Any) -> dg.Definitions:
     sensor in the definitions fetches the first.
     """
     analytics = DixaAnalytics(**attributes)
-    return analytics.build_definitions(state.pinned(analytics.defs_state_config.key))
+    with warnings.catch_warnings():
+        # Dagster leaves these out where it loads a component: the version is pinned.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return analytics.build_definitions(state.pinned(analytics.defs_state_config.key))
 
 
 def load_component() -> DixaAnalytics:

@@ -93,7 +93,7 @@ def banner(
     return (
         f"\n{title}\n\n"
         f"  Assets  {ui}/assets\n"
-        f"  CSAT    {ui}/assets/dixa_metrics/csat\n"
+        f"  CSAT    {ui}/assets/dixa_metrics/csat?view=events\n"
         f"  Report  {report}, once loads have ended\n"
         f"  Query   {query}\n"
         f"  Log     {log}\n\n"

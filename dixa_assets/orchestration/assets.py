@@ -31,6 +31,8 @@ from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
 from dixa_assets.warehouse.store import Warehouse
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
+# What people look at first is loaded first.
+LOADED_FIRST = ("csat", "ratings")
 # The materialization of a catalogue table shows this many rows, the latest first.
 LATEST = 25
 
@@ -80,8 +82,7 @@ class DailyAssets:
             tags={"dixa/status": "live" if entry.is_live else "retired"},
             check_specs=check_specs(key, self._subject(entry)),
             freshness_policy=FRESHNESS_POLICY if entry.is_live else None,
-            # Records go first in a run: the metrics' checks compare with them.
-            op_tags={"dagster/priority": "1"} if entry.kind == "record" else {},
+            op_tags={"dagster/priority": str(_priority(entry))},
         )
         def daily(
             context: dg.AssetExecutionContext, dixa_loader: dg.ResourceParam[Loader]
@@ -143,6 +144,11 @@ class DailyAssets:
             for attribute in self._choices.breakdowns_of(entry)
             if attribute in names
         ]
+
+
+def _priority(entry: Entry) -> int:
+    """How early in a run: records before metrics, whose checks compare with them."""
+    return (entry.kind == "record") + 2 * (entry.id in LOADED_FIRST)
 
 
 def build_filter_asset(attribute: str, name: str) -> dg.AssetsDefinition:
@@ -278,6 +284,7 @@ def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:
         group_name="dixa",
         kinds={"duckdb", "view"},
         metadata=metadata.of_table(METRICS_DAILY),
+        is_virtual=True,
     )
 
 
