@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "definitions": set(),
     "doctor": {"errors", "model", "component", "warehouse"},
     "__main__": {"errors", "component", "doctor", "report"},
+    "launch": {"errors", "component", "report"},
     "simulator": set(),
 }
 HAS_ALONE: dict[str, set[str]] = {
@@ -37,7 +38,7 @@ HAS_ALONE: dict[str, set[str]] = {
     "plotly": {"report"},
     "starlette": {"simulator"},
     "uvicorn": {"simulator"},
-    "dagster": {"orchestration", "component", "definitions"},
+    "dagster": {"orchestration", "component", "definitions", "launch"},
     "dagster_duckdb": {"orchestration", "component"},
     "dagster_shared": {"orchestration"},
 }

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
@@ -101,18 +101,22 @@ def banner(
     )
 
 
-def build_log(path: Path) -> logging.Logger:
-    """A file that takes all lines; it begins anew when it is full, and keeps the one before."""
+def recorder(path: Path) -> Callable[[str], str]:
+    """What writes a line to a file and returns it, without colours.
+
+    The file begins anew when it is full, and the one before is kept.
+    """
     log = logging.getLogger("dixa_assets.launch")
     log.propagate = False
     log.setLevel(logging.INFO)
     log.addHandler(RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"))
-    return log
 
+    def record(line: str) -> str:
+        plain = _COLOUR.sub("", line.rstrip("\n"))
+        log.info(plain)
+        return plain
 
-def without_colours(line: str) -> str:
-    """The line as a file should have it."""
-    return _COLOUR.sub("", line.rstrip("\n"))
+    return record
 
 
 def _from_here(path: Path) -> Path:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dixa_assets.launch.console import Console, build_log, without_colours
+from dixa_assets.launch.console import Console, recorder
 from dixa_assets.launch.processes import started
 
 # One planned event for each asset of a run instead of one for each of its days, which for a year
@@ -26,13 +26,12 @@ def serve(
     target: Sequence[str], *, port: int, home: Path, env: Mapping[str, str], cwd: Path, log: Path
 ) -> int:
     """Runs `dagster dev` to its end and shows what matters of its output; returns the exit code."""
-    console, lines = Console(f"http://127.0.0.1:{port}"), build_log(log)
+    console, record = Console(f"http://127.0.0.1:{port}"), recorder(log)
     own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **NO_ADVICE}
     command = ["dagster", "dev", *target, "-p", str(port)]
-    with started(command, env=own, cwd=cwd, stderr=subprocess.STDOUT) as dagster:
-        for line in map(without_colours, dagster.stdout or ()):
-            lines.info(line)
-            for each in console.shown(line):
+    with started(command, env=own, cwd=cwd, stderr=subprocess.STDOUT, last_words=record) as dagster:
+        for line in dagster.stdout or ():
+            for each in console.shown(record(line)):
                 print(each, flush=True)
         code = dagster.wait()
     print(f"Dagster has ended with code {code}; its last words are in {log}", file=sys.stderr)

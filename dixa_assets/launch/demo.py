@@ -3,12 +3,11 @@
 Everything it keeps is in `.demo/`; a second start goes on where the first one ended.
 """
 
+import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
-
-import yaml
 
 from dixa_assets.launch.console import banner
 from dixa_assets.launch.dagster_dev import prepare_home, serve
@@ -23,7 +22,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 
 
 def start(port: int) -> int:
-    """Serves simulator and Dagster until one of them ends; returns the exit code."""
+    """Serves simulator and Dagster until Dagster ends; returns the exit code."""
     folder = FOLDER.absolute()
     home, database = folder / "dagster_home", folder / "dixa.duckdb"
     prepare_home(home)
@@ -80,5 +79,5 @@ def _first_day(note: Path) -> str:
 def _workspace(folder: Path) -> str:
     module = {"module_name": "dixa_assets.launch.demo_definitions", "location_name": "dixa_assets"}
     path = folder / "workspace.yaml"
-    path.write_text(yaml.safe_dump({"load_from": [{"python_module": module}]}))
+    path.write_text(json.dumps({"load_from": [{"python_module": module}]}))
     return str(path)

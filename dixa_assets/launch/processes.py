@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,12 @@ GRACE_SECONDS = 5.0
 
 @contextmanager
 def started(
-    module: Sequence[str], *, env: Mapping[str, str], cwd: Path, stderr: int | None = None
+    module: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    stderr: int | None = None,
+    last_words: Callable[[str], object] = str,
 ) -> Iterator[subprocess.Popen[str]]:
     """A Python module as a process group, of which nothing is left afterwards.
 
@@ -29,11 +34,12 @@ def started(
         env: Its environment.
         cwd: Its folder.
         stderr: As for `Popen`; by default the terminal's.
+        last_words: Takes the lines that are written while the group ends.
 
     Yields:
         The process, whose `stdout` is to be read.
     """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", *module],
         env=env,
         cwd=cwd,
@@ -43,22 +49,25 @@ def started(
         text=True,
         errors="replace",
         process_group=0,
-    )
-    try:
-        yield process
-    finally:
-        # From here on nothing interrupts: the end has its own limit.
-        for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-        _signal_group(process, signal.SIGINT)
-        limit = threading.Timer(GRACE_SECONDS, _signal_group, (process, signal.SIGKILL))
-        limit.start()
-        # Every process of the group holds the pipe, so it ends with the last of them.
-        for _ in process.stdout or ():
-            pass
-        limit.cancel()
-        _signal_group(process, signal.SIGKILL)
-        process.wait()
+    ) as process:
+        try:
+            yield process
+        finally:
+            _end(process, last_words)
+
+
+def _end(process: subprocess.Popen[str], last_words: Callable[[str], object]) -> None:
+    # From here on nothing interrupts: the end has its own limit.
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    _signal_group(process, signal.SIGINT)
+    limit = threading.Timer(GRACE_SECONDS, _signal_group, (process, signal.SIGKILL))
+    limit.start()
+    # Every process of the group holds the pipe, so it ends with the last of them.
+    for line in process.stdout or ():
+        last_words(line)
+    limit.cancel()
+    _signal_group(process, signal.SIGKILL)
 
 
 def _signal_group(process: subprocess.Popen[str], number: int) -> None:

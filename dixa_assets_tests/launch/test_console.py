@@ -1,0 +1,113 @@
+"""What the console shows of Dagster's output, and the banner above it."""
+
+from pathlib import Path
+
+import pytest
+
+from dixa_assets.launch.console import WIDTH, Console, banner, recorder
+
+RUN = "0bf32d92-1c89-4446-8649-5b1a53aaca52"
+UI = "http://127.0.0.1:3000"
+
+
+def shown(*lines: str) -> list[str]:
+    console = Console(UI)
+    return [each for line in lines for each in console.shown(line)]
+
+
+def event(kind: str, text: str, *, at: str = "06:27:54", level: str = "DEBUG") -> str:
+    return (
+        f"2026-11-25 {at} +0000 - dagster - {level} - __ASSET_JOB - {RUN} - 4443 - {kind} - {text}"
+    )
+
+
+def daemon(text: str, level: str = "INFO") -> str:
+    return f"2026-11-25 06:27:45 +0000 - dagster.daemon.SensorDaemon - {level} - {text}"
+
+
+def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
+    said = banner(
+        "Title.",
+        ui=UI,
+        report=Path(".demo/dixa_report.html"),
+        read_copy=Path(".demo/dixa_read.duckdb"),
+        log=Path(".demo/dagster.log"),
+        ending="Ctrl-C stops it.",
+    )
+    assert len(said.splitlines()) <= 10
+    for place in (f"{UI}/assets\n", f"{UI}/assets/dixa_metrics/csat", "dixa_report.html"):
+        assert place in said
+    assert "duckdb.connect('.demo/dixa_read.duckdb', True)" in said
+    assert ".demo/dagster.log" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        daemon("Checking for new runs for sensor: dixa_history"),
+        daemon("Sensor dixa_publish skipped: Nothing has changed since."),
+        daemon("Sensor dixa_catalogue skipped: 26 metrics and 13 records, nothing new."),
+        event("STEP_START", 'Started execution of step "dixa_metrics__csat".'),
+        event("ENGINE_EVENT", "Executing steps in process (pid: 4443)"),
+        f"2026-11-25 06:07:00 +0000 - dagster - INFO - __ASSET_JOB - {RUN} - dixa_metrics__csat"
+        " - 2026-10-26 (24 h): 1 rows. 1 of 30 days, 1 rows, 1 requests, 0 retries",
+        "",
+    ],
+)
+def test_a_line_of_no_concern_is_not_shown(line: str) -> None:
+    assert shown(line) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        daemon("Code server process has exited with code -9. Restarting it.", "WARNING"),
+        event("STEP_FAILURE", 'Execution of step "dixa_metrics__csat" failed.', level="ERROR"),
+        daemon("Sensor daemon caught an error for sensor dixa_catalogue", "ERROR"),
+        "Traceback (most recent call last):",
+        '  File "dixa_assets/component.py", line 1, in <module>',
+        "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server",
+        "Fatal Python error: Segmentation fault",
+        "a format of its own - DEBUG - that nobody knows",
+    ],
+)
+def test_what_goes_wrong_is_shown_as_it_is(line: str) -> None:
+    assert shown(line) == [line]
+
+
+def test_a_load_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
+    days = [
+        event("ASSET_MATERIALIZATION", f"Materialized value dixa_metrics {name}.").replace(
+            " - ASSET", f" - dixa_metrics__{name} - ASSET"
+        )
+        for name in ("csat", "csat", "nps", "nps", "frt", "frt")
+    ]
+    assert shown(
+        event("RUN_START", 'Started execution of run for "__ASSET_JOB".'),
+        *days,
+        event("RUN_SUCCESS", "Finished execution of run.", at="06:30:24"),
+    ) == [
+        f"06:27:54  Load begun: {UI}/runs/{RUN}",
+        "06:30:24  Load ended: 3 assets, 6 days in 2 min 30 s",
+    ]
+
+
+def test_a_failed_load_says_so_below_dagsters_own_words() -> None:
+    failure = event("RUN_FAILURE", "Steps failed: ['dixa_metrics__csat'].", level="ERROR")
+    _, words, summary = shown(event("RUN_START", "Started."), failure)
+    assert words == failure
+    assert "Load FAILED" in summary
+
+
+def test_a_new_metric_is_shown_within_the_width() -> None:
+    found = "27 metrics and 13 records. metric 'reopened' added. The code location was reloaded."
+    (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found}"))
+    assert "metric 'reopened' added" in line
+    (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found * 9}"))
+    assert len(line) <= WIDTH + len("06:27:45  ")
+
+
+def test_the_log_has_every_line_without_colours(tmp_path: Path) -> None:
+    record = recorder(tmp_path / "log")
+    assert record("\x1b[32m2026\x1b[0m - DEBUG - x\n") == "2026 - DEBUG - x"
+    assert (tmp_path / "log").read_text() == "2026 - DEBUG - x\n"

@@ -1,0 +1,71 @@
+"""A started process group ends within a limit, whatever its members do."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dixa_assets.launch import processes
+from dixa_assets.launch.processes import STOPPING, started
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+if os.fork():
+    print(os.getpid(), flush=True)
+else:
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+OBEDIENT = """
+import time
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The end of a group ignores signals for good, which is not for the test process."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_group_that_ignores_the_interrupt_is_killed_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.5)
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    with started(["stubborn"], env=os.environ, cwd=tmp_path) as process:
+        assert process.stdout
+        members = {int(process.stdout.readline()), int(process.stdout.readline())}
+        begun = time.monotonic()
+    assert 0.5 <= time.monotonic() - begun < 3
+    assert process.returncode == -signal.SIGKILL
+    assert len(members) == 2
+    # A child that nobody awaits may stay in the table, ended.
+    for member in members - {process.pid}:
+        stat = Path(f"/proc/{member}/stat")
+        if sys.platform == "linux" and stat.exists():
+            assert stat.read_text().rpartition(") ")[2].startswith("Z")
+
+
+def test_a_group_that_obeys_ends_at_once_and_its_last_words_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "obedient.py").write_text(OBEDIENT)
+    words: list[str] = []
+    with started(["obedient"], env=os.environ, cwd=tmp_path, last_words=words.append) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 3
+    assert words == ["interrupted\n"]
+    assert process.returncode == 0
