@@ -13,7 +13,7 @@ START = {"demo": demo.start, "dev": dev.start}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until Dagster ends or a signal stops it; returns the exit code."""
+    """Serve until Dagster ends or a signal stops it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets.launch", description=__doc__)
     parser.add_argument("what", choices=START, help="the simulated Dixa, or your own account")
     parser.add_argument("--port", type=int, default=3000, help="where the Dagster UI listens")

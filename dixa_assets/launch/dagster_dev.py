@@ -25,7 +25,7 @@ def prepare_home(home: Path) -> None:
 def serve(
     target: Sequence[str], *, port: int, home: Path, env: Mapping[str, str], cwd: Path, log: Path
 ) -> int:
-    """Runs `dagster dev` to its end and shows what matters of its output; returns the exit code."""
+    """Run `dagster dev` to its end and show what matters of its output; return the exit code."""
     console, record = Console(f"http://127.0.0.1:{port}"), recorder(log)
     own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **NO_ADVICE}
     command = ["dagster", "dev", *target, "-p", str(port)]

@@ -22,7 +22,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 
 
 def start(port: int) -> int:
-    """Serves simulator and Dagster until Dagster ends; returns the exit code."""
+    """Serve simulator and Dagster until Dagster ends; returns the exit code."""
     folder = FOLDER.absolute()
     home, database = folder / "dagster_home", folder / "dixa.duckdb"
     prepare_home(home)
@@ -40,7 +40,7 @@ def start(port: int) -> int:
         "DIXA_CATALOGUE_REFRESH_SECONDS": "30",
     }
     simulated = ["dixa_assets.simulator", "--port", "0", "--add-metric-after", str(delay)]
-    with started(simulated, env=env, cwd=folder) as simulator:
+    with started(simulated, env=env, cwd=folder, grace=0.5) as simulator:
         # "Dixa simulator listening on <address>"
         address = simulator.stdout.readline().split()[-1:] if simulator.stdout else []
         if not address:

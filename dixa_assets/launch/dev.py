@@ -13,7 +13,7 @@ HOME = Path(".dagster_home")
 
 
 def start(port: int) -> int:
-    """Serves Dagster until it ends; returns the exit code."""
+    """Serve Dagster until it ends; return the exit code."""
     from dixa_assets.component import load_component
     from dixa_assets.errors import DixaAssetsError
     from dixa_assets.report.render import beside

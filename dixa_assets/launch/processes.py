@@ -11,7 +11,7 @@ from pathlib import Path
 
 # What ends the launcher: Ctrl-C, a polite kill, a closed terminal.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Dagster ends within two seconds unless a tick or a load is stuck in a request.
+# Dagster ends within three seconds unless a tick or a load is stuck in a request.
 GRACE_SECONDS = 5.0
 
 
@@ -23,6 +23,7 @@ def started(
     cwd: Path,
     stderr: int | None = None,
     last_words: Callable[[str], object] = str,
+    grace: float = GRACE_SECONDS,
 ) -> Iterator[subprocess.Popen[str]]:
     """A Python module as a process group, of which nothing is left afterwards.
 
@@ -35,6 +36,7 @@ def started(
         cwd: Its folder.
         stderr: As for `Popen`; by default the terminal's.
         last_words: Takes the lines that are written while the group ends.
+        grace: Seconds from the interrupt to the kill.
 
     Yields:
         The process, whose `stdout` is to be read.
@@ -53,15 +55,15 @@ def started(
         try:
             yield process
         finally:
-            _end(process, last_words)
+            _end(process, last_words, grace)
 
 
-def _end(process: subprocess.Popen[str], last_words: Callable[[str], object]) -> None:
+def _end(process: subprocess.Popen[str], last_words: Callable[[str], object], grace: float) -> None:
     # From here on nothing interrupts: the end has its own limit.
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     _signal_group(process, signal.SIGINT)
-    limit = threading.Timer(GRACE_SECONDS, _signal_group, (process, signal.SIGKILL))
+    limit = threading.Timer(grace, _signal_group, (process, signal.SIGKILL))
     limit.start()
     # Every process of the group holds the pipe, so it ends with the last of them.
     for line in process.stdout or ():

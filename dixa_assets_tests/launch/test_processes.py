@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dixa_assets.launch import processes
 from dixa_assets.launch.processes import STOPPING, started
 
 STUBBORN = """
@@ -40,12 +39,9 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_group_that_ignores_the_interrupt_is_killed_as_a_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.5)
+def test_a_group_that_ignores_the_interrupt_is_killed_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "stubborn.py").write_text(STUBBORN)
-    with started(["stubborn"], env=os.environ, cwd=tmp_path) as process:
+    with started(["stubborn"], env=os.environ, cwd=tmp_path, grace=0.5) as process:
         assert process.stdout
         members = {int(process.stdout.readline()), int(process.stdout.readline())}
         begun = time.monotonic()
