@@ -86,7 +86,8 @@ def test_the_report_is_an_asset_that_no_load_takes_part_in(
         assert report in (request.asset_selection or ())
         result = load(analytics, ["dixa/report"], "2025-11-05", instance=instance)
         assert isinstance(sensor(dg.build_sensor_context(instance=instance)), dg.SkipReason)
-    (event,) = result.asset_materializations_for_node("dixa__report")
+    view, event = result.asset_materializations_for_node("dixa__report")
+    assert view.asset_key == dg.AssetKey(["dixa", "metrics_daily"])
     assert Path(str(event.metadata["path"].value)).read_text().startswith("<!doctype html>")
 
 
