@@ -88,7 +88,7 @@ def banner(
         query = "set DIXA_READ_COPY_PATH for a copy that may be kept open"
     else:
         show = f"sql = duckdb.connect({str(read_copy)!r}, True).sql"
-        code = f"import duckdb; {show}; print(sql('FROM dixa_metrics.csat'))"
+        code = f"import duckdb; {show}; print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         query = f'{shlex.quote(str(_from_here(Path(sys.executable))))} -ic "{code}"'
     return (
         f"\n{title}\n\n"
@@ -126,7 +126,7 @@ def _from_here(path: Path) -> Path:
 
 def _summary(run: _Run, at: datetime) -> str:
     assets = sorted(set(run.materialized))
-    what = ", ".join(assets) if len(assets) <= 2 else f"{len(assets)} assets"
+    what = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
     if len(run.materialized) > len(assets):
         what += f", {len(run.materialized):,} days"
     minutes, seconds = divmod(round((at - run.begun).total_seconds()), 60)

@@ -47,8 +47,7 @@ def start(port: int) -> int:
             return 1
         print(
             banner(
-                f"A simulated Dixa at {address[0]}, loading into Dagster: "
-                "first numbers in half a minute, all in three.",
+                "A simulated Dixa, loading into Dagster: some numbers in half a minute, all in three.",
                 ui=f"http://127.0.0.1:{port}",
                 report=FOLDER / "dixa_report.html",
                 read_copy=FOLDER / "dixa_read.duckdb",

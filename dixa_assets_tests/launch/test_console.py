@@ -80,7 +80,7 @@ def test_a_load_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
         event("ASSET_MATERIALIZATION", f"Materialized value dixa_metrics {name}.").replace(
             " - ASSET", f" - dixa_metrics__{name} - ASSET"
         )
-        for name in ("csat", "csat", "nps", "nps", "frt", "frt")
+        for name in ("csat", "csat", "nps", "nps", "frt", "frt", "aht", "aht")
     ]
     assert shown(
         event("RUN_START", 'Started execution of run for "__ASSET_JOB".'),
@@ -88,7 +88,7 @@ def test_a_load_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
         event("RUN_SUCCESS", "Finished execution of run.", at="06:30:24"),
     ) == [
         f"06:27:54  Load begun: {UI}/runs/{RUN}",
-        "06:30:24  Load ended: 3 assets, 6 days in 2 min 30 s",
+        "06:30:24  Load ended: 4 assets, 8 days in 2 min 30 s",
     ]
 
 
