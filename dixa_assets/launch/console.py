@@ -27,6 +27,9 @@ _EVENT = re.compile(
 _MATERIALIZED = re.compile(r"Materialized value (?P<asset>.+)\.")
 _CATALOGUE = re.compile(r"Sensor dixa_catalogue skipped: (?P<found>.+)")
 
+# A warning about the dagster.yaml beside DAGSTER_HOME, which there is a link to.
+_NEEDLESS = "Found a dagster instance configuration value (dagster.yaml) in the current folder"
+
 
 @dataclass
 class _Run:
@@ -55,7 +58,7 @@ class Console:
             if line.strip():
                 yield line
             return
-        if record["level"] not in ("DEBUG", "INFO"):
+        if record["level"] not in ("DEBUG", "INFO") and _NEEDLESS not in record["text"]:
             yield line
         if said := self._in_words(record["text"], datetime.fromisoformat(record["at"])):
             yield f"{record['at'][11:]}  {said}"
@@ -87,8 +90,8 @@ def banner(
     if read_copy is None:
         query = "set DIXA_READ_COPY_PATH for a copy that may be kept open"
     else:
-        show = f"sql = duckdb.connect({str(read_copy)!r}, True).sql"
-        code = f"import duckdb; {show}; print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
+        show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
+        code = f"import duckdb; sql = duckdb.connect({str(read_copy)!r}, True).sql; {show}"
         query = f'{shlex.quote(str(_from_here(Path(sys.executable))))} -ic "{code}"'
     return (
         f"\n{title}\n\n"

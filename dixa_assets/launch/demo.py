@@ -47,7 +47,7 @@ def start(port: int) -> int:
             return 1
         print(
             banner(
-                "A simulated Dixa, loading into Dagster: some numbers in half a minute, all in three.",
+                "A simulated Dixa, loading into Dagster: numbers in half a minute, all in three.",
                 ui=f"http://127.0.0.1:{port}",
                 report=FOLDER / "dixa_report.html",
                 read_copy=FOLDER / "dixa_read.duckdb",

@@ -51,6 +51,11 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         event("ENGINE_EVENT", "Executing steps in process (pid: 4443)"),
         f"2026-11-25 06:07:00 +0000 - dagster - INFO - __ASSET_JOB - {RUN} - dixa_metrics__csat"
         " - 2026-10-26 (24 h): 1 rows. 1 of 30 days, 1 rows, 1 requests, 0 retries",
+        daemon(
+            "Found a dagster instance configuration value (dagster.yaml) in the current folder, but"
+            " your DAGSTER_HOME environment variable is set to .dagster_home.",
+            "WARNING",
+        ),
         "",
     ],
 )
