@@ -12,21 +12,19 @@ import pytest
 from dixa_assets.launch.processes import STOPPING, started
 
 STUBBORN = """
-import os, signal, sys, time
+import os, signal, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-if os.fork():
-    print(os.getpid(), flush=True)
-else:
-    print(os.getpid(), flush=True)
+os.fork()
+os.write(1, f"{os.getpid()}\\n".encode())
 time.sleep(60)
 """
 OBEDIENT = """
-import time
-print("ready", flush=True)
+import os, time
 try:
+    os.write(1, b"ready\\n")
     time.sleep(60)
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    os.write(1, b"interrupted\\n")
 """
 
 
