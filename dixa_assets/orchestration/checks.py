@@ -1,8 +1,9 @@
 """Asset checks: what `quality` finds, on every metric and record, shown by Dagster.
 
 They end an asset's load and ask the warehouse only. Their severity is WARN: the data are stored
-either way, and what a check doubts, a person decides. A load that cannot ask leaves its checks
-unexecuted, which Dagster does not show as passed. See https://docs.dagster.io/guides/test/asset-checks
+either way, and what a check doubts, a person decides. A check that had nothing to look at objects
+to nothing, and says so. A load that cannot ask leaves its checks unexecuted, which Dagster does not
+show as passed. See https://docs.dagster.io/guides/test/asset-checks
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def _result(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResul
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,
-        passed=finding.verdict is Verdict.PASSED,
+        passed=finding.verdict is not Verdict.FAILED,
         severity=dg.AssetCheckSeverity.WARN,
         description=finding.reason,
         metadata={**finding.figures, **cases},

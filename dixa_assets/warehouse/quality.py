@@ -2,7 +2,8 @@
 
 `CHECKS` is the list of all checks; Dagster and the report both read it. Each looks at one metric or
 record and returns a `Finding`: a verdict, the reason in words, and the figures behind it. What
-could not be looked at is not called right. Nothing here asks the API.
+could not be looked at is `OPEN`, and what is stored all the same is no failure: the reason and
+the cases say what was found. Nothing here asks the API.
 """
 
 import re
@@ -223,10 +224,16 @@ def completeness(query: Query, subject: Subject) -> Finding:
 def reconciliation(query: Query, subject: Subject) -> Finding:
     """The metric agrees with the rows of its record, day by day."""
     record = subject.record
-    compared = list(_compared(query, subject, record)) if record else []
+    if record is None:
+        return Finding(Verdict.OPEN, "No record has the rows behind it, so nothing can be said.")
+    formulas = _formulas(query, subject, record)
+    compared = list(_compared(query, subject, record, formulas))
     differing = [each for each in compared if each.differs]
     figures = {"days compared": len(compared), "days that differ": len(differing)}
-    against = f"{record.schema}.{record.name}" if record else "a record"
+    against = f"{record.schema}.{record.name}"
+    if not compared and not formulas and _has_rows(query, record):
+        reason = f"The rows of {against} give none of its measures, so nothing can be said."
+        return Finding(Verdict.OPEN, reason, figures)
     if not compared:
         return Finding(
             Verdict.OPEN,
@@ -347,7 +354,10 @@ def not_null(query: Query, subject: Subject) -> Finding:
     of=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
 )
 def schema(query: Query, subject: Subject) -> Finding:
-    """Fields or measures in the data are those of the catalogue."""
+    """What the data are made of is what queries expect: no type changed, no shape is unknown.
+
+    Fields and measures that are in the data or the catalogue alone are listed.
+    """
     look = _measures if subject.entry.kind == "metric" else _fields
     return look(query, subject)
 
@@ -376,12 +386,16 @@ def _measures(query: Query, subject: Subject) -> Finding:
         *({"what": "in the catalogue, in no answer", "measure": m} for m in offered - seen),
         *({"what": "of unknown shape", "measure": m} for m in found[found.odd > 0].measure),
     ]
+    cases = sorted(cases, key=lambda case: (case["what"], case["measure"]))
+    if not odd:
+        reason = "Catalogue and answers differ; every measure in an answer is stored."
+        return Finding(Verdict.PASSED, reason, figures, cases)
     return Finding(
         Verdict.FAILED,
-        "Catalogue and answers differ. Nothing is lost: what has no known shape stands as JSON in "
-        "dixa_metrics.metric_values.",
+        f"{odd} values have a shape that is not known. They stand as JSON in "
+        "dixa_metrics.metric_values, in the column aggregate.",
         figures,
-        sorted(cases, key=lambda case: (case["what"], case["measure"])),
+        cases,
     )
 
 
@@ -406,6 +420,8 @@ def _fields(query: Query, subject: Subject) -> Finding:
         *({"what": "in the catalogue, never in the data", "field": n} for n in declared - seen),
         *({"what": row.change, "field": f"on {row.day:%Y-%m-%d}"} for row in changes.itertuples()),
     ]
+    cases = sorted(cases, key=lambda case: (case["what"], case["field"]))
+    widened = [str(change) for change in changes.change if " widened from " in str(change)]
     figures = {
         "not in the catalogue": len(seen - declared),
         "never in the data": len(declared - seen),
@@ -417,16 +433,20 @@ def _fields(query: Query, subject: Subject) -> Finding:
         return Finding(
             Verdict.PASSED, f"The data have the {len(declared)} fields of the catalogue.", figures
         )
+    if not widened:
+        reason = "Catalogue and data differ; every field in the data has a column."
+        return Finding(Verdict.PASSED, reason, figures, cases)
     return Finding(
         Verdict.FAILED,
-        "Catalogue and data differ. Nothing is lost: every field in the data has a column.",
+        f"The latest load changed types: {'; '.join(dict.fromkeys(widened))}. No value is lost; "
+        "queries that rely on the former type may fail.",
         figures,
-        sorted(cases, key=lambda case: (case["what"], case["field"])),
+        cases,
     )
 
 
-def _compared(query: Query, subject: Subject, record: Entry) -> Iterator[Any]:
-    """Both figures of every day that was loaded with the same filters, and whether they differ.
+def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
+    """The metric's measures that a record's rows can give, each with its SQL.
 
     A Count is compared with the record's rows. An Average, and a percentage whose formula is
     known, is computed anew from the record's value; an Average only where the record feeds no
@@ -448,6 +468,14 @@ def _compared(query: Query, subject: Subject, record: Entry) -> Iterator[Any]:
             formulas["Average"] = "avg(value)"
         if metric.id in SHARES and "Percentage" in measures:
             formulas["Percentage"] = f"100.0 * avg(({SHARES[metric.id]})::INTEGER)"
+    return formulas
+
+
+def _compared(
+    query: Query, subject: Subject, record: Entry, formulas: Mapping[str, str]
+) -> Iterator[Any]:
+    """Both figures of every day that was loaded with the same filters, and whether they differ."""
+    metric = subject.entry
     for measure, formula in formulas.items():
         yield from query(
             f"""
