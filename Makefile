@@ -57,7 +57,7 @@ soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare eve
 		-c constraints.txt -e ".[dev,bench]"
 	@touch $@
 
-bench: .venv-bench/installed ## Measure speed, memory and growth; write the table into README.md
+bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/benchmarks.md
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
 
 bench-quick: .venv-bench/installed ## The same with smaller sizes, printed only, in three minutes

@@ -1,12 +1,16 @@
-"""The README keeps its word."""
+"""The README and the pages under docs/ keep their word."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dixa_assets.component import DixaAnalytics
+from dixa_assets_tests.bench import __main__ as bench
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import Simulator
@@ -14,8 +18,15 @@ from docs import tables
 
 README = (PROJECT / "README.md").read_text()
 TABLES = tables.PAGE.read_text()
-QUERIES = re.findall(r"```sql\n(.+?)```", README + TABLES, re.DOTALL)
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+EVERYTHING = "\n".join(page.read_text() for page in PAGES)
+QUERIES = re.findall(r"```sql\n(.+?)```", EVERYTHING, re.DOTALL)
 # These look for what should not be, or is not in the few days loaded here.
+LOADED = [
+    *(f"dixa_metrics/{name}" for name in ("csat", "closed_conversations", "first_response_time")),
+    *(f"dixa_records/{name}" for name in ("ratings", "closed_conversations")),
+    *(f"dixa_records/{name}" for name in ("created_conversations", "first_response_time")),
+]
 EMPTY = ("Is a Count equal", "Reconciliation gaps", "New fields", "Missing days")
 
 
@@ -23,23 +34,76 @@ EMPTY = ("Is a Count equal", "Reconciliation gaps", "New fields", "Missing days"
 def loaded(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> DixaAnalytics:
     simulator_process.tell("reset", now="2025-11-10T12:00:00+00:00")
     analytics = component(simulator_process, tmp_path_factory.mktemp("readme"))
-    keys = ["metrics/csat", "metrics/closed_conversations", "records/ratings"]
-    keys += ["records/closed_conversations", "records/created_conversations"]
     catalogue = fetched(analytics)
-    days = ("2025-10-24", "2025-10-28")
-    assert load(analytics, [f"dixa_{key}" for key in keys], *days, catalogue=catalogue).success
+    assert load(analytics, LOADED, "2025-10-24", "2025-10-28", catalogue=catalogue).success
+    # A metric without its record: no difference, the record's day is just not loaded.
+    alone = ["dixa_metrics/closed_conversations"]
+    assert load(analytics, alone, "2025-10-29", catalogue=catalogue).success
     assert load(analytics, tables.CATALOGUE, catalogue=catalogue).success
     return analytics
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.partition("\n")[0][3:])
-def test_every_example_query_answers(query: str, loaded: DixaAnalytics) -> None:
+def test_every_example_query_answers(
+    query: str, loaded: DixaAnalytics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One of them writes a file where it is asked.
+    monkeypatch.chdir(tmp_path)
     answer = loaded.build_warehouse().query(query)
     assert answer.empty == query.removeprefix("-- ").startswith(EMPTY)
 
 
 def test_the_first_query_gives_a_row_a_day(loaded: DixaAnalytics) -> None:
     assert len(loaded.build_warehouse().query(QUERIES[0])) == 5
+
+
+def test_the_command_that_opens_the_read_copy_shows_numbers(
+    loaded: DixaAnalytics, tmp_path: Path
+) -> None:
+    (tmp_path / ".demo").mkdir()
+    shutil.copy(loaded.build_warehouse().path, tmp_path / ".demo" / "dixa_read.duckdb")
+    (code,) = re.findall(r'^\.venv/bin/python -ic "(.+)"$', README, re.MULTILINE)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "2025-10-24" in shown.stdout
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if not re.match(r"https?:", link):
+                name, _, heading = link.partition("#")
+                target = page.parent / name if name else page
+                assert target.exists(), f"{page.name}: {link}"
+                assert not heading or heading in headings(target), f"{page.name}: {link}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that a page's headings make."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+def test_the_readme_is_short_and_links_every_page() -> None:
+    assert len(README.splitlines()) <= 200
+    listed = README.partition("## More")[2]
+    for page in PAGES[1:]:
+        assert f"](docs/{page.name})" in listed
+
+
+def test_the_benchmarks_are_on_their_page_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.BEGIN not in README
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
+    monkeypatch.setattr(bench, "DOCUMENT", page)
+    bench.publish("| table |", ["notes"])
+    assert page.read_text() == (
+        f"before\n{bench.BEGIN}\n\n| table |\n\nnotes\n\n{bench.END}\nafter\n"
+    )
+    assert (PROJECT / "README.md").read_text() == README
 
 
 def test_the_configuration_table_tells_the_defaults() -> None:
@@ -71,8 +135,11 @@ def test_the_example_environment_names_every_variable() -> None:
 
 
 def test_the_example_of_attributes_is_accepted() -> None:
-    example = next(text for text in re.findall(r"```yaml\n(.+?)```", README, re.DOTALL))
-    DixaAnalytics(**yaml.safe_load(example)["attributes"])
+    reuse = (PROJECT / "docs" / "reuse.md").read_text()
+    examples = re.findall(r"```yaml\n(.+?)```", README + reuse, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        DixaAnalytics(**yaml.safe_load(example)["attributes"])
 
 
 def test_the_page_of_tables_is_what_a_load_makes(simulator: Simulator, tmp_path: Path) -> None:
@@ -91,7 +158,8 @@ def test_searches_find_what_they_look_for(loaded: DixaAnalytics) -> None:
             "VALUES (now(), 'record', 'ratings', 'field added', 'mood')"
         )
         write("DELETE FROM dixa_records.closed_conversations WHERE partition_date = '2025-10-25'")
-    assert len(ask(queries["Missing days"])) == 5
+    assert len(ask(queries["Missing days"])) == len(LOADED)
     assert ask(queries["New fields this month"]).field.tolist() == ["mood"]
-    gaps = ask(queries["Reconciliation gaps"])
-    assert gaps.partition_date.astype(str).tolist() == ["2025-10-25"]
+    for name in ("Reconciliation gaps", "Is a Count equal to the rows behind it? Days"):
+        (query,) = [query for title, query in queries.items() if title.startswith(name)]
+        assert ask(query).partition_date.astype(str).tolist() == ["2025-10-25"]

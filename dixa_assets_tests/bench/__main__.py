@@ -1,7 +1,7 @@
 """Measures the project against the vendor's limit, a floor and what people would use instead.
 
-`python -m dixa_assets_tests.bench` writes docs/benchmarks.md and the same table into README.md;
-`--quick` measures smaller sizes and prints them. Ratios are of one run on one machine; the
+`python -m dixa_assets_tests.bench` writes its tables into docs/benchmarks.md; `--quick`
+measures smaller sizes and prints them. Ratios are of one run on one machine; the
 seconds behind them are this machine's.
 """
 
@@ -35,7 +35,6 @@ from dixa_assets_tests.bench.dagster_runs import (
 from dixa_assets_tests.support.processes import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
-README = PROJECT / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -266,20 +265,12 @@ def main() -> int:
 
 
 def publish(table: str, notes: list[str]) -> None:
-    """Put the table into README.md and, with where the time goes, into docs/benchmarks.md."""
+    """Put the table, and where the time goes, into docs/benchmarks.md."""
     DOCUMENT.write_text(
         re.sub(
             rf"{BEGIN}.*{END}",
             lambda _: "\n\n".join([BEGIN, table, *notes, END]),
             DOCUMENT.read_text(),
-            flags=re.DOTALL,
-        )
-    )
-    README.write_text(
-        re.sub(
-            rf"{BEGIN}.*{END}",
-            lambda _: "\n\n".join([BEGIN, table, END]),
-            README.read_text(),
             flags=re.DOTALL,
         )
     )
