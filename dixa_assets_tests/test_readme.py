@@ -21,12 +21,12 @@ TABLES = tables.PAGE.read_text()
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 EVERYTHING = "\n".join(page.read_text() for page in PAGES)
 QUERIES = re.findall(r"```sql\n(.+?)```", EVERYTHING, re.DOTALL)
-# These look for what should not be, or is not in the few days loaded here.
 LOADED = [
     *(f"dixa_metrics/{name}" for name in ("csat", "closed_conversations", "first_response_time")),
     *(f"dixa_records/{name}" for name in ("ratings", "closed_conversations")),
     *(f"dixa_records/{name}" for name in ("created_conversations", "first_response_time")),
 ]
+# These look for what should not be, or is not in the few days loaded here.
 EMPTY = ("Is a Count equal", "Reconciliation gaps", "New fields", "Missing days")
 
 

@@ -32,6 +32,8 @@ from dixa_assets.warehouse.sql import literal, name_of, names_of, quote, transac
 
 # The columns that every write fills itself.
 TAIL = tuple(column.name for column in LOADED_COLUMNS)
+# How the words for a change begin when a column is new; any other changed its type.
+ADDED = "new column "
 # How an instant is written when its column becomes text: as the API writes it.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
@@ -195,7 +197,7 @@ def _plan(
         if old is None:
             name = column_name(*source, taken)
             columns.append(Column(name, seen, comment, *source))
-            changes.append(f"new column {name} ({physical(seen)})")
+            changes.append(f"{ADDED}{name} ({physical(seen)})")
             continue
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)

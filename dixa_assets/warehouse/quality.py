@@ -19,6 +19,7 @@ from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.tables import METRIC_VALUES, relation_of
 from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.model.window import Window, local_day
+from dixa_assets.warehouse.evolve import ADDED
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
 # Above this share of rows outside their window, chance or rounding explains nothing.
@@ -231,16 +232,15 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
     differing = [each for each in compared if each.differs]
     figures = {"days compared": len(compared), "days that differ": len(differing)}
     against = f"{record.schema}.{record.name}"
-    if not compared and not formulas and _has_rows(query, record):
-        reason = f"The rows of {against} give none of its measures, so nothing can be said."
-        return Finding(Verdict.OPEN, reason, figures)
     if not compared:
-        return Finding(
-            Verdict.OPEN,
-            f"There is no day yet on which both this metric and {against} are loaded with the same "
-            "filters, so nothing can be said.",
-            figures,
-        )
+        if not formulas and _has_rows(query, record):
+            reason = f"The rows of {against} give none of its measures"
+        else:
+            reason = (
+                f"There is no day yet on which both this metric and {against} are loaded with the "
+                "same filters"
+            )
+        return Finding(Verdict.OPEN, f"{reason}, so nothing can be said.", figures)
     doubts = dict.fromkeys((each.day.date() for each in compared), False)
     if not differing:
         measures = ", ".join(dict.fromkeys(each.measure for each in compared))
@@ -421,7 +421,6 @@ def _fields(query: Query, subject: Subject) -> Finding:
         *({"what": row.change, "field": f"on {row.day:%Y-%m-%d}"} for row in changes.itertuples()),
     ]
     cases = sorted(cases, key=lambda case: (case["what"], case["field"]))
-    widened = [str(change) for change in changes.change if " widened from " in str(change)]
     figures = {
         "not in the catalogue": len(seen - declared),
         "never in the data": len(declared - seen),
@@ -433,6 +432,7 @@ def _fields(query: Query, subject: Subject) -> Finding:
         return Finding(
             Verdict.PASSED, f"The data have the {len(declared)} fields of the catalogue.", figures
         )
+    widened = [change for change in changes.change.map(str) if not change.startswith(ADDED)]
     if not widened:
         reason = "Catalogue and data differ; every field in the data has a column."
         return Finding(Verdict.PASSED, reason, figures, cases)
