@@ -38,7 +38,7 @@ check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/dg check defs
+	VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare with an undisturbed one

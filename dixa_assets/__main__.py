@@ -12,6 +12,7 @@ from dotenv import load_dotenv
 from dixa_assets import doctor
 from dixa_assets.component import load_component
 from dixa_assets.errors import DixaAssetsError
+from dixa_assets.settings import resolved
 
 
 def main() -> int:
@@ -20,9 +21,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="say whether the settings can work")
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
-    report.add_argument(
-        "--output", type=Path, metavar="PATH", help="the file; by default beside the database"
-    )
+    report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
         "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
     )
@@ -33,13 +32,14 @@ def main() -> int:
     return _report(arguments.output, max(arguments.days, 1))
 
 
-def _report(output: Path | None, days: int) -> int:
+def _report(output: str | None, days: int) -> int:
     from dixa_assets.report.render import beside, write_report
 
     try:
         component = load_component()
         warehouse = component.build_warehouse()
-        path = output or beside(warehouse.path)
+        # As for any command: from where it is given.
+        path = resolved("--output", output, base=Path.cwd()) if output else beside(warehouse.path)
         report = write_report(warehouse, path, setup=component.setup, days=days)
     except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)

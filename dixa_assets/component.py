@@ -4,6 +4,7 @@ Its attributes are the user's configuration. Loading it asks nothing of the netw
 comes from Dagster's state storage, where the catalogue sensor puts it.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,29 @@ from urllib.parse import urlsplit
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster_duckdb import DuckDBResource
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 
+from dixa_assets.api.client import DixaClient
 from dixa_assets.api.discover import fetch_catalogue
-from dixa_assets.api.requests import Choices
+from dixa_assets.api.requests import Choices, fetch_filter_values
 from dixa_assets.api.transport import API_VERSION, BASE_URL, BURST, REQUESTS_PER_SECOND
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.unknown import (
+    VARIABLES,
+    Mistake,
+    unknown_fields,
+    unknown_names,
+    variables_in,
+)
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.assets import (
     DailyAssets,
@@ -41,9 +57,20 @@ from dixa_assets.orchestration.sensors import (
     build_history_sensor,
     build_publish_sensor,
 )
+from dixa_assets.settings import (
+    beginning_at,
+    database_path,
+    explained,
+    is_same_file,
+    refuse_misspelt_variables,
+)
 from dixa_assets.warehouse.engine import STORAGE_VERSION, WAIT_SECONDS
 from dixa_assets.warehouse.quality import Setup
 from dixa_assets.warehouse.store import Warehouse
+
+HOUSE = Path(__file__).parent
+# Where the component that this project itself uses is configured.
+FOLDER = HOUSE / "defs" / "dixa_analytics"
 
 
 def _at_least(minimum: float, default: float, description: str) -> Any:
@@ -63,7 +90,11 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         description="IANA zone whose midnights bound a day: your Dixa organisation's.",
     )
     start_date: str = Field(default="2025-01-01", description="First partition, YYYY-MM-DD.")
-    duckdb_path: str = Field(default="data/dixa.duckdb", description="The database file.")
+    duckdb_path: str = Field(
+        default="data/dixa.duckdb",
+        validate_default=True,
+        description="The database file; a relative path begins at the project's folder.",
+    )
     base_url: str = Field(default=BASE_URL, description="Scheme and host of the API.")
     api_version: str = Field(default=API_VERSION, description="Path prefix of the API: v1 or beta.")
     auth_scheme: str = Field(default="", description="Empty for the raw token, or 'Bearer'.")
@@ -117,6 +148,23 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         )
     )
 
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """The component as a `defs.yaml` describes it."""
+        refuse_misspelt_variables(variables_read(context.path))
+        with beginning_at(context.project_root):
+            return super().load(attributes, context)
+
+    @field_validator("duckdb_path")
+    @classmethod
+    def _resolve_database(cls, path: str) -> str:
+        return str(database_path("duckdb_path", path))
+
+    @field_validator("read_copy_path")
+    @classmethod
+    def _resolve_read_copy(cls, path: str) -> str:
+        return str(database_path("read_copy_path", path)) if path else ""
+
     @model_validator(mode="wrap")
     @classmethod
     def _refuse_impossible_settings(
@@ -125,12 +173,20 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         try:
             component = handler(attributes)
         except ValidationError as error:
-            raise _to_config_error(error) from None
+            raise explained(error, cls.model_fields) from None
         for name, field in cls.model_fields.items():
             limits = field.json_schema_extra
             minimum = limits.get("minimum") if isinstance(limits, dict) else None
-            if isinstance(minimum, (int, float)) and (value := getattr(component, name)) < minimum:
+            if isinstance(minimum, (int, float)) and not (
+                minimum <= (value := getattr(component, name)) < math.inf
+            ):
                 raise ConfigError(name, f"is {value}; at least {minimum:g} works.")
+        if is_same_file(component.duckdb_path, component.read_copy_path):
+            raise ConfigError(
+                "read_copy_path",
+                f"{component.read_copy_path} is the database itself, which a copy in its place "
+                "would undo loads of. Take another name.",
+            )
         build_partitions_def(component.start_date, component.timezone)
         return component
 
@@ -169,15 +225,17 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     loaded=catalogue,
                     state_key=self.defs_state_config.key,
                     interval_seconds=self.catalogue_refresh_seconds,
+                    mistakes=self.mistakes,
                 )
             ],
             resources=self.build_resources(dg.EnvVar("DIXA_API_KEY")),
             # Loads wait for the API, not for a core, so one process takes a run's steps in turn.
             executor=dg.in_process_executor,
         )
-        wanted = [entry for entry in catalogue.entries if self._is_wanted(entry)]
-        if not wanted:
+        if not catalogue.entries:
             return fetching
+        wanted = [entry for entry in catalogue.entries if self._is_wanted(entry)]
+        self._refuse_what_is_not_meant(catalogue, wanted)
         loading = self._build_loading(catalogue, wanted)
         if self.owners:
             loading = loading.map_asset_specs(
@@ -198,7 +256,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         filters = [build_filter_asset(*each) for each in catalogue.filter_names.items()]
         published = [build_report_asset(self.setup)]
         if self.read_copy_path:
-            published.append(build_read_copy_asset(Path(self.read_copy_path).absolute()))
+            published.append(build_read_copy_asset(Path(self.read_copy_path)))
         live = {dg.AssetKey([entry.schema, entry.name]): entry for entry in wanted if entry.is_live}
         undated = {key: "" for asset in filters for key in asset.keys}
         undated |= dict.fromkeys(tables.keys, catalogue.version)
@@ -238,6 +296,50 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def _is_wanted(self, entry: Entry) -> bool:
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
+
+    def _refuse_what_is_not_meant(self, catalogue: Catalogue, wanted: Sequence[Entry]) -> None:
+        """Raise when nothing would be loaded, or when a field would be stored that must not be."""
+        mistakes = self.mistakes(catalogue)
+        if not wanted:
+            nothing = Mistake("include", "is excluded altogether, so nothing is left to load.")
+            unmeant = [each for each in mistakes if each.setting == "include"] or [nothing]
+        else:
+            unmeant = [
+                each for each in mistakes if each.setting == "exclude_fields" and each.is_sure
+            ]
+        if unmeant:
+            raise ConfigError.of(each[:2] for each in unmeant)
+
+    def mistakes(self, catalogue: Catalogue, client: DixaClient | None = None) -> list[Mistake]:
+        """Every name in the settings that nothing has: the setting, and what is wrong with it.
+
+        Args:
+            catalogue: What Dixa has, and had.
+            client: Asked for the values of the attributes that filters name; None: any may be.
+        """
+        attributes = {name for each in self.filters.values() for name in each}
+        values = {
+            name: {item.value for item in fetch_filter_values(client, name)}
+            for name in sorted(attributes & {*catalogue.filter_names})
+            if client
+        }
+        found = [
+            *unknown_names(
+                catalogue,
+                include=self.include,
+                exclude=self.exclude,
+                filters=self.filters,
+                breakdowns=self.breakdowns,
+                required_filter=self.required_filter,
+                values=values,
+            )
+        ]
+        fields = [*unknown_fields(catalogue, self.exclude_fields)]
+        if fields:
+            # Rows may have fields that the catalogue does not tell of.
+            stored = self.build_warehouse(wait_seconds=1.0).fields()
+            fields = [*unknown_fields(catalogue, self.exclude_fields, stored)]
+        return found + fields
 
     @property
     def setup(self) -> Setup:
@@ -279,7 +381,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def _build_duckdb(self) -> DuckDBResource:
         return DuckDBResource(
-            database=str(Path(self.duckdb_path).absolute()),
+            database=self.duckdb_path,
             connection_config={"storage_compatibility_version": STORAGE_VERSION},
         )
 
@@ -300,23 +402,15 @@ def build_definitions(**attributes: Any) -> dg.Definitions:
         return analytics.build_definitions(state.pinned(analytics.defs_state_config.key))
 
 
+def variables_read(folder: Path) -> set[str]:
+    """The environment variables that the component in a folder, and what goes with it, read."""
+    return variables_in(path.read_text() for path in folder.glob("*.yaml")) | VARIABLES
+
+
 def load_component() -> DixaAnalytics:
     """The component as `defs.yaml` and the environment configure it."""
-    tree = dg.ComponentTree.for_project(Path(__file__).parent.parent)
+    tree = dg.ComponentTree.for_project(HOUSE.parent)
     try:
-        return tree.load_component(Path("dixa_analytics"), expected_type=DixaAnalytics)
+        return tree.load_component(Path(FOLDER.name), expected_type=DixaAnalytics)
     except Exception as error:
-        # Dagster wraps the error in one that names the file.
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ConfigError):
-                raise cause from None
-            if isinstance(cause, ValidationError):
-                raise _to_config_error(cause) from None
-            cause = cause.__cause__ or cause.__context__
-        raise
-
-
-def _to_config_error(error: ValidationError) -> ConfigError:
-    first = error.errors()[0]
-    return ConfigError(".".join(map(str, first["loc"])), f"{first['msg']}, not {first['input']!r}.")
+        raise explained(error, DixaAnalytics.model_fields) from None

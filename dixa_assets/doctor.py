@@ -2,14 +2,18 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from dixa_assets.component import DixaAnalytics, load_component
+from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.component import FOLDER, DixaAnalytics, load_component, variables_read
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.unknown import unknown_variables
 from dixa_assets.model.window import windows_from
 from dixa_assets.model.zones import rules_version
 from dixa_assets.warehouse.loads import spent
@@ -31,15 +35,29 @@ def run() -> int:
         try:
             print(f"✓ {name}: {check()}")
         except ApiUnavailable as error:
-            print(f"! {name}: {error} What is loaded can be used; new loads wait for the API.")
+            if _is_empty(component):
+                failed = True
+                print(f"✗ {name}: {error} Nothing is loaded yet, either.", file=sys.stderr)
+            else:
+                print(f"! {name}: {error} What is loaded can be used; new loads wait for the API.")
         except DixaAssetsError as error:
             failed = True
             print(f"✗ {error}", file=sys.stderr)
     return int(failed)
 
 
+def _is_empty(component: DixaAnalytics) -> bool:
+    try:
+        return not component.build_warehouse(wait_seconds=5.0).loaded()
+    except DixaAssetsError:
+        # The database has a line of its own.
+        return False
+
+
 def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]:
     def settings() -> str:
+        for name, _ in unknown_variables(os.environ, variables_read(FOLDER)):
+            print(f"! {name}: nothing here reads it")
         zone = ZoneInfo(component.timezone)
         return (
             f"days of {component.timezone} (now {datetime.now(zone):%Y-%m-%d %H:%M}) from "
@@ -61,11 +79,17 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
     def api() -> str:
         resource = component.build_dixa(os.environ.get("DIXA_API_KEY", ""))
         with resource.client(give_up_after=5.0) as client:
-            metrics, records = client.fetch_metrics(), client.fetch_records()
-        return (
-            f"{component.base_url} takes the key and offers {len(metrics)} metrics and "
-            f"{len(records)} records"
+            catalogue, _ = fetch_catalogue(client, Catalogue())
+            mistakes = component.mistakes(catalogue, client)
+        kinds = Counter(entry.kind for entry in catalogue.entries)
+        found = (
+            f"{component.base_url} takes the key and offers {kinds['metric']} metrics and "
+            f"{kinds['record']} records"
         )
+        if mistakes:
+            print(f"✓ API: {found}")
+            raise ConfigError.of(each[:2] for each in mistakes)
+        return f"{found}, with every name that the settings mention"
 
     def headroom() -> str:
         requests, repeats = spent(component.build_warehouse(wait_seconds=5.0).query)

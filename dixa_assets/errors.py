@@ -20,7 +20,8 @@ Each message says what was tried, what came back and what to do.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Self
 
 
 class DixaAssetsError(Exception):
@@ -42,6 +43,12 @@ class ConfigError(DixaAssetsError):
         variable = f"DIXA_{setting.upper()}"
         self.setting = variable if variable in os.environ else setting
         super().__init__(f"{self.setting}: {problem}")
+
+    @classmethod
+    def of(cls, mistakes: Iterable[tuple[str, str]]) -> Self:
+        """Several mistakes, each a setting with its problem, as one error with a line for each."""
+        (setting, problem), *more = mistakes
+        return cls(setting, "\n".join([problem, *(str(cls(*each)) for each in more)]))
 
 
 class ApiError(DixaAssetsError):

@@ -256,10 +256,16 @@ def test_the_zone_may_change_while_no_day_is_loaded(simulator: Simulator, tmp_pa
         assert done.returncode == 0, done.stderr
 
 
-def test_an_unreachable_api_is_a_warning_and_what_is_loaded_stays_usable(
+def test_an_unreachable_api_is_a_warning_only_where_something_is_loaded(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     nowhere = settings_for(simulator, tmp_path, DIXA_BASE_URL="http://127.0.0.1:9")
+    done = run(["dixa_assets", "doctor"], nowhere)
+    assert done.returncode == 1
+    assert "✗ API: " in done.stderr
+    assert "Nothing is loaded yet" in done.stderr
+    analytics = component(simulator, tmp_path, duckdb_path=nowhere["DIXA_DUCKDB_PATH"])
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01").success
     done = run(["dixa_assets", "doctor"], nowhere)
     assert done.returncode == 0
     assert "! API: " in done.stdout

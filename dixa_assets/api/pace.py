@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from math import ceil
@@ -13,6 +14,11 @@ from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateA
 from pyrate_limiter.abstracts.store import StateStore
 from pyrate_limiter.clocks import WallClock
 
+from dixa_assets.errors import ConfigError
+
+# Where the pace is kept: the first that can be written, the same for every process of a user.
+# Not `tempfile.gettempdir()`, which follows the environment: two would be two paces.
+PLACES = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 # Processes that may wait for a token at the same time.
 WAITING = 64
 
@@ -27,12 +33,10 @@ def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> 
     """
     # Named by a digest, so that the token itself is in no file name.
     digest = hashlib.sha256(f"dixa_assets {identity}".encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"dixa_assets-{getattr(os, 'getuid', int)()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     bucket = StateBucket(
         [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
         algorithm=TokenBucket(),
-        store=SharedTokenBucket(folder / f"{digest}.pace"),
+        store=SharedTokenBucket(_folder() / f"{digest}.pace"),
         # The only clock that all processes share, also after a restart.
         clock=WallClock(),
     )
@@ -93,3 +97,27 @@ class SharedTokenBucket(StateStore):
         if len(state) != len(rates) or any(part > horizon for part in state):
             return algorithm.initial(rates)
         return state
+
+
+def _folder() -> Path:
+    """The folder of this user's paces, made when missing; nobody else may write there."""
+    if not hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / "dixa_assets"
+        folder.mkdir(exist_ok=True)
+        return folder
+    places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
+    folder = Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}"
+    needed = "The pace that all loads share is kept there."
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+            raise ConfigError(str(folder), f"is not your own folder. {needed} Have it removed.")
+        folder.chmod(0o700)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("it cannot be written")
+    except OSError as error:
+        raise ConfigError(
+            str(folder), f"{error.strerror or error}. {needed} Make it a folder you can write."
+        ) from None
+    return folder

@@ -92,7 +92,7 @@ def banner(
     else:
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         code = f"import duckdb; sql = duckdb.connect({str(read_copy)!r}, True).sql; {show}"
-        query = f'{shlex.quote(str(_from_here(Path(sys.executable))))} -ic "{code}"'
+        query = f'{shlex.quote(str(from_here(Path(sys.executable))))} -ic "{code}"'
     return (
         f"\n{title}\n\n"
         f"  Assets  {ui}/assets\n"
@@ -122,7 +122,8 @@ def recorder(path: Path) -> Callable[[str], str]:
     return record
 
 
-def _from_here(path: Path) -> Path:
+def from_here(path: Path) -> Path:
+    """A path as it is written in the working folder, if it lies below."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from dixa_assets.launch.console import banner
+from dixa_assets.launch.console import banner, from_here
 from dixa_assets.launch.dagster_dev import prepare_home, serve
 
 HOME = Path(".dagster_home")
@@ -30,8 +30,10 @@ def start(port: int) -> int:
         banner(
             f"Dixa at {component.base_url}, loading into Dagster.",
             ui=f"http://127.0.0.1:{port}",
-            report=beside(Path(component.duckdb_path)),
-            read_copy=Path(component.read_copy_path) if component.read_copy_path else None,
+            report=from_here(beside(Path(component.duckdb_path))),
+            read_copy=from_here(Path(component.read_copy_path))
+            if component.read_copy_path
+            else None,
             log=HOME / "dagster.log",
             ending="Ctrl-C stops it; the next start goes on from here.",
         ),

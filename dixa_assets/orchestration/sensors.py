@@ -8,14 +8,16 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 
+from dixa_assets.api.client import DixaClient
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.unknown import Mistake
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
@@ -37,7 +39,11 @@ PUBLISH_INTERVAL_SECONDS = 30
 
 
 def build_catalogue_sensor(
-    *, loaded: Catalogue, state_key: str, interval_seconds: int
+    *,
+    loaded: Catalogue,
+    state_key: str,
+    interval_seconds: int,
+    mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]],
 ) -> dg.SensorDefinition:
     """Fetches the catalogue, stores a new version when it differs, reloads this code location.
 
@@ -45,6 +51,7 @@ def build_catalogue_sensor(
         loaded: The catalogue this code location was built from.
         state_key: Where the state storage keeps the catalogue.
         interval_seconds: From tick to tick.
+        mistakes: The settings, each with its problem, that name what a catalogue does not have.
     """
 
     @dg.sensor(
@@ -69,10 +76,17 @@ def build_catalogue_sensor(
                 raise dg.Failure(
                     f"The catalogue was not refreshed, and everything stays as it is: {error}"
                 ) from None
+            is_new = live.version != loaded.version
+            try:
+                unmeant = mistakes(live, client if is_new else None)
+            except DixaAssetsError:
+                # Whoever asks for these values is told why he does not get them.
+                unmeant = mistakes(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
-        if live.version != loaded.version:
+        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, _ in unmeant]
+        if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
 

@@ -28,7 +28,7 @@ from dixa_assets.model.values import (
     VARCHAR,
     widest,
 )
-from dixa_assets.warehouse.sql import literal, name_of, names_of, quote, transaction
+from dixa_assets.warehouse.sql import Query, literal, name_of, names_of, quote, transaction
 
 # The columns that every write fills itself.
 TAIL = tuple(column.name for column in LOADED_COLUMNS)
@@ -253,6 +253,15 @@ def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[
         [table.schema, table.name],
     ).fetchall()
     return [Column(*row) for row in rows]
+
+
+def fields_of(query: Query) -> dict[str, set[str]]:
+    """Per table of a record, the fields that it has columns for."""
+    found = query(
+        "SELECT table_name, list(field) AS fields FROM dixa_catalogue.columns "
+        "WHERE table_schema = 'dixa_records' AND part = 'value' AND field <> '' GROUP BY ALL"
+    )
+    return {table: set(fields) for table, fields in found.values.tolist()}
 
 
 def remember_columns(

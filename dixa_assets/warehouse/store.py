@@ -30,6 +30,7 @@ from dixa_assets.warehouse.evolve import (
     ensure_daily_view,
     ensure_view,
     evolve,
+    fields_of,
     physical,
     remember_columns,
 )
@@ -127,6 +128,10 @@ class Warehouse:
     def loaded(self) -> set[tuple[str, str]]:
         """What the load log notes: asset key and day, the day empty for a whole table."""
         return loads.noted(self.query) if self._file.identity else set()
+
+    def fields(self) -> dict[str, set[str]]:
+        """The fields that each record's table has a column for."""
+        return fields_of(self.query) if self._file.identity else {}
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""

@@ -1,8 +1,8 @@
 """The pace: every process that uses the token together stays within the vendor's limit."""
 
+import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from pyrate_limiter import Limiter
 
+from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.pace import shared_limiter
+from dixa_assets.errors import ConfigError
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
@@ -23,6 +25,7 @@ PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10
 LOAD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
 
 url, key, threads, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -35,7 +38,7 @@ with DixaClient(key, base_url=url) as client, ThreadPoolExecutor(threads) as poo
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where limiters of this test keep their state."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(pace, "PLACES", (str(tmp_path),))
     return tmp_path
 
 
@@ -195,3 +198,35 @@ def test_nobody_else_may_look_into_the_folder_of_the_state(folder: Path) -> None
     limiter()
     (made,) = folder.iterdir()
     assert made.stat().st_mode & 0o077 == 0
+
+
+def test_the_temporary_folder_of_a_process_does_not_give_it_a_pace_of_its_own(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("settings", rate=RATE, burst=BURST)
+    arguments = [simulator.url, KEY, "1", "8"]
+    loads = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        env = os.environ | {"TMPDIR": str(tmp_path / name)}
+        loads.append(subprocess.Popen([sys.executable, "-c", LOAD, *arguments], env=env))
+    assert [load.wait(60) for load in loads] == [0, 0]
+    assert {one["status"] for one in simulator.requests()} == {200}
+    assert not list(tmp_path.rglob("*.pace"))
+
+
+def test_a_folder_of_somebody_else_is_refused_by_name(folder: Path) -> None:
+    place = folder / f"dixa_assets-{os.getuid()}"
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    place.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=f"^{place}: is not your own folder"):
+        limiter()
+    place.unlink()
+    place.touch()
+    with pytest.raises(ConfigError, match=f"^{place}: "):
+        limiter()
+    place.unlink()
+    place.mkdir(mode=0o777)
+    assert taken(limiter()) == 3
+    assert place.stat().st_mode & 0o077 == 0
