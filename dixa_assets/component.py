@@ -344,7 +344,13 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     @property
     def setup(self) -> Setup:
         """What checks and the report must know of the configuration."""
-        return Setup(self.timezone, self.start_date, self.history_days, self.exclude_fields)
+        return Setup(
+            self.timezone,
+            self.start_date,
+            self.history_days,
+            self.exclude_fields,
+            self.required_filter,
+        )
 
     def build_resources(self, api_key: str) -> dict[str, Any]:
         """The resources, with the key or with the name of the variable that holds it."""

@@ -74,7 +74,7 @@ class DailyAssets:
             group_name=entry.schema,
             description=to_markdown(entry.description),
             kinds={"duckdb"},
-            metadata=metadata.of_table(relation.table) | metadata.of_entry(entry, self._catalogue),
+            metadata=metadata.of_table(relation.table) | metadata.of_entry(self._subject(entry)),
             deps=self._filters_of(entry),
             partitions_def=self._partitions_def,
             backfill_policy=BACKFILL_POLICY,

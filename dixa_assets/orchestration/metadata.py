@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 
 from dixa_assets.load.loader import LoadedDay
-from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.rows import Usage
 from dixa_assets.model.tables import Column, Table, comment_of, documented_type
-from dixa_assets.warehouse.quality import is_per_group
+from dixa_assets.warehouse.quality import Subject, is_per_group
 
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
@@ -37,13 +37,16 @@ def of_table(table: Table) -> dict[str, Any]:
     }
 
 
-def of_entry(entry: Entry, catalogue: Catalogue) -> dict[str, Any]:
+def of_entry(subject: Subject) -> dict[str, Any]:
     """How to read the numbers, where Dixa describes them, and what belongs to them."""
+    entry = subject.entry
     metadata: dict[str, Any] = {
         "how to read": _how_to_read(entry),
         "Dixa's reference": dg.MetadataValue.url(REFERENCE),
     }
-    for other in catalogue.entries:
+    if attribute := subject.only_with:
+        metadata["left out"] = f"what has no value of {attribute}, the required filter"
+    for other in subject.entries:
         if other.kind != entry.kind and other.id in entry.related_ids:
             key = dg.AssetKey([other.schema, other.name])
             metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)

@@ -64,12 +64,14 @@ class Setup:
     """How loads are configured, as far as checks must know.
 
     `exclude_fields` are, per record id, fields that are not stored; `*` stands for every record.
+    `required_filter` is the attribute whose values are all sent where Dixa insists on a filter.
     """
 
     timezone: str
     start_date: str = "2000-01-01"
     history_days: int = 0
     exclude_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    required_filter: str = ""
 
     def excluded_fields(self, entry: Entry) -> frozenset[str]:
         """The fields of a record that are not stored."""
@@ -103,6 +105,12 @@ class Subject:
         end = local_day(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
         first = max(first, start)
         return [first + timedelta(days=number) for number in range((end - first).days)]
+
+    @property
+    def only_with(self) -> str:
+        """The attribute without which a row is not asked for; empty if all rows are."""
+        attribute = self.setup.required_filter
+        return attribute if attribute in self.entry.attributes else ""
 
     @property
     def record(self) -> Entry | None:
@@ -296,6 +304,36 @@ def in_window(query: Query, subject: Subject) -> Finding:
     ]
     return Finding(
         Verdict.FAILED, reason, figures, cases, doubts=dict.fromkeys(odd.day.dt.date, True)
+    )
+
+
+@_check(
+    "filter",
+    fault="rows without a value of the compulsory filter are left out",
+    is_grave=True,
+    of=lambda subject: bool(subject.only_with),
+)
+def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
+    """The compulsory filter leaves no row out: every row has a value of its attribute."""
+    attribute, entry = subject.only_with, subject.entry
+    described = [
+        (other.id in {entry.id, *entry.related_ids}, item.nullable)
+        for other in subject.entries
+        for item in other.fields
+        if item.field == attribute
+    ]
+    # What its own rows say counts, or else what the rows of others do.
+    nullable = [may_lack for is_own, may_lack in described if is_own] or [
+        each[1] for each in described
+    ]
+    if nullable and not any(nullable):
+        reason = f"By Dixa's catalogue every row has a value of {attribute}, so none is left out."
+        return Finding(Verdict.PASSED, reason)
+    return Finding(
+        Verdict.FAILED,
+        f"Only what has one of {attribute}'s values is asked for, since required_filter is "
+        f"{attribute}. What has none, such as a conversation without {attribute}, is in no number "
+        "here. Take an attribute that every conversation has, such as initial_direction.",
     )
 
 

@@ -301,3 +301,27 @@ def test_live_assets_have_a_freshness_policy_and_retired_ones_none(
     graph = analytics.build_definitions(fetched(analytics, before)).resolve_asset_graph()
     assert graph.get(dg.AssetKey(["dixa_metrics", "nps"])).freshness_policy is not None
     assert graph.get(dg.AssetKey(["dixa_metrics", "csat"])).freshness_policy is None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "passes"), [("queue_id", False), ("initial_direction", True)]
+)
+def test_what_a_compulsory_filter_leaves_out_is_said_on_the_asset_and_by_a_check(
+    simulator: Simulator, tmp_path: Path, attribute: str, passes: bool
+) -> None:
+    record = "dixa_records/created_conversations"
+    keys = ["dixa_metrics/created_conversations", record]
+    analytics = component(simulator, tmp_path, required_filter=attribute)
+    found = evaluations(analytics, keys)
+    everything = component(simulator, tmp_path, duckdb_path=str(tmp_path / "all.duckdb"))
+    load(everything, keys, FIRST, LAST)
+    rows = [
+        each.build_warehouse().query(f"SELECT count(*) AS n FROM {record.replace('/', '.')}").n[0]
+        for each in (analytics, everything)
+    ]
+    assert (rows[0] == rows[1]) == passes
+    graph = analytics.build_definitions(fetched(analytics)).resolve_asset_graph()
+    for key in keys:
+        assert found[key, "filter"].passed is passes
+        assert attribute in found[key, "filter"].description
+        assert attribute in graph.get(dg.AssetKey(key.split("/"))).metadata["left out"]
