@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "definitions": set(),
     "doctor": {"errors", "model", "api", "component", "warehouse"},
     "__main__": {"errors", "settings", "component", "doctor", "report"},
-    "launch": {"errors", "component", "report"},
+    "launch": {"errors", "model", "component", "report"},
     "simulator": set(),
 }
 HAS_ALONE: dict[str, set[str]] = {

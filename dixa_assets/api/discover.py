@@ -27,7 +27,7 @@ def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tu
         if asked > DESCRIPTIONS_A_LOOK:
             return True
         try:
-            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.id)
+            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.asked_as)
         except ApiRefused as error:
             if error.status in (400, 404):
                 return False

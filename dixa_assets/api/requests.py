@@ -44,7 +44,7 @@ class Request:
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
         body: dict[str, Any] = {
-            "id": self.entry.id,
+            "id": self.entry.asked_as,
             "periodFilter": {"_type": "Interval", "start": _z(window.start), "end": _z(end)},
             "timezone": window.timezone,
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dixa_assets.launch.console import Console, recorder
 from dixa_assets.launch.processes import started
+from dixa_assets.model.zones import newest_rules_for_others
 
 # One planned event for each asset of a run instead of one for each of its days, which for a year
 # of 40 assets take two minutes to write. Days that fail are then shown as missing, not as failed.
@@ -27,7 +28,9 @@ def serve(
 ) -> int:
     """Run `dagster dev` to its end and show what matters of its output; return the exit code."""
     console, record = Console(f"http://127.0.0.1:{port}"), recorder(log)
-    own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **NO_ADVICE}
+    # Daemon and webserver make days too, and do not import this project.
+    zones = newest_rules_for_others()
+    own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **NO_ADVICE, **zones}
     command = ["dagster", "dev", *target, "-p", str(port)]
     with started(command, env=own, cwd=cwd, stderr=subprocess.STDOUT, last_words=record) as dagster:
         for line in dagster.stdout or ():

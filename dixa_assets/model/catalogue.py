@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Literal, Self, TypeVar
@@ -74,6 +74,8 @@ class Entry:
 
     `name` is `id` as an identifier: the last part of the asset key and the relation's name. It is
     given once, when the entry is first seen. `first_seen` and `retired_at` are ISO instants.
+    An id that comes back in other capitals is the same entry: it keeps the id that its rows are
+    stored by, and `spelling` is how Dixa writes it now.
     """
 
     kind: Kind
@@ -86,6 +88,7 @@ class Entry:
     related_ids: tuple[str, ...] = ()
     first_seen: str = ""
     retired_at: str | None = None
+    spelling: str = ""
 
     @classmethod
     def from_api(cls, kind: Kind, data: Mapping[str, Any]) -> Self:
@@ -114,6 +117,11 @@ class Entry:
     def key(self) -> str:
         """The asset key, `schema/name`."""
         return f"{self.schema}/{self.name}"
+
+    @property
+    def asked_as(self) -> str:
+        """The id as Dixa writes it."""
+        return self.spelling or self.id
 
     @property
     def is_live(self) -> bool:
@@ -224,7 +232,7 @@ def merge(
         is_still_described: Asked for each live entry that is not listed: whether Dixa still
             describes it. A list cut short then retires nothing.
     """
-    listed = {(entry.kind, entry.id): entry for entry in listing.entries}
+    listed = {(entry.kind, entry.id): entry for entry in _as_known(known, listing.entries)}
     entries: dict[tuple[Kind, str], Entry] = {}
     changes: list[Change] = []
     for old in known.entries:
@@ -254,6 +262,22 @@ def merge(
     return Catalogue(ordered, known.changes + tuple(changes), filter_names)
 
 
+def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:
+    """The listed entries by the ids that they are known by, whatever their capitals."""
+    now = {(entry.kind, entry.id) for entry in listed}
+    before = {(entry.kind, entry.id) for entry in known.entries}
+    gone = {(kind, id_.casefold()): id_ for kind, id_ in sorted(before - now)}
+    first_ids = {
+        (kind, id_): gone.pop((kind, id_.casefold()), id_) for kind, id_ in sorted(now - before)
+    }
+    for entry in listed:
+        other: Kind = "record" if entry.kind == "metric" else "metric"
+        related = tuple(first_ids.get((other, id_), id_) for id_ in entry.related_ids)
+        first_id = first_ids.get((entry.kind, entry.id), entry.id)
+        spelling = entry.id if first_id != entry.id else ""
+        yield replace(entry, id=first_id, spelling=spelling, related_ids=related)
+
+
 def to_identifier(text: str) -> str:
     """`text` as letters, digits and underscores, not starting with a digit."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -280,6 +304,8 @@ def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
     changes = []
     if not old.is_live:
         changes.append(change("restored", before=_json(old.retired_at)))
+    if old.asked_as != new.asked_as:
+        changes.append(change("id changed", None, _json(old.asked_as), _json(new.asked_as)))
     if old.description != new.description:
         texts = _json(old.description), _json(new.description)
         changes.append(change("description changed", None, *texts))

@@ -22,6 +22,11 @@ def use_newest_rules() -> None:
         zoneinfo.ZoneInfo.clear_cache()
 
 
+def newest_rules_for_others() -> dict[str, str]:
+    """What the environment of another process needs, so that it reads the same files."""
+    return {} if zoneinfo.TZPATH else {"PYTHONTZPATH": ""}
+
+
 def rules_version() -> str:
     """The release of the zone database that decides, such as `2026f`."""
     return max(_system_version(), str(tzdata.IANA_VERSION))

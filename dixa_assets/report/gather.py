@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any
@@ -148,7 +148,7 @@ def _catalogue(query: Query) -> list[Entry]:
             description=row.description or "",
             first_seen=row.first_seen.isoformat() if row.first_seen else "",
             retired_at=row.retired_at.isoformat() if row.retired_at else None,
-            **{name: tuple(items) for name, items in parts[row.kind, row.id].items()},
+            **_tuples(parts[row.kind, row.id]),
         )
         for row in _rows(listed)
     ]
@@ -310,3 +310,7 @@ def _number(value: float | None) -> float | None:
 def _rows(frame: pd.DataFrame) -> Iterator[Any]:
     """The rows of an answer, with None for NULL."""
     return iter(frame.astype(object).where(frame.notna(), None).itertuples(index=False))
+
+
+def _tuples(parts: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
+    return {name: tuple(items) for name, items in parts.items()}

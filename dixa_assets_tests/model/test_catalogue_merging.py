@@ -222,3 +222,32 @@ def test_filter_attributes_keep_their_names_and_are_never_forgotten() -> None:
     assert later.filter_names["queue-id"] == "queue_id"
     assert later.filter_names["queue_id"].startswith("queue_id_")
     assert list(later.filter_names) == ["channel", "queue-id", "queue_id"]
+
+
+def test_an_id_in_other_capitals_is_the_same_entry_asked_for_as_it_is_written_now() -> None:
+    known = fresh()
+    shouted = {**METRIC, "id": "CSAT", "relatedRecordIds": ["Ratings"]}
+    records = ({**RECORD, "id": "Ratings", "relatedMetricIds": ["CSAT"]},)
+    later = merged(known, listing(shouted, records=records))
+    assert [(one.key, one.asked_as) for one in later.live] == [
+        ("dixa_metrics/csat", "CSAT"),
+        ("dixa_records/ratings", "Ratings"),
+    ]
+    assert entry_of(later, "csat").related_ids == ("ratings",)
+    assert entry_of(later, "csat").first_seen == entry_of(known, "csat").first_seen
+    assert news(known, later) == [
+        ("metric", "csat", "id changed", None, '"csat"', '"CSAT"'),
+        ("record", "ratings", "id changed", None, '"ratings"', '"Ratings"'),
+    ]
+    assert merged(later, listing(shouted, records=records), LAST) == later
+    again = merged(later, listing(), LAST)
+    assert [one.asked_as for one in again.live] == ["csat", "ratings"]
+
+
+def test_two_ids_that_differ_in_case_alone_are_two_entries_while_both_are_listed() -> None:
+    known = fresh(METRIC, {"id": "CSAT"})
+    assert len({one.name for one in known.entries if one.kind == "metric"}) == 2
+    assert merged(known, listing(METRIC, {"id": "CSAT"})) == known
+    # One of them leaves: the other has not taken its name.
+    later = merged(known, listing({"id": "CSAT"}))
+    assert [one.id for one in later.live if one.kind == "metric"] == ["CSAT"]

@@ -1,5 +1,6 @@
 """The newest rules of time zones on the machine decide, for partitions, windows and SQL alike."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -53,6 +54,27 @@ def test_the_newer_of_the_systems_and_the_packages_rules_decides(
         [sys.executable, "-c", ASK], env=settings, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [max(version, rules_version()), start]
+
+
+@pytest.mark.parametrize("version", ["2025b", "2099a"])
+def test_a_process_that_does_not_know_this_project_is_given_the_same_rules(
+    version: str, tmp_path: Path
+) -> None:
+    settings = os.environ | {"PYTHONTZPATH": str(system_files(tmp_path, version))}
+    ask = "from dixa_assets.model.zones import newest_rules_for_others as rules; print(rules())"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=settings, capture_output=True, text=True, check=True
+    )
+    for_others = ast.literal_eval(done.stdout)
+    ask = (
+        "from datetime import UTC, datetime; from zoneinfo import ZoneInfo; "
+        "print(datetime(2026, 10, 1, tzinfo=UTC).astimezone(ZoneInfo('Africa/Casablanca')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=settings | for_others, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.strip().endswith("+05:30") == (version == "2099a")
 
 
 def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_days() -> None:

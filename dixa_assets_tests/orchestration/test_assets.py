@@ -331,3 +331,17 @@ def test_a_field_name_that_no_table_can_hold_keeps_no_row_out(
     assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
     rows = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings")
     assert "kept\x00" in rows.to_dict("records")[0].values()
+
+
+def test_a_metric_whose_id_comes_back_in_capitals_goes_on_in_its_own_table(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    before = fetched(analytics)
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01", catalogue=before).success
+    simulator.withdraw("metrics", "csat")
+    simulator.tell("metrics", entry={"id": "CSAT"}, like="csat")
+    after = fetched(analytics, before)
+    assert load(analytics, ["dixa_metrics/csat"], "2025-11-02", catalogue=after).success
+    rows = analytics.build_warehouse().query("SELECT partition_date FROM dixa_metrics.csat")
+    assert len(rows) == 2
