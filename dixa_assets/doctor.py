@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import dagster as dg
+
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.component import FOLDER, DixaAnalytics, load_component, variables_read
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
@@ -16,11 +18,14 @@ from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.unknown import unknown_variables
 from dixa_assets.model.window import windows_from
 from dixa_assets.model.zones import rules_version
+from dixa_assets.orchestration.private import loaded_partitions
 from dixa_assets.warehouse.loads import spent
 from dixa_assets.warehouse.quality import odd_midnight
 
 # Requests a second and a day that Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000
+# Where `make dev` keeps what Dagster remembers.
+HOME = ".dagster_home"
 
 
 def run() -> int:
@@ -110,6 +115,29 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
             return f"{home}, without a dagster.yaml: copy or link the project's there"
         return home
 
+    def history() -> str:
+        home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
+        if not (home / "dagster.yaml").exists():
+            return "nothing has been loaded yet"
+        warehouse = component.build_warehouse(wait_seconds=5.0)
+        held = warehouse.loaded()
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            green = {
+                (key.to_user_string(), day)
+                for schema in ("dixa_metrics", "dixa_records")
+                for key in instance.get_asset_keys(prefix=[schema])
+                for day in loaded_partitions(instance, key)
+            }
+        if lost := sorted(green - held):
+            print(
+                f"! the database: {warehouse.path} lacks days that Dagster shows as loaded, such "
+                f"as {lost[0][0]} of {lost[0][1]}. Is it another database than before? The last "
+                f"{component.history_days} days are loaded anew by themselves; materialize what "
+                "else you need, or go back to the former database."
+            )
+        held_too = len(green) - len(lost)
+        return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
+
     def versions() -> str:
         packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas")
         named = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -120,4 +148,5 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
     yield "API", api
     yield "rate limit", headroom
     yield "DAGSTER_HOME", dagster_home
+    yield "the database", history
     yield "versions", versions

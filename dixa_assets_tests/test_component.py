@@ -271,6 +271,24 @@ def test_an_unreachable_api_is_a_warning_only_where_something_is_loaded(
     assert "! API: " in done.stdout
 
 
+def test_the_doctor_tells_a_database_that_lacks_what_dagster_shows_as_loaded(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = settings_for(simulator, tmp_path)
+    analytics = component(simulator, tmp_path, duckdb_path=settings["DIXA_DUCKDB_PATH"])
+    with dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance:
+        load(analytics, ["dixa_metrics/csat"], "2025-11-01", "2025-11-03", instance=instance)
+    done = run(["dixa_assets", "doctor"], settings)
+    assert done.returncode == 0, done.stderr
+    assert "holds 3 of the 3 asset days" in done.stdout
+    another = settings | {"DIXA_DUCKDB_PATH": str(tmp_path / "another.duckdb")}
+    done = run(["dixa_assets", "doctor"], another)
+    assert done.returncode == 0, "it could not be filled anew otherwise"
+    assert "holds 0 of the 3 asset days" in done.stdout
+    assert "another.duckdb lacks days" in done.stdout
+    assert "dixa_metrics/csat of 2025-11-01" in done.stdout
+
+
 def test_the_resource_shows_its_host_and_not_its_key(simulator: Simulator, tmp_path: Path) -> None:
     resource = component(simulator, tmp_path).build_dixa(KEY)
     for shown in (repr(resource), str(resource), f"{resource}"):

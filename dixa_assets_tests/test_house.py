@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "orchestration": {"errors", "model", "api", "warehouse", "load", "report"},
     "component": {"errors", "settings", "model", "api", "warehouse", "orchestration"},
     "definitions": set(),
-    "doctor": {"errors", "model", "api", "component", "warehouse"},
+    "doctor": {"errors", "model", "api", "component", "orchestration", "warehouse"},
     "__main__": {"errors", "settings", "component", "doctor", "report"},
     "launch": {"errors", "model", "component", "report"},
     "simulator": set(),
@@ -39,7 +39,7 @@ HAS_ALONE: dict[str, set[str]] = {
     "plotly": {"report"},
     "starlette": {"simulator"},
     "uvicorn": {"simulator"},
-    "dagster": {"settings", "orchestration", "component", "definitions", "launch"},
+    "dagster": {"settings", "doctor", "orchestration", "component", "definitions", "launch"},
     "dagster_duckdb": {"orchestration", "component"},
     "dagster_shared": {"orchestration"},
 }
