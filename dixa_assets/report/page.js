@@ -181,7 +181,8 @@
       const odd = data.odd_days[day] ? `, ${data.odd_days[day]} hours` : "";
       hover[row][column] = `${dayName(day)}${odd}<br>${words(at)}`;
     });
-    const every = Math.ceil(weeks / 5);
+    // A week is 30 pixels wide, a date more.
+    const every = Math.max(2, Math.ceil(weeks / 5));
     const ticks = Array.from({ length: weeks }, (_, week) => week).filter((week) => week % every === 0);
     div.style.maxWidth = `${weeks * 30 + 56}px`;
     return {

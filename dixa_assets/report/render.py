@@ -101,8 +101,10 @@ def difference(latest: Latest) -> str:
     off = latest.value - latest.usual
     if abs(off) <= 1e-9 * max(1.0, abs(latest.value)):
         return "the same"
-    size = shown(abs(off), latest.unit)
-    size = size.replace("%", " points") if latest.unit == "percent" else size
+    if latest.unit == "percent":
+        size = f"{abs(off):.1f} points" if abs(off) >= 0.05 else "less than 0.1 points"
+    else:
+        size = shown(abs(off), latest.unit)
     return f"{size} {'above' if off > 0 else 'below'}"
 
 

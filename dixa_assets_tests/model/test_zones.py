@@ -77,6 +77,7 @@ def test_a_process_that_does_not_know_this_project_is_given_the_same_rules(
     assert done.stdout.strip().endswith("+05:30") == (version == "2099a")
 
 
+@pytest.mark.slow
 def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_days() -> None:
     today = datetime.now(UTC).date()
     behind = set()

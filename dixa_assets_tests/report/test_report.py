@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
@@ -22,8 +22,9 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Aggregation, Entry
 from dixa_assets.orchestration.checks import check_results
 from dixa_assets.report import gather as gathering
+from dixa_assets.report.contents import Latest
 from dixa_assets.report.gather import gather, unit_of
-from dixa_assets.report.render import render, shown, write_report
+from dixa_assets.report.render import difference, render, shown, write_report
 from dixa_assets.warehouse.quality import Setup, Subject
 from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.processes import run, settings_for
@@ -471,6 +472,22 @@ def test_only_so_many_days_are_shown(loaded: DixaAnalytics, tmp_path: Path) -> N
 )
 def test_numbers_read_as_on_a_screen(value: float, unit: str, text: str) -> None:
     assert shown(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "usual", "text"),
+    [
+        (88.0, 87.113, "0.9 points above"),
+        (88.0, 88.04, "less than 0.1 points below"),
+        (88.0, 88.0, "the same"),
+        (88.0, None, ""),
+    ],
+)
+def test_a_difference_of_shares_is_told_in_tenths_of_a_point(
+    value: float, usual: float | None, text: str
+) -> None:
+    latest = Latest("Percentage", "", "percent", date(2025, 11, 9), value, usual, 2)
+    assert difference(latest) == text
 
 
 @pytest.mark.parametrize(
