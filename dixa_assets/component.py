@@ -9,11 +9,12 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import dagster as dg
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from dagster_duckdb import DuckDBResource
 from pydantic import (
     BaseModel,
@@ -43,15 +44,32 @@ from dixa_assets.orchestration.assets import (
     DailyAssets,
     build_catalogue_assets,
     build_filter_asset,
-    build_metrics_daily_spec,
     build_read_copy_asset,
     build_report_asset,
+    describe_catalogue,
+    describe_filters,
+    describe_metrics_daily,
+    describe_read_copy,
+    describe_report,
 )
+from dixa_assets.orchestration.names import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.private import DefsStateManagementType, DefsStateStorage
-from dixa_assets.orchestration.resources import DixaResource, LoaderResource, WarehouseResource
+from dixa_assets.orchestration.private import (
+    DefsStateManagementType,
+    DefsStateStorage,
+    is_valid_cron,
+)
+from dixa_assets.orchestration.resources import (
+    API,
+    LOADER,
+    WAREHOUSE,
+    DixaResource,
+    LoaderResource,
+    WarehouseResource,
+)
 from dixa_assets.orchestration.schedules import build_daily_schedule
 from dixa_assets.orchestration.sensors import (
+    Undated,
     build_catalogue_sensor,
     build_failure_sensor,
     build_history_sensor,
@@ -68,6 +86,8 @@ from dixa_assets.warehouse.engine import STORAGE_VERSION, WAIT_SECONDS
 from dixa_assets.warehouse.quality import Setup
 from dixa_assets.warehouse.store import Warehouse
 
+# A load that hangs is ended by Dagster's run monitoring after this many seconds.
+LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
 HOUSE = Path(__file__).parent
 # Where the component that this project itself uses is configured.
 FOLDER = HOUSE / "defs" / "dixa_analytics"
@@ -85,6 +105,13 @@ def _at_least(minimum: float, default: float, description: str) -> Any:
 class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     """Every metric and record of Dixa's Analytics API as a daily-partitioned DuckDB table."""
 
+    account: str = Field(
+        default="",
+        description="A name that tells several accounts apart: the first part of asset keys.",
+    )
+    api_key_variable: str = Field(
+        default="DIXA_API_KEY", description="The environment variable the token stands in."
+    )
     timezone: str = Field(
         default="Europe/Copenhagen",
         description="IANA zone whose midnights bound a day: your Dixa organisation's.",
@@ -137,8 +164,27 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         default="",
         description="A copy of the database for readers, renewed after loads; empty: none.",
     )
+    report: bool = Field(default=True, description="Whether the HTML report is an asset.")
+    refresh_cron: str = Field(
+        # No zone's clocks change at this hour, so it comes once a day.
+        default="30 5 * * *",
+        description="When the trailing days are reloaded, in the account's zone; empty: never.",
+    )
+    default_sensor_status: Literal["RUNNING", "STOPPED"] = Field(
+        default="RUNNING", description="Whether the sensors run by themselves."
+    )
+    default_schedule_status: Literal["RUNNING", "STOPPED"] = Field(
+        default="RUNNING", description="Whether the schedule runs by itself."
+    )
     owners: Sequence[str] = Field(
         default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
+    )
+    translation: Annotated[
+        TranslationFn[DixaAsset] | None,
+        TranslationFnResolver(template_vars_for_translation_fn=lambda asset: {"asset": asset}),
+    ] = Field(
+        default=None,
+        description="Attributes of every asset; `asset.id`, `asset.schema` and `spec` can be used.",
     )
     defs_state: ResolvedDefsStateConfig = Field(
         default=DefsStateConfigArgs(
@@ -188,16 +234,40 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 "would undo loads of. Take another name.",
             )
         build_partitions_def(component.start_date, component.timezone)
+        Names(component.account)
+        if component.refresh_cron and not is_valid_cron(component.refresh_cron):
+            raise ConfigError("refresh_cron", f"'{component.refresh_cron}' is no cron expression.")
         return component
 
     @property
+    def names(self) -> Names:
+        """What things of this account are called in Dagster."""
+        return Names(self.account)
+
+    @property
     def defs_state_config(self) -> DefsStateConfig:
-        """Where the catalogue is kept: one per API host; two accounts need a `key` each."""
+        """Where the catalogue is kept: one per account and API host."""
         host = urlsplit(self.base_url).hostname
-        return DefsStateConfig.from_args(self.defs_state, default_key=f"DixaAnalytics[{host}]")
+        whose = f"{self.account}@{host}" if self.account else host
+        return DefsStateConfig.from_args(self.defs_state, default_key=f"DixaAnalytics[{whose}]")
+
+    @property
+    def api_key(self) -> str:
+        """The token, from the environment; empty if it is not there."""
+        return os.environ.get(self.api_key_variable, "")
+
+    def get_asset_spec(self, asset: DixaAsset) -> dg.AssetSpec:
+        """How an asset is shown: its key, group, tags, owners, description, metadata and so on.
+
+        Override it to change more than `translation` in YAML can. Sensors, schedule, checks and
+        other assets follow a key that is changed here.
+        """
+        spec = asset.spec.replace_attributes(owners=list(self.owners))
+        return self.translation(spec, asset) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Definitions from the catalogue version this process is pinned to, or the latest."""
+        _refuse_twins(context.component_tree.get_all_components(of_type=DixaAnalytics))
         if DefsStateStorage.get() is None:
             return self.build_defs_from_state(context, None)
         state.pin(self.defs_state_config.key)
@@ -207,7 +277,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         """Fetch the catalogue, for `dg utils refresh-defs-state`; the sensor does it by itself."""
         storage = DefsStateStorage.get()
         known = state.load(storage, self.defs_state_config.key) if storage else None
-        with self.build_dixa(os.environ.get("DIXA_API_KEY", "")).client() as client:
+        with self.build_dixa(self.api_key).client() as client:
             catalogue, _ = fetch_catalogue(client, known or Catalogue())
         state.write(state_path, catalogue)
 
@@ -222,77 +292,119 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         fetching = dg.Definitions(
             sensors=[
                 build_catalogue_sensor(
+                    names=self.names,
                     loaded=catalogue,
                     state_key=self.defs_state_config.key,
                     interval_seconds=self.catalogue_refresh_seconds,
+                    default_status=self._sensor_status,
                     mistakes=self.mistakes,
                 )
             ],
-            resources=self.build_resources(dg.EnvVar("DIXA_API_KEY")),
-            # Loads wait for the API, not for a core, so one process takes a run's steps in turn.
-            executor=dg.in_process_executor,
+            resources=self.build_resources(dg.EnvVar(self.api_key_variable)),
         )
         if not catalogue.entries:
             return fetching
         wanted = [entry for entry in catalogue.entries if self._is_wanted(entry)]
         self._refuse_what_is_not_meant(catalogue, wanted)
-        loading = self._build_loading(catalogue, wanted)
-        if self.owners:
-            loading = loading.map_asset_specs(
-                func=lambda spec: spec.replace_attributes(owners=list(self.owners))
-            )
-        return dg.Definitions.merge(fetching, loading)
+        return dg.Definitions.merge(fetching, self._build_loading(catalogue, wanted))
 
     def _build_loading(self, catalogue: Catalogue, wanted: Sequence[Entry]) -> dg.Definitions:
         """The assets of the wanted entries, and what loads and publishes them."""
+        names = self.names
         partitions_def = build_partitions_def(self.start_date, self.timezone)
         daily = DailyAssets(
             catalogue,
+            names=names,
             partitions_def=partitions_def,
             setup=self.setup,
             choices=Choices(self.filters, self.breakdowns, self.required_filter),
         )
-        tables = build_catalogue_assets(catalogue)
-        filters = [build_filter_asset(*each) for each in catalogue.filter_names.items()]
-        published = [build_report_asset(self.setup)]
+        tables, filters = describe_catalogue(catalogue, names), describe_filters(catalogue, names)
+        view, entries = describe_metrics_daily(wanted, names), [*map(daily.describe, wanted)]
+        records = [each.spec.key for each in entries if each.schema == "dixa_records"]
+        shown = [view.spec.key, *records]
+        published = [describe_report(names, shown)] if self.report else []
         if self.read_copy_path:
-            published.append(build_read_copy_asset(Path(self.read_copy_path)))
-        live = {dg.AssetKey([entry.schema, entry.name]): entry for entry in wanted if entry.is_live}
-        undated = {key: "" for asset in filters for key in asset.keys}
-        undated |= dict.fromkeys(tables.keys, catalogue.version)
+            copied = shown + [each.spec.key for each in (*tables, *filters)]
+            published.append(describe_read_copy(self.read_copy_path, names, copied))
+        specs = Specs([*tables, *filters, view, *entries, *published], self.get_asset_spec)
+
+        assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+            build_catalogue_assets(catalogue, names, specs),
+            *(build_filter_asset(*each, names, specs) for each in catalogue.filter_names.items()),
+            *(daily.build(entry, specs) for entry in wanted),
+            specs[view.schema, view.name],
+        ]
+        if self.report:
+            assets.append(build_report_asset(self.setup, names, specs))
+        if self.read_copy_path:
+            assets.append(build_read_copy_asset(Path(self.read_copy_path), names, specs))
+
+        live = {specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live}
+        undated = {
+            specs.key(each.schema, each.name): Undated(f"{each.schema}/{each.name}", version)
+            for each, version in (
+                *((table, catalogue.version) for table in tables),
+                *((values, "") for values in filters),
+            )
+        }
+        filter_keys = [specs.key(each.schema, each.name) for each in filters]
+        published_keys = [specs.key(each.schema, each.name) for each in published]
+        load = dg.define_asset_job(
+            names.of("dixa_load"),
+            selection=dg.AssetSelection.assets(*live, *undated, *published_keys),
+            # Loads wait for the API, not for a core, so one process takes a run's steps in turn.
+            executor_def=dg.in_process_executor,
+            tags=LONGEST_RUN,
+            description="What sensors and schedule run: the assets that each of them names.",
+        )
         sensors = [
             build_history_sensor(
+                names=names,
+                job=load,
                 daily=live,
                 undated=undated,
                 partitions_def=partitions_def,
                 history_days=self.history_days,
+                default_status=self._sensor_status,
                 warehouse=self.build_warehouse(wait_seconds=5.0),
-            ),
-            build_publish_sensor(
-                keys=[asset.key for asset in published],
-                loaded={*undated, *live},
-                database=Path(self.duckdb_path),
-            ),
+            )
         ]
+        if published:
+            sensors.append(
+                build_publish_sensor(
+                    names=names,
+                    job=load,
+                    keys=published_keys,
+                    loaded={*undated, *live},
+                    database=Path(self.duckdb_path),
+                    default_status=self._sensor_status,
+                )
+            )
         if os.environ.get("DIXA_ALERT_WEBHOOK"):
-            sensors.append(build_failure_sensor())
-        schedule = build_daily_schedule(
-            daily_keys=tuple(live),
-            other_keys=tuple(key for asset in filters for key in asset.keys),
-            partitions_def=partitions_def,
-            refresh_days=self.refresh_days,
-        )
-        return dg.Definitions(
-            assets=[
-                tables,
-                *filters,
-                *map(daily.build, wanted),
-                build_metrics_daily_spec(wanted),
-                *published,
-            ],
-            sensors=sensors,
-            schedules=[schedule],
-        )
+            own = {*undated, *live, *published_keys}
+            sensors.append(
+                build_failure_sensor(names=names, own=own, default_status=self._sensor_status)
+            )
+        schedules = []
+        if self.refresh_cron:
+            schedules.append(
+                build_daily_schedule(
+                    name=names.of("dixa_daily_refresh"),
+                    job=load,
+                    cron=self.refresh_cron,
+                    daily_keys=tuple(live),
+                    other_keys=filter_keys,
+                    partitions_def=partitions_def,
+                    refresh_days=self.refresh_days,
+                    default_status=dg.DefaultScheduleStatus(self.default_schedule_status),
+                )
+            )
+        return dg.Definitions(assets=assets, sensors=sensors, schedules=schedules, jobs=[load])
+
+    @property
+    def _sensor_status(self) -> dg.DefaultSensorStatus:
+        return dg.DefaultSensorStatus(self.default_sensor_status)
 
     def _is_wanted(self, entry: Entry) -> bool:
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
@@ -354,22 +466,16 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def build_resources(self, api_key: str) -> dict[str, Any]:
         """The resources, with the key or with the name of the variable that holds it."""
-        dixa, duckdb = self.build_dixa(api_key), self._build_duckdb()
-        warehouse = WarehouseResource(
-            duckdb=duckdb, timezone=self.timezone, wait_seconds=self.database_wait_seconds
-        )
+        dixa, warehouse = self.build_dixa(api_key), self._build_warehouse_resource()
         loader = LoaderResource(dixa=dixa, warehouse=warehouse, at_a_time=self.windows_at_a_time)
-        return {
-            "dixa": dixa,
-            "duckdb": duckdb,
-            "dixa_warehouse": warehouse,
-            "dixa_loader": loader,
-        }
+        resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader}
+        return {self.names.of(name): resource for name, resource in resources.items()}
 
     def build_dixa(self, api_key: str) -> DixaResource:
         """The API resource alone."""
         return DixaResource(
             api_key=api_key,
+            api_key_variable=self.api_key_variable,
             base_url=self.base_url,
             api_version=self.api_version,
             auth_scheme=self.auth_scheme,
@@ -379,17 +485,38 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:
         """The warehouse as loads see it."""
-        wait = self.database_wait_seconds if wait_seconds is None else wait_seconds
-        resource = WarehouseResource(
-            duckdb=self._build_duckdb(), timezone=self.timezone, wait_seconds=wait
-        )
-        return resource.create_resource()
+        return self._build_warehouse_resource(wait_seconds).create_resource()
 
-    def _build_duckdb(self) -> DuckDBResource:
-        return DuckDBResource(
-            database=self.duckdb_path,
-            connection_config={"storage_compatibility_version": STORAGE_VERSION},
+    def _build_warehouse_resource(self, wait_seconds: float | None = None) -> WarehouseResource:
+        return WarehouseResource(
+            duckdb=DuckDBResource(
+                database=self.duckdb_path,
+                connection_config={"storage_compatibility_version": STORAGE_VERSION},
+            ),
+            timezone=self.timezone,
+            account=self.account,
+            host=urlsplit(self.base_url).hostname or "",
+            wait_seconds=self.database_wait_seconds if wait_seconds is None else wait_seconds,
         )
+
+
+def _refuse_twins(components: Sequence[DixaAnalytics]) -> None:
+    """Refuse two instances that would be one in Dagster, or in one database."""
+    for number, one in enumerate(components):
+        for other in components[:number]:
+            if one.account == other.account:
+                named = f"'{one.account}'" if one.account else "the empty name"
+                raise ConfigError(
+                    "account",
+                    f"{named} is taken twice in this project. Give each DixaAnalytics an "
+                    "account of its own, which becomes the first part of its asset keys.",
+                )
+            if is_same_file(one.duckdb_path, other.duckdb_path):
+                raise ConfigError(
+                    "duckdb_path",
+                    f"{one.duckdb_path} is the database of the accounts '{other.account}' and "
+                    f"'{one.account}'. Each account needs its own.",
+                )
 
 
 def build_definitions(**attributes: Any) -> dg.Definitions:

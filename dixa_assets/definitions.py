@@ -10,5 +10,9 @@ import dagster as dg
 @dg.definitions
 @cache
 def defs() -> dg.Definitions:
-    """The components of this project."""
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    """The components of this project, all of whose runs are loads."""
+    return dg.Definitions.merge(
+        dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+        # Loads wait for the API, not for a core: one process is enough, also for the UI's runs.
+        dg.Definitions(executor=dg.in_process_executor),
+    )

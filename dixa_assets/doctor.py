@@ -71,6 +71,7 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
 
     def database() -> str:
         warehouse = component.build_warehouse(wait_seconds=5.0)
+        warehouse.check()
         today = datetime.now(ZoneInfo(component.timezone)).date()
         odd = odd_midnight(warehouse.query, windows_from(today, 400, component.timezone))
         if odd:
@@ -82,7 +83,7 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
         return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
     def api() -> str:
-        resource = component.build_dixa(os.environ.get("DIXA_API_KEY", ""))
+        resource = component.build_dixa(component.api_key)
         with resource.client(give_up_after=5.0) as client:
             catalogue, _ = fetch_catalogue(client, Catalogue())
             mistakes = component.mistakes(catalogue, client)

@@ -308,7 +308,7 @@ def test_doctor_and_the_tick_name_what_dixa_does_not_have(
     (sensor,) = analytics.build_definitions(Catalogue()).sensors or ()
     with dg.instance_for_test() as instance:
         context = dg.build_sensor_context(
-            instance, resources={"dixa": analytics.build_dixa(KEY)}, sensor_name=sensor.name
+            instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
         )
-        told = sensor(context)
+        told = sensor.evaluate_tick(context).skip_message
     assert "include: 'csatt' is no metric or record of Dixa's; did you mean csat?" in str(told)

@@ -60,6 +60,7 @@ class DixaClient:
         self,
         api_key: str,
         *,
+        key_variable: str = "DIXA_API_KEY",
         base_url: str = BASE_URL,
         api_version: str = API_VERSION,
         auth_scheme: str = "",
@@ -71,6 +72,7 @@ class DixaClient:
     ) -> None:
         self._transport = Transport(
             api_key,
+            key_variable=key_variable,
             base_url=base_url,
             auth_scheme=auth_scheme,
             requests_per_second=requests_per_second,

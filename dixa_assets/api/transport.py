@@ -61,7 +61,7 @@ RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
     400: "The request itself was refused; repeating it cannot help.",
-    401: "Check DIXA_API_KEY: made by an admin under Settings > Integrations > API Tokens, "
+    401: "Check {key_variable}: made by an admin under Settings > Integrations > API Tokens, "
     "for the API version 'Dixa API'.",
     403: "The key is known but may not do this: check that it is a 'Dixa API' token of an admin.",
     404: "The id is not, or no longer, known to Dixa.",
@@ -89,6 +89,7 @@ class Transport:
         self,
         api_key: str,
         *,
+        key_variable: str,
         base_url: str,
         auth_scheme: str,
         requests_per_second: float,
@@ -101,9 +102,10 @@ class Transport:
         token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
         if not token or not token.isascii() or not token.isprintable():
             raise ConfigError(
-                "DIXA_API_KEY", "is missing or not a token; paste the token as Dixa shows it."
+                key_variable, "is missing or not a token; paste the token as Dixa shows it."
             )
         self._token = token
+        self._key_variable = key_variable
         self._give_up_after = give_up_after
         self._end = time.monotonic() + lifetime
         self._stopping = threading.Event()
@@ -259,7 +261,9 @@ class Transport:
         retry_after = _retry_after(response.headers.get("retry-after"))
         if status in RETRYABLE_STATUS and (retry_after or 0) <= LONGEST_RETRY_AFTER:
             return ApiUnavailable(request, answer, status=status, retry_after=retry_after)
-        advice = ADVICE.get(status, "Repeating the request cannot help.")
+        advice = ADVICE.get(status, "Repeating the request cannot help.").format(
+            key_variable=self._key_variable
+        )
         if status in RETRYABLE_STATUS:
             advice = f"It asks to come back in {retry_after:.0f} s: load again after that."
         if status == 400 and "filter" in _text(response).lower():

@@ -306,6 +306,8 @@ WAREHOUSE = Table(
     (
         Column("timezone", VARCHAR, "The zone whose midnights bound every partition."),
         Column("created_at", TIMESTAMPTZ, "When the first table was made."),
+        Column("account", VARCHAR, "The account whose days these are; empty if it has no name."),
+        Column("host", VARCHAR, "The API's host that they come from."),
     ),
 )
 

@@ -1,13 +1,17 @@
 """Asset factories: one asset per metric, record, filter attribute and catalogue table.
 
-What a step does is load and report. How to ask stands in `api`, how to write in `warehouse`. See
-https://docs.dagster.io/guides/build/assets
+Each has a function that describes it, and one that builds it from its description, which the user
+may have translated in between. What a step does is load and report. How to ask stands in `api`, how
+to write in `warehouse`. See https://docs.dagster.io/guides/build/assets
 """
 
+import hashlib
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -18,6 +22,7 @@ from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.tables import (
     METRICS_DAILY,
     Relation,
+    Table,
     catalogue_rows,
     filter_relation,
     relation_of,
@@ -25,13 +30,17 @@ from dixa_assets.model.tables import (
 from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
 from dixa_assets.orchestration.metadata import to_markdown
+from dixa_assets.orchestration.names import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import BACKFILL_POLICY, to_window
-from dixa_assets.orchestration.private import steps_after
+from dixa_assets.orchestration.private import has_dependants, steps_after
+from dixa_assets.orchestration.resources import LOADER, WAREHOUSE
 from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
-from dixa_assets.warehouse.store import Warehouse
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
-VIEW_OF_ALL = dg.AssetKey([METRICS_DAILY.schema, METRICS_DAILY.name])
+# What is made of the whole database.
+READ_COPY = ("dixa", "read_copy")
+REPORT = ("dixa", "report")
+VIEW_OF_ALL = (METRICS_DAILY.schema, METRICS_DAILY.name)
 # What people look at first is loaded first.
 LOADED_FIRST = ("csat", "ratings")
 # The materialization of a catalogue table shows this many rows, the latest first.
@@ -45,6 +54,7 @@ class DailyAssets:
 
     Args:
         catalogue: What Dixa offers, with what is related to what.
+        names: What things are called.
         partitions_def: The days.
         setup: How loads are configured, as far as checks must know.
         choices: What the user chose about requests.
@@ -54,76 +64,95 @@ class DailyAssets:
         self,
         catalogue: Catalogue,
         *,
+        names: Names,
         partitions_def: dg.DailyPartitionsDefinition,
         setup: Setup,
         choices: Choices,
     ) -> None:
         self._catalogue = catalogue
+        self._names = names
         self._partitions_def = partitions_def
         self._setup = setup
         self._choices = choices
         self._by_step: dict[str, tuple[Entry, Relation]] = {}
 
-    def build(self, entry: Entry) -> dg.AssetsDefinition:
-        """The asset of a metric or record."""
-        relation = relation_of(entry, self._setup.excluded_fields(entry))
-        key = dg.AssetKey([entry.schema, entry.name])
-
-        @dg.asset(
-            key=key,
-            group_name=entry.schema,
+    def describe(self, entry: Entry) -> DixaAsset:
+        """A metric or record as an asset."""
+        relation = self._relation(entry)
+        spec = dg.AssetSpec(
+            self._names.key(entry.schema, entry.name),
+            group_name=self._names.of(entry.schema),
             description=to_markdown(entry.description),
             kinds={"duckdb"},
-            metadata=metadata.of_table(relation.table) | metadata.of_entry(self._subject(entry)),
+            metadata=metadata.of_table(relation.table)
+            | metadata.of_entry(self._subject(entry), self._names.key),
             deps=self._filters_of(entry),
             partitions_def=self._partitions_def,
-            backfill_policy=BACKFILL_POLICY,
             # Each day is reported when it is written; a result at the end would report it twice.
-            output_required=False,
+            skippable=True,
             tags={"dixa/status": "live" if entry.is_live else "retired"},
-            check_specs=check_specs(key, self._subject(entry)),
             freshness_policy=FRESHNESS_POLICY if entry.is_live else None,
-            op_tags={"dagster/priority": str(_priority(entry))},
+            code_version=self._version(entry),
         )
-        def daily(
-            context: dg.AssetExecutionContext, dixa_loader: dg.ResourceParam[Loader]
-        ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        return DixaAsset(entry.schema, entry.name, spec, entry)
+
+    def build(self, entry: Entry, specs: Specs) -> dg.AssetsDefinition:
+        """The asset of a metric or record."""
+        spec, relation = specs[entry.schema, entry.name], self._relation(entry)
+        loader = self._names.of(LOADER)
+
+        @dg.multi_asset(
+            name=_step(self._names.key(entry.schema, entry.name)),
+            specs=[spec],
+            backfill_policy=BACKFILL_POLICY,
+            check_specs=check_specs(spec.key, self._subject(entry)),
+            op_tags={"dagster/priority": str(_priority(entry))},
+            required_resource_keys={loader},
+        )
+        def daily(context: dg.AssetExecutionContext) -> Iterator[Any]:
             with as_failure():
-                yield from self._load(context, dixa_loader, entry, relation)
+                yield from self._load(context, getattr(context.resources, loader), entry, relation)
 
         self._by_step[daily.op.name] = entry, relation
         return daily
 
     def _load(
         self, context: dg.AssetExecutionContext, loader: Loader, entry: Entry, relation: Relation
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
-        days = context.partition_keys
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult | dg.MaterializeResult[Any]]:
+        key, days = context.asset_key, context.partition_keys
         after = [self._by_step[step] for step in steps_after(context) if step in self._by_step]
         loaded = loader.load(
             self._task(entry, relation, days),
             run_id=context.run_id,
             upcoming=[self._task(*each, days) for each in after],
         )
+        # What depends on an asset runs after its output, which Dagster reports as all days again.
+        is_awaited = has_dependants(context)
         progress = Progress(len(days))
         failed: DaysFailed | None = None
         try:
             for day in loaded:
                 if line := progress.line(day):
                     context.log.info(line)
-                yield dg.AssetMaterialization(
-                    context.asset_key,
-                    partition=day.window.day.isoformat(),
-                    metadata=metadata.of_day(entry, day),
-                )
+                partition = day.window.day.isoformat()
+                found = metadata.of_day(entry, day)
+                yield dg.AssetMaterialization(key, partition=partition, metadata=found)
+                if is_awaited:
+                    context.add_asset_metadata(found, partition_key=partition)
         except DaysFailed as error:
             failed = error
         try:
             with loader.warehouse.reading() as query:
-                yield from check_results(context.asset_key, self._subject(entry), query)
+                yield from check_results(key, self._subject(entry), query)
         finally:
             # A run that lost days says so, even when a check fails too.
             if failed is not None:
                 raise failed
+        if is_awaited:
+            yield dg.MaterializeResult(asset_key=key)
+
+    def _relation(self, entry: Entry) -> Relation:
+        return relation_of(entry, self._setup.excluded_fields(entry))
 
     def _task(self, entry: Entry, relation: Relation, days: Sequence[str]) -> Task:
         excluded = self._setup.excluded_fields(entry)
@@ -141,10 +170,23 @@ class DailyAssets:
         """The filter values a metric is broken down by."""
         names = self._catalogue.filter_names
         return [
-            dg.AssetKey(["dixa_filters", names[attribute]])
+            self._names.key("dixa_filters", names[attribute])
             for attribute in self._choices.breakdowns_of(entry)
             if attribute in names
         ]
+
+    def _version(self, entry: Entry) -> str:
+        """A digest of what is asked and kept, so that Dagster tells days of other settings."""
+        asked = {
+            "filters": {
+                name: sorted(values)
+                for name, values in self._choices.filters.get(entry.id, {}).items()
+            },
+            "breakdowns": sorted(self._choices.breakdowns_of(entry)),
+            "required filter": self._subject(entry).only_with,
+            "excluded": sorted(self._setup.excluded_fields(entry)) * (entry.kind == "record"),
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _priority(entry: Entry) -> int:
@@ -152,23 +194,46 @@ def _priority(entry: Entry) -> int:
     return (entry.kind == "record") + 2 * (entry.id in LOADED_FIRST)
 
 
-def build_filter_asset(attribute: str, name: str) -> dg.AssetsDefinition:
-    """The asset of a filter attribute's values, read whole each time."""
-    relation = filter_relation(attribute, name)
-    table = relation.table
+def _step(key: dg.AssetKey) -> str:
+    """The name of the step that loads an asset, whatever the asset is called now."""
+    return "__".join(key.path)
 
-    @dg.asset(
-        key=[table.schema, table.name],
-        group_name=table.schema,
+
+def _of_table(table: Table, names: Names) -> DixaAsset:
+    spec = dg.AssetSpec(
+        names.key(table.schema, table.name),
+        group_name=names.of(table.schema),
         description=to_markdown(table.comment),
         kinds={"duckdb"},
         metadata=metadata.of_table(table),
     )
-    def filter_values(
-        context: dg.AssetExecutionContext, dixa_loader: dg.ResourceParam[Loader]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    return DixaAsset(table.schema, table.name, spec)
+
+
+def describe_filters(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
+    """The filter attributes as assets."""
+    return [
+        _of_table(filter_relation(*each).table, names) for each in catalogue.filter_names.items()
+    ]
+
+
+def build_filter_asset(
+    attribute: str, name: str, names: Names, specs: Specs
+) -> dg.AssetsDefinition:
+    """The asset of a filter attribute's values, read whole each time."""
+    relation = filter_relation(attribute, name)
+    table, loader = relation.table, names.of(LOADER)
+
+    @dg.multi_asset(
+        name=_step(names.key(table.schema, table.name)),
+        specs=[specs[table.schema, table.name]],
+        required_resource_keys={loader},
+    )
+    def filter_values(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with as_failure():
-            loaded = dixa_loader.load_filter_values(attribute, relation, run_id=context.run_id)
+            loaded = getattr(context.resources, loader).load_filter_values(
+                attribute, relation, run_id=context.run_id
+            )
         context.log.info(f"{attribute}: {loaded.rows} values")
         return dg.MaterializeResult(
             metadata=metadata.of_load(loaded.rows, loaded.usage, loaded.seconds)
@@ -177,31 +242,30 @@ def build_filter_asset(attribute: str, name: str) -> dg.AssetsDefinition:
     return filter_values
 
 
-def build_catalogue_assets(catalogue: Catalogue) -> dg.AssetsDefinition:
+def describe_catalogue(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
+    """The catalogue's tables as assets."""
+    return [_of_table(table, names) for table in catalogue_rows(catalogue)]
+
+
+def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> dg.AssetsDefinition:
     """The catalogue this code location was built from, as tables. Asks nothing of the API."""
-    tables = catalogue_rows(catalogue)
+    tables, loader = catalogue_rows(catalogue), names.of(LOADER)
 
     @dg.multi_asset(
-        name="dixa_catalogue",
-        specs=[
-            dg.AssetSpec(
-                [table.schema, table.name],
-                description=to_markdown(table.comment),
-                group_name="dixa_catalogue",
-                kinds={"duckdb"},
-                metadata=metadata.of_table(table),
-            )
-            for table in tables
-        ],
+        name=names.of("dixa_catalogue"),
+        specs=[specs[table.schema, table.name] for table in tables],
+        required_resource_keys={loader},
     )
     def catalogue_assets(
-        context: dg.AssetExecutionContext, dixa_loader: dg.ResourceParam[Loader]
-    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         with as_failure():
             for table, rows in tables.items():
-                dixa_loader.load_rows(Relation.whole(table), rows, run_id=context.run_id)
+                getattr(context.resources, loader).load_rows(
+                    Relation.whole(table), rows, run_id=context.run_id
+                )
                 yield dg.MaterializeResult(
-                    asset_key=[table.schema, table.name],
+                    asset_key=specs.key(table.schema, table.name),
                     metadata={
                         "dagster/row_count": len(rows),
                         "version": catalogue.version,
@@ -212,23 +276,33 @@ def build_catalogue_assets(catalogue: Catalogue) -> dg.AssetsDefinition:
     return catalogue_assets
 
 
-def build_read_copy_asset(path: Path) -> dg.AssetsDefinition:
-    """The copy of the database that readers open, so that they keep no load waiting."""
-
-    @dg.asset(
-        key=["dixa", "read_copy"],
-        group_name="dixa",
+def describe_read_copy(path: str, names: Names, made_from: Iterable[dg.AssetKey]) -> DixaAsset:
+    """The read copy as an asset."""
+    spec = dg.AssetSpec(
+        names.key(*READ_COPY),
+        deps=list(made_from),
+        group_name=names.of("dixa"),
         description="A compact copy of the database for programs that keep it open, put in place "
         "of the one before after loads.",
         kinds={"duckdb"},
-        metadata={"path": str(path)},
+        metadata={"path": path},
     )
-    def read_copy(
-        context: dg.AssetExecutionContext, dixa_warehouse: dg.ResourceParam[Warehouse]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    return DixaAsset(*READ_COPY, spec)
+
+
+def build_read_copy_asset(path: Path, names: Names, specs: Specs) -> dg.AssetsDefinition:
+    """The copy of the database that readers open, so that they keep no load waiting."""
+    warehouse = names.of(WAREHOUSE)
+
+    @dg.multi_asset(
+        name=_step(names.key(*READ_COPY)),
+        specs=[specs[READ_COPY]],
+        required_resource_keys={warehouse},
+    )
+    def read_copy(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with as_failure():
-            size = dixa_warehouse.publish(path)
+            size = getattr(context.resources, warehouse).publish(path)
         seconds = time.monotonic() - started
         context.log.info(f"{path}: {size / 1e6:.1f} MB in {seconds:.1f} s")
         return dg.MaterializeResult(metadata={"bytes": size, "seconds": round(seconds, 3)})
@@ -236,33 +310,39 @@ def build_read_copy_asset(path: Path) -> dg.AssetsDefinition:
     return read_copy
 
 
-def build_report_asset(setup: Setup) -> dg.AssetsDefinition:
-    """The report, a file beside the database.
-
-    It depends on the view over all metrics alone, which is never part of a run: behind an asset of
-    the same run that reports its days as events it would be skipped.
-    """
-
-    @dg.asset(
-        key=["dixa", "report"],
-        deps=[VIEW_OF_ALL],
-        group_name="dixa",
+def describe_report(names: Names, made_from: Iterable[dg.AssetKey]) -> DixaAsset:
+    """The report as an asset."""
+    spec = dg.AssetSpec(
+        names.key(*REPORT),
+        deps=list(made_from),
+        group_name=names.of("dixa"),
         description="Every metric and record as a page for any browser, in one HTML file beside "
         "the database, written anew after loads.",
         kinds={"html"},
     )
-    def report(
-        context: dg.AssetExecutionContext, dixa_warehouse: dg.ResourceParam[Warehouse]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    return DixaAsset(*REPORT, spec)
+
+
+def build_report_asset(setup: Setup, names: Names, specs: Specs) -> dg.AssetsDefinition:
+    """The report, a file beside the database."""
+    warehouse = names.of(WAREHOUSE)
+
+    @dg.multi_asset(
+        name=_step(names.key(*REPORT)),
+        specs=[specs[REPORT]],
+        required_resource_keys={warehouse},
+    )
+    def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         # Imported here, because only this step needs the drawing libraries.
         from dixa_assets.report.render import beside, write_report
 
         started = time.monotonic()
         with as_failure():
-            path = beside(dixa_warehouse.path)
-            written = write_report(dixa_warehouse, path, setup=setup)
+            source = getattr(context.resources, warehouse)
+            path = beside(source.path)
+            written = write_report(source, path, setup=setup)
         # Nothing runs to make the view: without an event Dagster would show it as missing.
-        context.log_event(dg.AssetMaterialization(VIEW_OF_ALL))
+        context.log_event(dg.AssetMaterialization(specs.key(*VIEW_OF_ALL)))
         seconds = time.monotonic() - started
         context.log.info(f"{path}: {len(written.pages)} pages in {seconds:.1f} s")
         return dg.MaterializeResult(
@@ -278,16 +358,12 @@ def build_report_asset(setup: Setup) -> dg.AssetsDefinition:
     return report
 
 
-def build_metrics_daily_spec(entries: Sequence[Entry]) -> dg.AssetSpec:
+def describe_metrics_daily(entries: Sequence[Entry], names: Names) -> DixaAsset:
     """The view over every metric: nothing to run, it is there with the first of them."""
-    return dg.AssetSpec(
-        VIEW_OF_ALL,
-        deps=[[entry.schema, entry.name] for entry in entries if entry.kind == "metric"],
-        description=to_markdown(METRICS_DAILY.comment),
-        group_name="dixa",
-        kinds={"duckdb", "view"},
-        metadata=metadata.of_table(METRICS_DAILY),
-    )
+    metrics = [names.key(entry.schema, entry.name) for entry in entries if entry.kind == "metric"]
+    view = _of_table(METRICS_DAILY, names)
+    spec = view.spec.replace_attributes(deps=metrics, kinds={"duckdb", "view"})
+    return DixaAsset(*VIEW_OF_ALL, spec)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What people see on an asset's pages: descriptions, columns, figures and previews as metadata."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,12 +33,18 @@ def of_table(table: Table) -> dict[str, Any]:
     """A table's name and columns, known before any load."""
     return {
         "dagster/table_name": f"{table.schema}.{table.name}",
+        "dagster/storage_kind": "duckdb",
         "dagster/column_schema": _column_schema(table.columns),
     }
 
 
-def of_entry(subject: Subject) -> dict[str, Any]:
-    """How to read the numbers, where Dixa describes them, and what belongs to them."""
+def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dict[str, Any]:
+    """How to read the numbers, where Dixa describes them, and what belongs to them.
+
+    Args:
+        subject: The metric or record among all.
+        to_key: From a schema and a name to an asset key.
+    """
     entry = subject.entry
     metadata: dict[str, Any] = {
         "how to read": _how_to_read(entry),
@@ -48,7 +54,7 @@ def of_entry(subject: Subject) -> dict[str, Any]:
         metadata["left out"] = f"what has no value of {attribute}, the required filter"
     for other in subject.entries:
         if other.kind != entry.kind and other.id in entry.related_ids:
-            key = dg.AssetKey([other.schema, other.name])
+            key = to_key(other.schema, other.name)
             metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
     return metadata
 

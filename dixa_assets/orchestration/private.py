@@ -7,6 +7,10 @@ from collections.abc import Collection
 
 import dagster as dg
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition as AssetJob,
+)
+from dagster._core.execution.plan.inputs import StepInput
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import DefsStateStorage
@@ -14,16 +18,20 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dagster._utils.schedules import is_valid_cron_schedule as is_valid_cron
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
 
 __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
     "NOT_FINISHED_STATUSES",
+    "AssetJob",
     "DefinitionsLoadContext",
     "DefsStateManagementType",
     "DefsStateStorage",
     "GrpcServerCodeLocationOrigin",
+    "has_dependants",
+    "is_valid_cron",
     "loaded_partitions",
     "steps_after",
 ]
@@ -47,3 +55,14 @@ def steps_after(context: dg.AssetExecutionContext) -> list[str]:
         for each in sorted(level, key=lambda one: -int(one.tags.get("dagster/priority", 0)))
     ]
     return order[order.index(step.step.key) + 1 :]
+
+
+def has_dependants(context: dg.AssetExecutionContext) -> bool:
+    """Whether another step of the run waits for the current one."""
+    step = context.op_execution_context.get_step_execution_context()
+    return any(
+        step.step.key in each.dependency_keys
+        for other in step.execution_plan.steps
+        for each in other.step_inputs
+        if isinstance(each, StepInput)
+    )

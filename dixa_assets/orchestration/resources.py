@@ -17,11 +17,15 @@ from dixa_assets.api.transport import GIVE_UP_AFTER
 from dixa_assets.load.loader import Loader
 from dixa_assets.warehouse.store import Warehouse
 
+# The resources, by their names without an account.
+API, WAREHOUSE, LOADER = "dixa_api", "dixa_warehouse", "dixa_loader"
+
 
 class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Dixa's Analytics API."""
 
     api_key: str = Field(description="Token of an admin, for the API version 'Dixa API'.")
+    api_key_variable: str = Field(description="The environment variable the token stands in.")
     base_url: str = Field(description="Scheme and host of the API.")
     api_version: str = Field(description="Path prefix: v1 or beta.")
     auth_scheme: str = Field(
@@ -44,6 +48,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         return DixaClient(
             self.api_key,
+            key_variable=self.api_key_variable,
             base_url=self.base_url,
             api_version=self.api_version,
             auth_scheme=self.auth_scheme,
@@ -65,6 +70,8 @@ class WarehouseResource(dg.ConfigurableResource[Warehouse]):
 
     duckdb: dg.ResourceDependency[DuckDBResource]
     timezone: str = Field(description="The zone whose midnights bound a day.")
+    account: str = Field(description="The account whose days it holds; empty if it has no name.")
+    host: str = Field(description="The API's host that the days come from.")
     wait_seconds: float = Field(description="How long another user of the database is waited for.")
 
     def create_resource(self, context: dg.InitResourceContext | None = None) -> Warehouse:
@@ -72,6 +79,8 @@ class WarehouseResource(dg.ConfigurableResource[Warehouse]):
         return Warehouse(
             self.duckdb.database,
             timezone=self.timezone,
+            account=self.account,
+            host=self.host,
             connection_config=self.duckdb.connection_config,
             wait_seconds=self.wait_seconds,
         )

@@ -8,17 +8,19 @@ from collections.abc import Sequence
 import dagster as dg
 
 from dixa_assets.orchestration.partitions import range_request
-
-# No zone's clocks change at this hour, so it comes once a day.
-DAILY_CRON = "30 5 * * *"
+from dixa_assets.orchestration.private import AssetJob
 
 
 def build_daily_schedule(
     *,
+    name: str,
+    job: AssetJob,
+    cron: str,
     daily_keys: Sequence[dg.AssetKey],
     other_keys: Sequence[dg.AssetKey],
     partitions_def: dg.DailyPartitionsDefinition,
     refresh_days: int,
+    default_status: dg.DefaultScheduleStatus,
 ) -> dg.ScheduleDefinition:
     """Reloads the trailing days of `daily_keys`, and `other_keys`, every morning.
 
@@ -28,11 +30,11 @@ def build_daily_schedule(
     keys = [*daily_keys, *other_keys]
 
     @dg.schedule(
-        name="dixa_daily_refresh",
-        cron_schedule=DAILY_CRON,
+        name=name,
+        cron_schedule=cron,
         execution_timezone=partitions_def.timezone,
-        target=dg.AssetSelection.assets(*keys),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        job=job,
+        default_status=default_status,
         description=f"Reloads the last {refresh_days} days of every live metric and record, and "
         "the filter values.",
     )

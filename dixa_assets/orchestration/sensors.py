@@ -8,8 +8,9 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -20,13 +21,15 @@ from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.unknown import Mistake
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
+from dixa_assets.orchestration.names import Names
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
 from dixa_assets.orchestration.private import (
     NOT_FINISHED_STATUSES,
+    AssetJob,
     GrpcServerCodeLocationOrigin,
     loaded_partitions,
 )
-from dixa_assets.orchestration.resources import DixaResource
+from dixa_assets.orchestration.resources import API, DixaResource
 from dixa_assets.warehouse.store import Warehouse
 
 # Dagster ends a tick after 60 s and blames the code server, so a tick ends by itself before: a
@@ -38,32 +41,46 @@ RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
 
 
+class Undated(NamedTuple):
+    """An asset without partitions: its table, and the version wanted of it, if any."""
+
+    table: str
+    version: str = ""
+
+
 def build_catalogue_sensor(
     *,
+    names: Names,
     loaded: Catalogue,
     state_key: str,
     interval_seconds: int,
+    default_status: dg.DefaultSensorStatus,
     mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]],
 ) -> dg.SensorDefinition:
     """Fetches the catalogue, stores a new version when it differs, reloads this code location.
 
     Args:
+        names: What things are called.
         loaded: The catalogue this code location was built from.
         state_key: Where the state storage keeps the catalogue.
         interval_seconds: From tick to tick.
+        default_status: Whether the sensor runs by itself.
         mistakes: The settings, each with its problem, that name what a catalogue does not have.
     """
+    api = names.of(API)
 
     @dg.sensor(
-        name="dixa_catalogue",
+        name=names.of("dixa_catalogue"),
         # Dagster looks every 5 s whether a tick is due. With the whole interval it often looks a
         # moment too early, and the tick comes 5 s late.
         minimum_interval_seconds=interval_seconds - 1,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=default_status,
+        required_resource_keys={api},
         description="Looks for new, changed and withdrawn metrics and records; reloads this code "
         "location when there are any.",
     )
-    def catalogue_sensor(context: dg.SensorEvaluationContext, dixa: DixaResource) -> dg.SkipReason:
+    def catalogue_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        dixa: DixaResource = getattr(context.resources, api)
         storage = context.instance.defs_state_storage
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
@@ -117,10 +134,13 @@ def reload_code_location(origin: object) -> str:
 
 def build_history_sensor(
     *,
+    names: Names,
+    job: AssetJob,
     daily: Mapping[dg.AssetKey, Entry],
-    undated: Mapping[dg.AssetKey, str],
+    undated: Mapping[dg.AssetKey, Undated],
     partitions_def: dg.DailyPartitionsDefinition,
     history_days: int,
+    default_status: dg.DefaultSensorStatus,
     warehouse: Warehouse,
 ) -> dg.SensorDefinition:
     """Loads the days before an asset first appeared, and what has no days and was never loaded.
@@ -128,21 +148,21 @@ def build_history_sensor(
     Loaded is what both Dagster and the database know of: a lost or another database is filled anew.
 
     Args:
+        names: What things are called.
+        job: Loads what is missing.
         daily: Live metrics and records.
-        undated: Assets without partitions, each with the version its tables should be of; empty
-            for assets that any load satisfies.
+        undated: Assets without partitions.
         partitions_def: The days.
         history_days: How many days before its first appearance an asset gets by itself.
+        default_status: Whether the sensor runs by itself.
         warehouse: Asked what it holds.
     """
 
     @dg.sensor(
-        name="dixa_history",
+        name=names.of("dixa_history"),
+        job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        # Not `target`: that makes a job over all these assets, which every load of the code
-        # location would have to build.
-        asset_selection=dg.AssetSelection.assets(*daily, *undated),
+        default_status=default_status,
         description=f"Loads the {history_days} days before a metric or record first appeared, "
         "filter values and catalogue tables, until none is missing.",
     )
@@ -163,19 +183,18 @@ def build_history_sensor(
                 continue
             loaded = loaded_partitions(context.instance, key)
             wanted = history_of(entry.first_seen, partitions_def, history_days)
-            name = key.to_user_string()
-            days = tuple(day for day in wanted if day not in loaded or (name, day) not in held)
+            days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
             if not days:
                 attempts.finish(mark)
             elif attempts.start(mark):
                 lacking.setdefault(days, []).append(key)
         stale = []
-        for key, version in undated.items():
-            mark = f"{key.to_user_string()} {version}"
+        for key, asset in undated.items():
+            mark = f"{key.to_user_string()} {asset.version}"
             if key in busy or attempts.is_done(mark):
                 continue
             event = context.instance.get_latest_materialization_event(key)
-            if (key.to_user_string(), "") in held and _is_current(event, version):
+            if (asset.table, "") in held and _is_current(event, asset.version):
                 attempts.finish(mark)
             elif attempts.start(mark):
                 stale.append(key)
@@ -193,22 +212,31 @@ def build_history_sensor(
 
 
 def build_publish_sensor(
-    *, keys: Sequence[dg.AssetKey], loaded: Collection[dg.AssetKey], database: Path
+    *,
+    names: Names,
+    job: AssetJob,
+    keys: Sequence[dg.AssetKey],
+    loaded: Collection[dg.AssetKey],
+    database: Path,
+    default_status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
     """Renews what is made of the whole database, once loads have ended.
 
     Args:
+        names: What things are called.
+        job: Loads `keys`.
         keys: Assets without partitions that read all of it.
         loaded: Assets whose loads are waited for; other people's runs are not.
         database: The file; its time of change tells whether they are out of date.
+        default_status: Whether the sensor runs by itself.
     """
     own = {*keys, *loaded}
 
     @dg.sensor(
-        name="dixa_publish",
+        name=names.of("dixa_publish"),
+        job=job,
         minimum_interval_seconds=PUBLISH_INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        target=dg.AssetSelection.assets(*keys),
+        default_status=default_status,
         description="Renews the report and the read copy when the database has changed and no "
         "load is under way.",
     )
@@ -227,19 +255,35 @@ def build_publish_sensor(
     return publish_sensor
 
 
-def build_failure_sensor() -> dg.SensorDefinition:
-    """Tells the webhook in DIXA_ALERT_WEBHOOK of every run that fails, in a line."""
+def build_failure_sensor(
+    *, names: Names, own: Collection[dg.AssetKey], default_status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
+    """Tells the webhook in DIXA_ALERT_WEBHOOK of every run of these assets that fails."""
 
     @dg.run_failure_sensor(
-        name="dixa_failure_alert",
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sends a line to the webhook in DIXA_ALERT_WEBHOOK when a run fails.",
+        name=names.of("dixa_failure_alert"),
+        default_status=default_status,
+        description="Sends a line to the webhook in DIXA_ALERT_WEBHOOK when a load fails.",
     )
     def failure_alert(context: dg.RunFailureSensorContext) -> None:
+        if _planned(context).isdisjoint(own):
+            context.log.info("The run loads nothing of Dixa's.")
+            return
         outcome = post_alert(os.environ.get("DIXA_ALERT_WEBHOOK", ""), _failure_in_a_line(context))
         context.log.info(outcome)
 
     return failure_alert
+
+
+def _planned(context: dg.RunFailureSensorContext) -> Set[dg.AssetKey]:
+    """The assets that a run was to load."""
+    run = context.dagster_run
+    if run.asset_selection is not None:
+        return run.asset_selection
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    planned = context.instance.all_logs(run.run_id, of_type=kind)
+    events = (each.dagster_event for each in planned)
+    return {event.asset_key for event in events if event and event.asset_key}
 
 
 def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:

@@ -65,6 +65,8 @@ class Warehouse:
     Args:
         path: The database file; its folder is made when missing.
         timezone: The zone of the partitions. A warehouse holds days of one zone only.
+        account: Whose days it holds, and of no other account's.
+        host: The API's host that they come from; empty if that does not matter.
         connection_config: DuckDB settings, as DuckDBResource takes them.
         wait_seconds: How long another holder of the file is waited for.
     """
@@ -74,11 +76,14 @@ class Warehouse:
         path: str | Path,
         *,
         timezone: str,
+        account: str = "",
+        host: str = "",
         connection_config: Mapping[str, Any] | None = None,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self.path = Path(path)
         self.timezone = timezone
+        self._account, self._host = account, host
         self._file = DuckDBFile(
             self.path, connection_config=connection_config or {}, wait_seconds=wait_seconds
         )
@@ -102,6 +107,7 @@ class Warehouse:
         rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
         with self._connect() as connection, self._naming(relation, values):
+            self._ensure_own(connection)
             connection.execute(SPARING)
             types = sum((part.types for part in parts), Types())
             columns, changes = evolve(connection, relation.stored_in, types)
@@ -127,7 +133,10 @@ class Warehouse:
 
     def loaded(self) -> set[tuple[str, str]]:
         """What the load log notes: asset key and day, the day empty for a whole table."""
-        return loads.noted(self.query) if self._file.identity else set()
+        if not self._file.identity:
+            return set()
+        self.check()
+        return loads.noted(self.query)
 
     def fields(self) -> dict[str, set[str]]:
         """The fields that each record's table has a column for."""
@@ -146,9 +155,9 @@ class Warehouse:
         return self._file.copy_to(path, finish=ensure_daily_view)
 
     def check(self) -> None:
-        """Raise what would keep a load from writing: folder, file, lock, timezone."""
-        with self._connect():
-            pass
+        """Raise what would keep a load from writing: folder, file, lock, zone, account, host."""
+        with self._connect() as connection:
+            self._ensure_own(connection)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
         """The result of a query, with instants in UTC."""
@@ -184,27 +193,45 @@ class Warehouse:
                 for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
                     remember_columns(connection, table, table.columns)
                 connection.execute(
-                    f"INSERT INTO {name_of(WAREHOUSE)} VALUES (?, ?)",
+                    f"INSERT INTO {name_of(WAREHOUSE)} (timezone, created_at) VALUES (?, ?)",
                     [self.timezone, datetime.now(UTC)],
                 )
             connection.execute("CHECKPOINT")
         add_missing_columns(connection, LOADS)
+        add_missing_columns(connection, WAREHOUSE)
         ensure_daily_view(connection)
-        own = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
-        zone = own[0] if own else ""
+        known = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
+        zone = known[0] if known else ""
         if not is_same_zone(zone, self.timezone):
-            days = connection.execute(
-                f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
-            ).fetchone()
-            if days != (0,):
-                raise ConfigError(
-                    "timezone",
-                    f"is {self.timezone}, but {self.path} holds days of {zone}, and "
-                    "days of two zones cannot stand in one table. Set it back, or load into "
-                    "another file (DIXA_DUCKDB_PATH).",
-                )
+            self._refuse_days_of(connection, "timezone", self.timezone, zone)
             connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
         self._founded = file
+
+    def _ensure_own(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Refuse to write into a database that holds days of another account or host."""
+        known = connection.execute(f"SELECT account, host FROM {name_of(WAREHOUSE)}").fetchone()
+        account, host = known or (None, None)
+        if account not in (None, self._account):
+            self._refuse_days_of(connection, "account", self._account, account)
+        if self._host and host not in (None, self._host):
+            self._refuse_days_of(connection, "base_url", self._host, host)
+        now = (self._account, self._host or host)
+        if now != (account, host):
+            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET account = ?, host = ?", now)
+
+    def _refuse_days_of(
+        self, connection: duckdb.DuckDBPyConnection, setting: str, own: str, other: str
+    ) -> None:
+        days = connection.execute(
+            f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
+        ).fetchone()
+        if days != (0,):
+            raise ConfigError(
+                setting,
+                f"is {own or 'empty'}, but {self.path} holds days of {other or 'no named account'},"
+                " and days of two cannot stand in one table. Set it back, or load into another "
+                "file (DIXA_DUCKDB_PATH).",
+            )
 
     @contextmanager
     def _naming(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
