@@ -86,6 +86,7 @@ from dixa_assets.warehouse.engine import STORAGE_VERSION, WAIT_SECONDS
 from dixa_assets.warehouse.quality import Setup
 from dixa_assets.warehouse.store import Warehouse
 
+VERSIONED = DefsStateManagementType.VERSIONED_STATE_STORAGE
 # A load that hangs is ended by Dagster's run monitoring after this many seconds.
 LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
 HOUSE = Path(__file__).parent
@@ -188,7 +189,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     )
     defs_state: ResolvedDefsStateConfig = Field(
         default=DefsStateConfigArgs(
-            management_type=DefsStateManagementType.VERSIONED_STATE_STORAGE,
+            management_type=VERSIONED,
             # A load that asks the API would turn an outage into an empty code location.
             refresh_if_dev=False,
         )
@@ -268,9 +269,14 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Definitions from the catalogue version this process is pinned to, or the latest."""
         _refuse_twins(context.component_tree.get_all_components(of_type=DixaAnalytics))
-        if DefsStateStorage.get() is None:
+        storage, key = DefsStateStorage.get(), self.defs_state_config.key
+        if storage is None:
             return self.build_defs_from_state(context, None)
-        state.pin(self.defs_state_config.key)
+        version = state.pin(key)
+        is_stored = self.defs_state_config.management_type is VERSIONED
+        if version and is_stored and state.load(storage, key, version) is None:
+            # The sensor, which is all there is then, fetches what was lost.
+            return self.build_definitions(Catalogue())
         return super().build_defs(context)
 
     def write_state_to_path(self, state_path: Path) -> None:
@@ -297,6 +303,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     state_key=self.defs_state_config.key,
                     interval_seconds=self.catalogue_refresh_seconds,
                     default_status=self._sensor_status,
+                    warehouse=self.build_warehouse(wait_seconds=1.0),
                     mistakes=self.mistakes,
                 )
             ],

@@ -55,6 +55,7 @@ def build_catalogue_sensor(
     state_key: str,
     interval_seconds: int,
     default_status: dg.DefaultSensorStatus,
+    warehouse: Warehouse,
     mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]],
 ) -> dg.SensorDefinition:
     """Fetches the catalogue, stores a new version when it differs, reloads this code location.
@@ -65,6 +66,7 @@ def build_catalogue_sensor(
         state_key: Where the state storage keeps the catalogue.
         interval_seconds: From tick to tick.
         default_status: Whether the sensor runs by itself.
+        warehouse: Remembers the catalogue where the state storage does not.
         mistakes: The settings, each with its problem, that name what a catalogue does not have.
     """
     api = names.of(API)
@@ -85,7 +87,7 @@ def build_catalogue_sensor(
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
         stored = state.load(storage, state_key)
-        known = stored or Catalogue()
+        known = stored or _as_remembered(warehouse)
         with dixa.client(lifetime=CATALOGUE_SECONDS) as client:
             try:
                 live, problems = fetch_catalogue(client, known)
@@ -108,6 +110,14 @@ def build_catalogue_sensor(
         return dg.SkipReason(". ".join(notes) + ".")
 
     return catalogue_sensor
+
+
+def _as_remembered(warehouse: Warehouse) -> Catalogue:
+    """The catalogue that the database has, if it has one and can be asked now."""
+    try:
+        return warehouse.catalogue()
+    except DixaAssetsError:
+        return Catalogue()
 
 
 def reload_code_location(origin: object) -> str:
@@ -266,24 +276,13 @@ def build_failure_sensor(
         description="Sends a line to the webhook in DIXA_ALERT_WEBHOOK when a load fails.",
     )
     def failure_alert(context: dg.RunFailureSensorContext) -> None:
-        if _planned(context).isdisjoint(own):
+        if _assets_of(context.dagster_run, context.instance).isdisjoint(own):
             context.log.info("The run loads nothing of Dixa's.")
             return
         outcome = post_alert(os.environ.get("DIXA_ALERT_WEBHOOK", ""), _failure_in_a_line(context))
         context.log.info(outcome)
 
     return failure_alert
-
-
-def _planned(context: dg.RunFailureSensorContext) -> Set[dg.AssetKey]:
-    """The assets that a run was to load."""
-    run = context.dagster_run
-    if run.asset_selection is not None:
-        return run.asset_selection
-    kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-    planned = context.instance.all_logs(run.run_id, of_type=kind)
-    events = (each.dagster_event for each in planned)
-    return {event.asset_key for event in events if event and event.asset_key}
 
 
 def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
@@ -336,7 +335,19 @@ class _Attempts:
 
 def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return {key for run in runs for key in run.asset_selection or ()}
+    return {key for run in runs for key in _assets_of(run, instance)}
+
+
+def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.AssetKey]:
+    """The assets that a run is to load."""
+    if run.asset_selection:
+        return run.asset_selection
+    # A whole job's run names none, but notes what it plans.
+    planned = instance.all_logs(
+        run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    )
+    events = (each.dagster_event for each in planned)
+    return {event.asset_key for event in events if event and event.asset_key}
 
 
 def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:

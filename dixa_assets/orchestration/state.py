@@ -5,22 +5,32 @@ sensor and `dg utils refresh-defs-state` store a new one. See
 https://docs.dagster.io/guides/build/components/state-backed-components
 """
 
+import logging
 import tempfile
 from pathlib import Path
 
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.private import DefinitionsLoadContext, DefsStateStorage
 
+logger = logging.getLogger(__name__)
+
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
-    """A version of the catalogue, by default the latest; None before the first."""
+    """A version of the catalogue, by default the latest; None if there is none, or it is lost."""
     version = version or storage.get_latest_version(key)
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
-        storage.download_state_to_path(key, version, path)
-        return read(path)
+        try:
+            storage.download_state_to_path(key, version, path)
+            return read(path)
+        except (OSError, ValueError) as error:
+            logger.warning(
+                "the stored catalogue %s of %s cannot be read (%s); it is fetched anew",
+                version, key, error,
+            )  # fmt: skip
+            return None
 
 
 def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:

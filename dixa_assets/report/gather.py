@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, to_identifier
+from dixa_assets.model.catalogue import Entry, to_identifier
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import PRESENCE
 from dixa_assets.report.contents import (
@@ -29,6 +29,7 @@ from dixa_assets.report.contents import (
 )
 from dixa_assets.warehouse import quality
 from dixa_assets.warehouse.quality import Finding, Setup, Subject
+from dixa_assets.warehouse.remembered import remembered, rows_of
 from dixa_assets.warehouse.sql import Query, name_of
 
 # How many days a report shows.
@@ -56,7 +57,7 @@ def gather(query: Query, *, setup: Setup, now: datetime, days: int = DAYS) -> Re
     """
     timezone = setup.timezone
     yesterday = now.astimezone(ZoneInfo(timezone)).date() - timedelta(days=1)
-    entries = _catalogue(query)
+    entries = list(remembered(query).entries)
     loads = query(
         "SELECT asset_key, min(partition_date) AS first, max(partition_date) AS last, "
         "max(loaded_at) AS loaded_at FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL "
@@ -119,41 +120,6 @@ def unit_of(entry: Entry, measure: str) -> str:
     return units[0] if units else "number"
 
 
-def _catalogue(query: Query) -> list[Entry]:
-    """The entries as the warehouse's own catalogue tables have them; none before their load."""
-    there = query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'dixa_catalogue'")
-    if not {"metrics", "records", "aggregations", "fields", "relations"} <= set(there.table_name):
-        return []
-    parts: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
-    for row in _rows(
-        query("SELECT kind, id, measure, description FROM dixa_catalogue.aggregations")
-    ):
-        part = Aggregation(row.measure, row.description or "")
-        parts[row.kind, row.id]["aggregations"].append(part)
-    for row in _rows(query("SELECT id, field, is_nullable FROM dixa_catalogue.fields")):
-        parts["record", row.id]["fields"].append(FieldMetadata(row.field, "", row.is_nullable))
-    for row in _rows(query("SELECT metric, record FROM dixa_catalogue.relations")):
-        parts["metric", row.metric]["related_ids"].append(row.record)
-        parts["record", row.record]["related_ids"].append(row.metric)
-    columns = "kind, id, asset_key, description, first_seen, retired_at"
-    listed = query(
-        f"SELECT {columns} FROM dixa_catalogue.metrics "
-        f"UNION ALL SELECT {columns} FROM dixa_catalogue.records ORDER BY kind, id"
-    )
-    return [
-        Entry(
-            kind=row.kind,
-            id=row.id,
-            name=row.asset_key.partition("/")[2],
-            description=row.description or "",
-            first_seen=row.first_seen.isoformat() if row.first_seen else "",
-            retired_at=row.retired_at.isoformat() if row.retired_at else None,
-            **_tuples(parts[row.kind, row.id]),
-        )
-        for row in _rows(listed)
-    ]
-
-
 def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
     """An entry that is loaded while the catalogue's tables are not there yet."""
     schema, _, name = key.partition("/")
@@ -171,7 +137,7 @@ def _logs(query: Query, days: Sequence[date]) -> defaultdict[str, dict[str, Any]
         [days[0], days[-1]],
     )
     logs: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for row in _rows(found):
+    for row in rows_of(found):
         logs[row.asset_key][row.day] = row
     return logs
 
@@ -189,7 +155,7 @@ def _totals(
     )
     at = {str(day): number for number, day in enumerate(days)}
     totals: defaultdict[str, dict[str, dict[str, Values]]] = defaultdict(dict)
-    for row in _rows(found[~found.is_odd]):
+    for row in rows_of(found[~found.is_odd]):
         series = totals[row.metric].setdefault(row.measure, {})
         series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
     return totals, dict(found[found.is_odd].metric.value_counts())
@@ -253,7 +219,7 @@ def _breakdowns(
     breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
     for (metric, attribute), rows in found.groupby(["metric", "attribute"], sort=False):
         drawn: dict[str, Chart] = {}
-        for row in _rows(rows):
+        for row in rows_of(rows):
             unit = charts[row.metric][0].unit
             new = Chart(row.headline, unit, {}, row.attribute, row.part, row.label)
             series: Any = drawn.setdefault(row.part, new).series
@@ -305,12 +271,3 @@ def _number(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return int(value) if value == int(value) else value
-
-
-def _rows(frame: pd.DataFrame) -> Iterator[Any]:
-    """The rows of an answer, with None for NULL."""
-    return iter(frame.astype(object).where(frame.notna(), None).itertuples(index=False))
-
-
-def _tuples(parts: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
-    return {name: tuple(items) for name, items in parts.items()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from dixa_assets.errors import ConfigError, WarehouseError
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.rows import Staged, Types, Volume
 from dixa_assets.model.tables import COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
@@ -35,6 +36,7 @@ from dixa_assets.warehouse.evolve import (
     remember_columns,
 )
 from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.remembered import remembered
 from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, quote, transaction
 
 if TYPE_CHECKING:
@@ -141,6 +143,10 @@ class Warehouse:
     def fields(self) -> dict[str, set[str]]:
         """The fields that each record's table has a column for."""
         return fields_of(self.query) if self._file.identity else {}
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue as it was last written here; an empty one before."""
+        return remembered(self.query) if self._file.identity else Catalogue()
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""

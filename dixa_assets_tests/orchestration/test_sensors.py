@@ -9,12 +9,15 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Listing, merge
 from dixa_assets.model.tables import catalogue_rows
+from dixa_assets.orchestration import state
+from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
@@ -261,3 +264,45 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
         asset_selection=frozenset({own}),
     )
     assert "under way" in str(tick().skip_message)
+
+
+def test_a_lost_catalogue_is_fetched_anew_and_the_database_remembers_what_was(
+    simulator: Simulator,
+    analytics: DixaAnalytics,
+    known: Catalogue,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulator.withdraw("metrics", "nps")
+    known = fetched(analytics, first_seen(known, "2025-11-01T12:00:00+00:00"))
+    tables = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(known)]
+    assert load(analytics, tables, catalogue=known, instance=instance).success
+    storage = instance.defs_state_storage
+    assert storage is not None
+    state.save(storage, analytics.defs_state_config.key, known)
+    monkeypatch.setenv("DIXA_BASE_URL", simulator.url)
+    monkeypatch.setenv("DIXA_DUCKDB_PATH", analytics.duckdb_path)
+
+    def keys() -> set[dg.AssetKey]:
+        with set_defs_state_storage(storage):
+            definitions = dg.ComponentTree.for_project(PROJECT).build_defs()
+        assert "dixa_catalogue" in [sensor.name for sensor in definitions.sensors or ()]
+        return set(definitions.resolve_asset_graph().get_all_asset_keys())
+
+    assert dg.AssetKey(["dixa_metrics", "nps"]) in keys()
+    for lost in Path(storage.base_path).rglob(known.version):
+        lost.write_text("{")
+    assert keys() == set()
+    (sensor, *_) = analytics.build_definitions(Catalogue()).sensors or ()
+    context = dg.build_sensor_context(
+        instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
+    )
+    sensor.evaluate_tick(context)
+    again = state.load(storage, analytics.defs_state_config.key)
+    assert again is not None
+    assert [(one.key, one.first_seen, one.retired_at) for one in again.entries] == [
+        (one.key, one.first_seen, one.retired_at) for one in known.entries
+    ]
+    assert again.changes[: len(known.changes)] == known.changes
+    assert dg.AssetKey(["dixa_metrics", "nps"]) in keys()
