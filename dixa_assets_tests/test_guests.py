@@ -1,0 +1,248 @@
+"""Beside other people's definitions: accounts, resources, executors, names, assets after ours."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.errors import ConfigError
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.names import DixaAsset
+from dixa_assets.orchestration.private import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+from dixa_assets_tests.support.scenario import component, fetched
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
+
+FIRST, LAST = "2025-10-25", "2025-10-27"
+RATINGS = dg.AssetKey(["dixa_records", "ratings"])
+
+
+def tags(first: str = FIRST, last: str = LAST) -> dict[str, str]:
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def names_of(definitions: dg.Definitions) -> set[str]:
+    """Every name that the definitions claim in a project, but for assets."""
+    claimed = [*(definitions.sensors or ()), *(definitions.schedules or ())]
+    claimed += definitions.jobs or ()  # type: ignore[arg-type]
+    return {one.name for one in claimed} | set(definitions.resources or ())
+
+
+@pytest.fixture
+def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    return component(simulator, tmp_path)
+
+
+@pytest.fixture
+def known(analytics: DixaAnalytics) -> Catalogue:
+    return fetched(analytics)
+
+
+def test_two_accounts_stand_in_one_project_and_share_no_name(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    both = {
+        account: component(
+            simulator, tmp_path, account=account, duckdb_path=str(tmp_path / f"{account}.duckdb"),
+            timezone=zone, api_key_variable=f"KEY_OF_{account.upper()}",
+        )
+        for account, zone in (("acme", "Europe/Copenhagen"), ("globex", "America/Santiago"))
+    }  # fmt: skip
+    catalogue = fetched(both["acme"])
+    parts = {account: one.build_definitions(catalogue) for account, one in both.items()}
+    assert names_of(parts["acme"]).isdisjoint(names_of(parts["globex"]))
+    merged = dg.Definitions.merge(*parts.values())
+    dg.Definitions.validate_loadable(merged)
+    for account, one in both.items():
+        keys = parts[account].resolve_asset_graph().get_all_asset_keys()
+        assert {key.path[0] for key in keys} == {account}
+        result = dg.materialize(
+            [each for each in parts[account].assets or () if isinstance(each, dg.AssetsDefinition)],
+            selection=[dg.AssetKey([account, "dixa_metrics", "csat"])],
+            resources=one.build_resources(KEY),
+            tags=tags(),
+        )
+        assert result.success
+        rows = one.build_warehouse().query("SELECT DISTINCT timezone FROM dixa_metrics.csat")
+        assert list(rows.timezone) == [one.timezone]
+    assert both["acme"].defs_state_config.key != both["globex"].defs_state_config.key
+
+
+def test_without_an_account_every_name_is_the_plain_one(
+    analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    assert names_of(analytics.build_definitions(known)) == {
+        *("dixa_catalogue", "dixa_history", "dixa_publish", "dixa_daily_refresh", "dixa_load"),
+        *("dixa_api", "dixa_warehouse", "dixa_loader"),
+    }
+
+
+@pytest.mark.parametrize("account", ["a/b", "1st", "with space", "ö"])
+def test_an_account_that_cannot_be_part_of_a_name_is_refused(account: str) -> None:
+    with pytest.raises(ConfigError, match="^account: "):
+        DixaAnalytics(account=account)
+
+
+def test_a_database_of_another_account_or_host_is_refused(
+    simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    warehouse = analytics.build_warehouse()
+    warehouse.check()
+    component(simulator, tmp_path, account="acme").build_warehouse().check()
+    analytics.build_warehouse().check()
+    assert materialized(analytics, known, []).success
+    with pytest.raises(ConfigError, match="^account: is acme, but .* holds days of no named acc"):
+        component(simulator, tmp_path, account="acme").build_warehouse().check()
+    with pytest.raises(ConfigError, match="^base_url: is dev.dixa.io, but .* days of 127.0.0.1"):
+        DixaAnalytics(duckdb_path=analytics.duckdb_path).build_warehouse().check()
+
+
+def test_the_missing_key_is_told_by_its_own_name(simulator: Simulator, tmp_path: Path) -> None:
+    analytics = component(simulator, tmp_path, api_key_variable="KEY_OF_ACME")
+    with pytest.raises(ConfigError, match="^KEY_OF_ACME: is missing"):
+        analytics.build_dixa("").client()
+
+
+def materialized(
+    analytics: DixaAnalytics,
+    known: Catalogue,
+    others: list[dg.AssetsDefinition],
+    instance: dg.DagsterInstance | None = None,
+) -> dg.ExecuteInProcessResult:
+    """A run of `ratings` and what other people hang on it."""
+    assets = analytics.build_definitions(known).assets or ()
+    return dg.materialize(
+        [*(each for each in assets if isinstance(each, dg.AssetsDefinition)), *others],
+        selection=[RATINGS, *(each.key for each in others)],
+        resources=analytics.build_resources(KEY),
+        tags=tags(),
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def test_an_asset_after_ours_runs_in_the_same_run_with_all_days(
+    analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    seen: dict[str, Any] = {}
+    partitions_def = dg.DailyPartitionsDefinition("2025-01-01", timezone="Europe/Copenhagen")
+
+    @dg.asset(
+        deps=[RATINGS],
+        partitions_def=partitions_def,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def daily_mart(context: dg.AssetExecutionContext) -> None:
+        sql = "SELECT count(DISTINCT partition_date) AS n FROM dixa_records.ratings"
+        seen["days"] = context.partition_keys, int(analytics.build_warehouse().query(sql).n[0])
+
+    @dg.asset(deps=[RATINGS])
+    def mart() -> None:
+        seen["mart"] = True
+
+    with dg.instance_for_test() as instance:
+        assert materialized(analytics, known, [daily_mart, mart], instance).success
+        events = instance.fetch_materializations(RATINGS, limit=100).records
+    assert seen == {"days": ([FIRST, "2025-10-26", LAST], 3), "mart": True}
+    assert {each.partition_key for each in events} == {FIRST, "2025-10-26", LAST}
+    for each in events:
+        assert each.asset_materialization is not None
+        assert "rows" in each.asset_materialization.metadata
+
+
+def test_without_anything_after_it_a_day_is_one_event(
+    analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    with dg.instance_for_test() as instance:
+        assert materialized(analytics, known, [], instance).success
+        events = instance.fetch_materializations(RATINGS, limit=100).records
+    assert len(events) == 3
+
+
+def test_a_failed_day_keeps_what_comes_after_from_running(
+    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    @dg.asset(deps=[RATINGS])
+    def mart() -> None:
+        raise AssertionError("half a range is there")
+
+    simulator.tell("faults", kind="status", status=400, id="ratings", times=None, body="{}")
+    result = materialized(analytics, known, [mart])
+    assert not result.success
+    assert {event.step_key for event in result.get_step_failure_events()} == {
+        "dixa_records__ratings"
+    }
+
+
+def test_the_users_resources_executor_and_jobs_are_left_alone(
+    analytics: DixaAnalytics, known: Catalogue
+) -> None:
+    @dg.asset
+    def theirs(duckdb: DuckDBResource) -> None: ...
+
+    job = dg.define_asset_job("their_job", selection=[theirs])
+    merged = dg.Definitions.merge(
+        analytics.build_definitions(known),
+        dg.Definitions(
+            assets=[theirs],
+            jobs=[job],
+            resources={"duckdb": DuckDBResource(database=":memory:"), "dixa": "theirs"},
+            executor=dg.multiprocess_executor,
+        ),
+    )
+    dg.Definitions.validate_loadable(merged)
+    repository = merged.get_repository_def()
+    assert repository.get_job("their_job").executor_def is dg.multiprocess_executor
+    assert repository.get_job("dixa_load").executor_def is dg.in_process_executor
+    for sensor in merged.sensors or ():
+        assert sensor.name == "dixa_catalogue" or sensor.job_name == "dixa_load"
+
+
+def test_a_translated_key_is_followed_by_everything(
+    simulator: Simulator, tmp_path: Path, known: Catalogue
+) -> None:
+    def translate(spec: dg.AssetSpec, asset: DixaAsset) -> dg.AssetSpec:
+        return spec.replace_attributes(
+            key=dg.AssetKey(["support", asset.id]), group_name="support", owners=["team:cx"]
+        )
+
+    analytics = component(
+        simulator,
+        tmp_path,
+        translation=translate,
+        breakdowns={"csat": ["channel"]},
+        read_copy_path=str(tmp_path / "read.duckdb"),
+        exclude=[one.id for one in known.entries if one.kind == "record"],
+    )
+    definitions = analytics.build_definitions(known)
+    graph = definitions.resolve_asset_graph()
+    csat = graph.get(dg.AssetKey(["support", "csat"]))
+    assert (csat.group_name, csat.owners) == ("support", ["team:cx"])
+    assert {key.path[0] for key in graph.get_all_asset_keys()} == {"support"}
+    assert csat.parent_keys == {dg.AssetKey(["support", "channel"])}
+    assert {key.asset_key for key in graph.asset_check_keys} <= graph.get_all_asset_keys()
+    with dg.instance_for_test() as instance:
+        result = dg.materialize(
+            [each for each in definitions.assets or () if isinstance(each, dg.AssetsDefinition)],
+            selection=[csat.key],
+            resources=analytics.build_resources(KEY),
+            tags=tags(),
+            instance=instance,
+        )
+        assert result.success
+        assert len(result.get_asset_check_evaluations()) == len(
+            [key for key in graph.asset_check_keys if key.asset_key == csat.key]
+        )
+    (schedule,) = definitions.schedules or ()
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2025, 11, 2, 5, 30, tzinfo=ZoneInfo(COPENHAGEN))
+    )
+    (request,) = schedule.evaluate_tick(context).run_requests or ()
+    assert csat.key in (request.asset_selection or ())
