@@ -10,8 +10,8 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from dixa_assets import doctor
-from dixa_assets.component import load_component
-from dixa_assets.errors import DixaAssetsError
+from dixa_assets.component import DixaAnalytics, load_components
+from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.settings import resolved
 
 
@@ -19,32 +19,46 @@ def main() -> int:
     """Run the command that was asked for; 0 if all is well."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="say whether the settings can work")
+    diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
         "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
     )
+    for command in (diagnosis, report):
+        command.add_argument(
+            "--account", metavar="NAME", help="one account; by default every one of the project"
+        )
     arguments = parser.parse_args()
     load_dotenv(Path.cwd() / ".env", override=True)
     if arguments.command == "doctor":
-        return doctor.run()
-    return _report(arguments.output, max(arguments.days, 1))
+        return doctor.run(arguments.account)
+    return _report(arguments.account, arguments.output, max(arguments.days, 1))
 
 
-def _report(output: str | None, days: int) -> int:
-    from dixa_assets.report.render import beside, write_report
-
+def _report(account: str | None, output: str | None, days: int) -> int:
     try:
-        component = load_component()
+        from dixa_assets.report.render import beside, write_report
+    except ImportError as error:
+        print(f"✗ {error}. The report takes the extra dixa-assets[report].", file=sys.stderr)
+        return 1
+
+    def write(component: DixaAnalytics) -> None:
         warehouse = component.build_warehouse()
         # As for any command: from where it is given.
         path = resolved("--output", output, base=Path.cwd()) if output else beside(warehouse.path)
         report = write_report(warehouse, path, setup=component.setup, days=days)
+        print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
+
+    try:
+        components = load_components(account)
+        if output and len(components) > 1:
+            raise ConfigError("--output", "is one file for several accounts; name an --account.")
+        for component in components:
+            write(component)
     except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
-    print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
     return 0
 
 

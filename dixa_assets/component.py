@@ -8,11 +8,14 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import dagster as dg
+from dagster import DagsterError
 from dagster.components import DefsStateConfig, DefsStateConfigArgs, ResolvedDefsStateConfig
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from dagster_duckdb import DuckDBResource
@@ -35,6 +38,7 @@ from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.unknown import (
     VARIABLES,
     Mistake,
+    hint,
     unknown_fields,
     unknown_names,
     variables_in,
@@ -55,6 +59,7 @@ from dixa_assets.orchestration.assets import (
 from dixa_assets.orchestration.names import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.private import (
+    CheckError,
     DefsStateManagementType,
     DefsStateStorage,
     is_valid_cron,
@@ -75,6 +80,7 @@ from dixa_assets.orchestration.sensors import (
     build_history_sensor,
     build_publish_sensor,
 )
+from dixa_assets.scaffold import DixaScaffolder
 from dixa_assets.settings import (
     beginning_at,
     database_path,
@@ -90,8 +96,6 @@ VERSIONED = DefsStateManagementType.VERSIONED_STATE_STORAGE
 # A load that hangs is ended by Dagster's run monitoring after this many seconds.
 LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
 HOUSE = Path(__file__).parent
-# Where the component that this project itself uses is configured.
-FOLDER = HOUSE / "defs" / "dixa_analytics"
 
 
 def _at_least(minimum: float, default: float, description: str) -> Any:
@@ -103,6 +107,7 @@ def _at_least(minimum: float, default: float, description: str) -> Any:
     return Field(default=default, description=description, json_schema_extra=extra)
 
 
+@dg.scaffold_with(DixaScaffolder)
 class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     """Every metric and record of Dixa's Analytics API as a daily-partitioned DuckDB table."""
 
@@ -165,7 +170,10 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         default="",
         description="A copy of the database for readers, renewed after loads; empty: none.",
     )
-    report: bool = Field(default=True, description="Whether the HTML report is an asset.")
+    report: bool = Field(
+        default=True,
+        description="Whether the HTML report is an asset; it takes `dixa-assets[report]`.",
+    )
     refresh_cron: str = Field(
         # No zone's clocks change at this hour, so it comes once a day.
         default="30 5 * * *",
@@ -330,7 +338,8 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         view, entries = describe_metrics_daily(wanted, names), [*map(daily.describe, wanted)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         shown = [view.spec.key, *records]
-        published = [describe_report(names, shown)] if self.report else []
+        has_report = self.report and find_spec("plotly") is not None
+        published = [describe_report(names, shown)] if has_report else []
         if self.read_copy_path:
             copied = shown + [each.spec.key for each in (*tables, *filters)]
             published.append(describe_read_copy(self.read_copy_path, names, copied))
@@ -342,7 +351,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             *(daily.build(entry, specs) for entry in wanted),
             specs[view.schema, view.name],
         ]
-        if self.report:
+        if has_report:
             assets.append(build_report_asset(self.setup, names, specs))
         if self.read_copy_path:
             assets.append(build_read_copy_asset(Path(self.read_copy_path), names, specs))
@@ -544,13 +553,32 @@ def build_definitions(**attributes: Any) -> dg.Definitions:
 
 def variables_read(folder: Path) -> set[str]:
     """The environment variables that the component in a folder, and what goes with it, read."""
-    return variables_in(path.read_text() for path in folder.glob("*.yaml")) | VARIABLES
+    return variables_in(path.read_text() for path in folder.rglob("*.yaml")) | VARIABLES
+
+
+def project_tree() -> dg.ComponentTree:
+    """The Dagster project of the working folder; outside of any, this one."""
+    for place in (Path.cwd(), HOUSE.parent):
+        with suppress(DagsterError, CheckError):
+            return dg.ComponentTree.for_project(place)
+    raise ConfigError("project", f"{Path.cwd()} is in no project of `dg`'s; go to yours.")
+
+
+def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:
+    """Every instance in the project, or the account's, as YAML and the environment configure it."""
+    try:
+        found = project_tree().get_all_components(of_type=DixaAnalytics)
+    except Exception as error:
+        raise explained(error, DixaAnalytics.model_fields) from None
+    _refuse_twins(found)
+    chosen = [one for one in found if account in (None, one.account)]
+    if not chosen:
+        accounts = [one.account for one in found]
+        what = f"no account '{account}'{hint(account, accounts)}" if account else "none"
+        raise ConfigError("DixaAnalytics", f"this project has {what}")
+    return chosen
 
 
 def load_component() -> DixaAnalytics:
-    """The component as `defs.yaml` and the environment configure it."""
-    tree = dg.ComponentTree.for_project(HOUSE.parent)
-    try:
-        return tree.load_component(Path(FOLDER.name), expected_type=DixaAnalytics)
-    except Exception as error:
-        raise explained(error, DixaAnalytics.model_fields) from None
+    """The first instance in the project."""
+    return load_components()[0]

@@ -6,13 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from dixa_assets.api.discover import fetch_catalogue
-from dixa_assets.component import FOLDER, DixaAnalytics, load_component, variables_read
+from dixa_assets.component import (
+    DixaAnalytics,
+    load_components,
+    project_tree,
+    variables_read,
+)
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.unknown import unknown_variables
@@ -28,13 +34,19 @@ RATE, QUOTA = 10, 864_000
 HOME = ".dagster_home"
 
 
-def run() -> int:
-    """Print a line per check; 1 if one failed, else 0."""
+def run(account: str | None = None) -> int:
+    """Print a line per check of each account, or the one named; 1 if one failed, else 0."""
     try:
-        component = load_component()
+        components = load_components(account)
     except DixaAssetsError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
+    return max(map(_run_one, components))
+
+
+def _run_one(component: DixaAnalytics) -> int:
+    if component.account:
+        print(f"{component.account}:")
     failed = False
     for name, check in _checks(component):
         try:
@@ -61,7 +73,9 @@ def _is_empty(component: DixaAnalytics) -> bool:
 
 def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]:
     def settings() -> str:
-        for name, _ in unknown_variables(os.environ, variables_read(FOLDER)):
+        for name, _ in unknown_variables(
+            os.environ, variables_read(project_tree().defs_module_path)
+        ):
             print(f"! {name}: nothing here reads it")
         zone = ZoneInfo(component.timezone)
         return (
@@ -140,8 +154,11 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
         return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
 
     def versions() -> str:
-        packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas")
-        named = ", ".join(f"{name} {version(name)}" for name in packages)
+        packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
+        there = {each for each in packages if find_spec(each.replace("-", "_"))}
+        named = ", ".join(f"{name} {version(name)}" for name in packages if name in there)
+        if component.report and "plotly" not in there:
+            print("! report: it takes the extra dixa-assets[report], which is not installed")
         return f"{named}; time zone rules {rules_version()}"
 
     yield "days", settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from dagster import DagsterError
 from dagster.components.resolved.errors import ResolutionException
 from pydantic import ValidationError
-from yaml import MarkedYAMLError  # type: ignore[import-untyped]
+from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.model.unknown import hint, unknown_variables

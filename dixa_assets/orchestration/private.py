@@ -19,6 +19,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 from dagster._utils.schedules import is_valid_cron_schedule as is_valid_cron
+from dagster_shared.check import CheckError
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ASSET_PARTITION_RANGE_START_TAG",
     "NOT_FINISHED_STATUSES",
     "AssetJob",
+    "CheckError",
     "DefinitionsLoadContext",
     "DefsStateManagementType",
     "DefsStateStorage",
