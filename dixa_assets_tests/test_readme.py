@@ -5,11 +5,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.orchestration import state
 from dixa_assets_tests.bench import __main__ as bench
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched, load
@@ -133,12 +137,51 @@ def test_the_example_environment_names_every_variable() -> None:
     assert named == set(re.findall(r"^\| `(DIXA_\w+)` ", README, re.MULTILINE))
 
 
-def test_the_example_of_attributes_is_accepted() -> None:
-    reuse = (PROJECT / "docs" / "reuse.md").read_text()
-    examples = re.findall(r"```yaml\n(.+?)```", README + reuse, re.DOTALL)
-    assert len(examples) == 2
-    for example in examples:
-        DixaAnalytics(**yaml.safe_load(example)["attributes"])
+REUSE = (PROJECT / "docs" / "reuse.md").read_text()
+EXAMPLES = re.findall(r"```yaml\n(.+?)```", README + REUSE, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_every_example_of_a_defs_yaml_loads_with_assets(
+    number: int, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"example_{number}"
+    folder = tmp_path / package / "defs" / "dixa"
+    folder.mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(f"[tool.dg.project]\nroot_module = '{package}'\n")
+    example = EXAMPLES[number]
+    if not example.startswith("type:"):
+        example = f"type: dixa_assets.component.DixaAnalytics\n{example}"
+    (folder / "defs.yaml").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    catalogue = fetched(component(simulator, tmp_path))
+    with dg.instance_for_test() as instance:
+        storage = instance.defs_state_storage
+        assert storage is not None
+        (found,) = dg.ComponentTree.for_project(tmp_path).get_all_components(of_type=DixaAnalytics)
+        state.save(storage, found.defs_state_config.key, catalogue)
+        with set_defs_state_storage(storage):
+            definitions = dg.ComponentTree.for_project(tmp_path).build_defs()
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    prefix = {"account: acme": "acme/", "key_prefix: support": "support/"}
+    (prefix,) = [to for what, to in prefix.items() if what in example] or [""]
+    assert f"{prefix}dixa_metrics/csat" in keys
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.+?)```", REUSE, re.DOTALL))
+def test_every_example_in_python_runs_beside_the_assets(
+    example: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    found: dict[str, Any] = {"__name__": "example"}
+    exec(example, found)
+    analytics = found.get("SupportAnalytics", DixaAnalytics)(base_url=simulator.url)
+    own = analytics.build_definitions(fetched(component(simulator, tmp_path)))
+    if "build_definitions" not in found:
+        own = dg.Definitions.merge(own, found.get("defs", dg.Definitions()))
+    dg.Definitions.validate_loadable(own)
+    tags = own.resolve_asset_graph().get(dg.AssetKey(["dixa_metrics", "csat"])).tags
+    assert ("tier" in tags) == ("SupportAnalytics" in found)
 
 
 def test_the_page_of_tables_is_what_a_load_makes(simulator: Simulator, tmp_path: Path) -> None:

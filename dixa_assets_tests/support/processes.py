@@ -51,12 +51,17 @@ def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, s
 
 @contextmanager
 def running(
-    arguments: list[str], settings: dict[str, str], log: Path
+    arguments: list[str],
+    settings: dict[str, str],
+    log: Path,
+    *,
+    python: str = sys.executable,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python module as a process group of its own, of which nothing is left afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=settings, cwd=settings["HOME"],
+            [python, "-m", *arguments], env=settings, cwd=cwd or settings["HOME"],
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:

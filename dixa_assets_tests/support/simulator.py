@@ -48,11 +48,11 @@ class Simulator:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*arguments: str, key: str = KEY) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A simulator process on a free port and its address; it is ended in any case."""
     command = [sys.executable, "-m", "dixa_assets.simulator", "--port", "0", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIXA_API_KEY": KEY}
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIXA_API_KEY": key}
     ) as process:
         try:
             assert process.stdout
@@ -62,7 +62,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @contextmanager
-def running_simulator(*arguments: str) -> Iterator[Simulator]:
+def running_simulator(*arguments: str, key: str = KEY) -> Iterator[Simulator]:
     """A simulator for as long as the block lasts."""
-    with running(*arguments) as (_, url):
+    with running(*arguments, key=key) as (_, url):
         yield Simulator(url)
