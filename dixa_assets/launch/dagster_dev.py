@@ -12,6 +12,8 @@ from dixa_assets.model.zones import newest_rules_for_others
 # One planned event for each asset of a run instead of one for each of its days, which for a year
 # of 40 assets take two minutes to write. Days that fail are then shown as missing, not as failed.
 PLANNING = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
+# A backfill goes on when a new metric reloads the definitions in the middle of it.
+GOING_ON = {"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1"}
 # `dg dev` would read the project's folder, and the .env of the real account, in the demo too.
 NO_ADVICE = {"PYTHONWARNINGS": "ignore:Function `dev_command` is superseded"}
 
@@ -30,7 +32,7 @@ def serve(
     console, record = Console(f"http://127.0.0.1:{port}"), recorder(log)
     # Daemon and webserver make days too, and do not import this project.
     zones = newest_rules_for_others()
-    own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **NO_ADVICE, **zones}
+    own = {**env, "DAGSTER_HOME": str(home), **PLANNING, **GOING_ON, **NO_ADVICE, **zones}
     command = ["dagster", "dev", *target, "-p", str(port)]
     with started(command, env=own, cwd=cwd, stderr=subprocess.STDOUT, last_words=record) as dagster:
         for line in dagster.stdout or ():
