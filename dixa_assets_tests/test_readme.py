@@ -4,8 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -16,8 +18,8 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.orchestration import state
 from dixa_assets_tests.bench import __main__ as bench
 from dixa_assets_tests.support.processes import PROJECT
-from dixa_assets_tests.support.scenario import component, fetched, load
-from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.scenario import component, days, fetched, load
+from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
 from docs import tables
 
 README = (PROJECT / "README.md").read_text()
@@ -169,7 +171,10 @@ def test_every_example_of_a_defs_yaml_loads_with_assets(
     assert f"{prefix}dixa_metrics/csat" in keys
 
 
-@pytest.mark.parametrize("example", re.findall(r"```python\n(.+?)```", REUSE, re.DOTALL))
+PYTHON = re.findall(r"```python\n(.+?)```", REUSE, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", PYTHON)
 def test_every_example_in_python_runs_beside_the_assets(
     example: str, simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -205,3 +210,35 @@ def test_searches_find_what_they_look_for(loaded: DixaAnalytics) -> None:
     for name in ("Reconciliation gaps", "Is a Count equal to the rows behind it? Days"):
         (query,) = [query for title, query in queries.items() if title.startswith(name)]
         assert ask(query).partition_date.astype(str).tolist() == ["2025-10-25"]
+
+
+def test_the_recipes_for_assets_after_these_fire_for_every_day_of_a_refresh(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    (example,) = [each for each in PYTHON if "ratings_by_week" in each]
+    found: dict[str, Any] = {"__name__": "example"}
+    exec(example, found)
+    analytics = component(simulator, tmp_path)
+    own = analytics.build_definitions(fetched(analytics))
+    both = dg.Definitions.merge(own, found["defs"])
+    at = datetime(2025, 11, 10, 5, 40, tzinfo=ZoneInfo(COPENHAGEN))
+    with dg.instance_for_test() as instance:
+        evaluated = dg.evaluate_automation_conditions(both, instance, evaluation_time=at)
+        assert evaluated.total_requested == 0
+        for first, last in (("2025-11-01", "2025-11-09"), ("2025-11-03", "2025-11-09")):
+            assert load(analytics, ["dixa_records/ratings"], first, last, instance=instance).success
+            evaluated = dg.evaluate_automation_conditions(
+                both, instance, cursor=evaluated.cursor, evaluation_time=at
+            )
+            daily, weekly, ever = (
+                evaluated.get_requested_partitions(dg.AssetKey(name))
+                for name in ("ratings_by_team", "ratings_by_week", "ratings_so_far")
+            )
+            assert daily == {day.isoformat() for day in days(first, last)}
+            assert weekly == {"2025-11-03"}
+            assert ever == {None}
+            # The tick after it, with nothing new.
+            evaluated = dg.evaluate_automation_conditions(
+                both, instance, cursor=evaluated.cursor, evaluation_time=at
+            )
+            assert evaluated.total_requested == 0

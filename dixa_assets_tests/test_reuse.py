@@ -190,7 +190,10 @@ def daily_mart(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> Non
         theirs.executemany("INSERT INTO mart VALUES (?)", [[day] for day in context.partition_keys])
 
 
-@dg.asset(deps=[RATINGS], automation_condition=dg.AutomationCondition.eager())
+EAGER = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+
+
+@dg.asset(deps=[RATINGS], automation_condition=EAGER)
 def mart() -> None: ...
 
 
