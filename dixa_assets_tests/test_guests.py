@@ -17,7 +17,7 @@ from dixa_assets.orchestration.private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
-from dixa_assets_tests.support.scenario import component, fetched
+from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
 
 FIRST, LAST = "2025-10-25", "2025-10-27"
@@ -246,3 +246,35 @@ def test_a_translated_key_is_followed_by_everything(
     )
     (request,) = schedule.evaluate_tick(context).run_requests or ()
     assert csat.key in (request.asset_selection or ())
+
+
+def test_days_loaded_with_other_settings_are_marked_as_of_another_version(
+    simulator: Simulator, tmp_path: Path, known: Catalogue
+) -> None:
+    csat = dg.AssetKey(["dixa_metrics", "csat"])
+
+    def versions(**settings: Any) -> tuple[Any, Any]:
+        """That of the definition, and that of the day it loads."""
+        analytics = component(simulator, tmp_path, **settings)
+        definitions = analytics.build_definitions(known)
+        with dg.instance_for_test() as instance:
+            assert load(
+                analytics, ["dixa_metrics/csat"], FIRST, catalogue=known, instance=instance
+            ).success
+            event = instance.get_latest_materialization_event(csat)
+            assert event is not None
+            assert event.asset_materialization is not None
+            tags = event.asset_materialization.tags or {}
+        defined = definitions.resolve_asset_graph().get(csat).code_version
+        return defined, tags.get("dagster/code_version")
+
+    plain = versions()
+    assert plain[0] == plain[1]
+    assert versions() == versions(exclude=["nps"], history_days=3) == plain
+    for settings in (
+        {"filters": {"csat": {"channel": ["EMAIL"]}}},
+        {"required_filter": "initial_direction"},
+    ):
+        other = versions(**settings)
+        assert other[0] == other[1] != plain[0]
+    assert versions(breakdowns={"csat": ["channel"]})[0] != plain[0]

@@ -32,7 +32,7 @@ from dixa_assets.orchestration.checks import check_results, check_specs
 from dixa_assets.orchestration.metadata import to_markdown
 from dixa_assets.orchestration.names import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import BACKFILL_POLICY, to_window
-from dixa_assets.orchestration.private import has_dependants, steps_after
+from dixa_assets.orchestration.private import CODE_VERSION_TAG, has_dependants, steps_after
 from dixa_assets.orchestration.resources import LOADER, WAREHOUSE
 from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
 
@@ -111,15 +111,24 @@ class DailyAssets:
         )
         def daily(context: dg.AssetExecutionContext) -> Iterator[Any]:
             with as_failure():
-                yield from self._load(context, getattr(context.resources, loader), entry, relation)
+                yield from self._load(
+                    context, getattr(context.resources, loader), spec, entry, relation
+                )
 
         self._by_step[daily.op.name] = entry, relation
         return daily
 
     def _load(
-        self, context: dg.AssetExecutionContext, loader: Loader, entry: Entry, relation: Relation
+        self,
+        context: dg.AssetExecutionContext,
+        loader: Loader,
+        spec: dg.AssetSpec,
+        entry: Entry,
+        relation: Relation,
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult | dg.MaterializeResult[Any]]:
-        key, days = context.asset_key, context.partition_keys
+        key, days = spec.key, context.partition_keys
+        # Beside dependencies, Dagster would miss their versions and call every day out of date.
+        version = {CODE_VERSION_TAG: spec.code_version or ""} if not spec.deps else {}
         after = [self._by_step[step] for step in steps_after(context) if step in self._by_step]
         loaded = loader.load(
             self._task(entry, relation, days),
@@ -136,7 +145,9 @@ class DailyAssets:
                     context.log.info(line)
                 partition = day.window.day.isoformat()
                 found = metadata.of_day(entry, day)
-                yield dg.AssetMaterialization(key, partition=partition, metadata=found)
+                yield dg.AssetMaterialization(
+                    key, partition=partition, metadata=found, tags=version
+                )
                 if is_awaited:
                     context.add_asset_metadata(found, partition_key=partition)
         except DaysFailed as error:

@@ -6,6 +6,7 @@ Each name has a test that says what is relied on, so that an upgrade which chang
 from collections.abc import Collection
 
 import dagster as dg
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as AssetJob,
@@ -25,6 +26,7 @@ from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManage
 __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
+    "CODE_VERSION_TAG",
     "NOT_FINISHED_STATUSES",
     "AssetJob",
     "CheckError",
