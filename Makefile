@@ -4,7 +4,7 @@ PORT ?= 3000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor test test-slow check report crash-test fuzz soak bench bench-quick
+.PHONY: help install demo dev doctor probe test test-slow check report crash-test fuzz soak bench bench-quick
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PO
 
 doctor: .venv/installed ## Say whether the settings in .env can work
 	@$(BIN)/python -m dixa_assets doctor
+
+probe: .venv/installed ## Ask the account what Dixa does not document: at most 80 requests, see probe.md
+	@$(BIN)/python -m dixa_assets probe
 
 report: .venv/installed ## Every metric as a page, in one HTML file beside the database (OUTPUT=path)
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")

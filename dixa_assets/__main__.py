@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from dixa_assets import doctor
+from dixa_assets import contact, doctor
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.settings import resolved
@@ -20,12 +20,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dixa_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
+    probe = commands.add_parser(
+        "probe", help="ask the account what Dixa does not document, and adapt to it"
+    )
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
         "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
     )
-    for command in (diagnosis, report):
+    for command in (diagnosis, probe, report):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -33,6 +36,8 @@ def main() -> int:
     load_dotenv(Path.cwd() / ".env", override=True)
     if arguments.command == "doctor":
         return doctor.run(arguments.account)
+    if arguments.command == "probe":
+        return contact.run(arguments.account)
     return _report(arguments.account, arguments.output, max(arguments.days, 1))
 
 

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -291,8 +292,9 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         """Fetch the catalogue, for `dg utils refresh-defs-state`; the sensor does it by itself."""
         storage = DefsStateStorage.get()
         known = state.load(storage, self.defs_state_config.key) if storage else None
-        with self.build_dixa(self.api_key).client() as client:
-            catalogue, _ = fetch_catalogue(client, known or Catalogue())
+        known = known or Catalogue()
+        with self.build_dixa(self.api_key, known.adapted).client() as client:
+            catalogue, _ = fetch_catalogue(client, known)
         state.write(state_path, catalogue)
 
     def build_defs_from_state(
@@ -315,7 +317,9 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     mistakes=self.mistakes,
                 )
             ],
-            resources=self.build_resources(dg.EnvVar(self.api_key_variable)),
+            resources=self.build_resources(
+                dg.EnvVar(self.api_key_variable), adapted=catalogue.adapted
+            ),
         )
         if not catalogue.entries:
             return fetching
@@ -326,13 +330,19 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def _build_loading(self, catalogue: Catalogue, wanted: Sequence[Entry]) -> dg.Definitions:
         """The assets of the wanted entries, and what loads and publishes them."""
         names = self.names
+        required_filter = self.required_filter or catalogue.adapted.get("required_filter", "")
         partitions_def = build_partitions_def(self.start_date, self.timezone)
         daily = DailyAssets(
             catalogue,
             names=names,
             partitions_def=partitions_def,
-            setup=self.setup,
-            choices=Choices(self.filters, self.breakdowns, self.required_filter),
+            setup=replace(self.setup, required_filter=required_filter),
+            choices=Choices(
+                self.filters,
+                self.breakdowns,
+                required_filter,
+                is_end_exclusive=catalogue.adapted.get("period_end") == "exclusive",
+            ),
         )
         tables, filters = describe_catalogue(catalogue, names), describe_filters(catalogue, names)
         view, entries = describe_metrics_daily(wanted, names), [*map(daily.describe, wanted)]
@@ -480,21 +490,33 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             self.required_filter,
         )
 
-    def build_resources(self, api_key: str) -> dict[str, Any]:
-        """The resources, with the key or with the name of the variable that holds it."""
-        dixa, warehouse = self.build_dixa(api_key), self._build_warehouse_resource()
-        loader = LoaderResource(dixa=dixa, warehouse=warehouse, at_a_time=self.windows_at_a_time)
+    def build_resources(
+        self, api_key: str, *, adapted: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The resources, with the key or with the name of the variable that holds it.
+
+        Args:
+            api_key: The token, or Dagster's reference to its variable.
+            adapted: What the account was found to need, by setting.
+        """
+        dixa, warehouse = self.build_dixa(api_key, adapted), self._build_warehouse_resource()
+        loader = LoaderResource(
+            dixa=dixa,
+            warehouse=warehouse,
+            at_a_time=self.windows_at_a_time,
+            days_alone=(adapted or {}).get("days_together") == "1",
+        )
         resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader}
         return {self.names.of(name): resource for name, resource in resources.items()}
 
-    def build_dixa(self, api_key: str) -> DixaResource:
+    def build_dixa(self, api_key: str, adapted: Mapping[str, str] | None = None) -> DixaResource:
         """The API resource alone."""
         return DixaResource(
             api_key=api_key,
             api_key_variable=self.api_key_variable,
             base_url=self.base_url,
             api_version=self.api_version,
-            auth_scheme=self.auth_scheme,
+            auth_scheme=self.auth_scheme or (adapted or {}).get("auth_scheme", ""),
             requests_per_second=self.requests_per_second,
             burst=self.burst,
         )

@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "component": {"errors", "settings", "scaffold", "model", "api", "warehouse", "orchestration"},
     "definitions": set(),
     "doctor": {"errors", "model", "api", "component", "orchestration", "warehouse"},
-    "__main__": {"errors", "settings", "component", "doctor", "report"},
+    "contact": {"errors", "model", "api", "component", "orchestration", "doctor"},
+    "__main__": {"errors", "settings", "component", "contact", "doctor", "report"},
     "launch": {"errors", "model", "component", "report"},
     "simulator": set(),
 }

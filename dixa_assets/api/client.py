@@ -104,6 +104,28 @@ class DixaClient:
         """Rows in a page that is full."""
         return self._page_size
 
+    @page_size.setter
+    def page_size(self, rows: int) -> None:
+        self._page_size = rows
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        usage: Usage,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """One question in the caller's own words, and the whole answer."""
+        return self._transport.send(
+            replace(self._call(method, path, body=body, usage=usage), params=params or {})
+        )
+
+    def next_page(self, payload: Mapping[str, Any]) -> dict[str, str] | None:
+        """The query parameters of the page after an answer; None after the last."""
+        return self._next_page(payload, "a page")
+
     def fetch_metrics(self) -> list[dict[str, Any]]:
         """The metrics catalogue, all pages."""
         return self._list(self._call("GET", "/metrics"))

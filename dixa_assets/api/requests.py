@@ -26,21 +26,24 @@ class Request:
 
     `filters` go with every request. `breakdowns` add, to a metric's total, one request per value.
     `excluded_fields` of a record are dropped before anything is written anywhere.
+    `is_end_exclusive` is true where the API was found to leave out a period's end.
     """
 
     entry: Entry
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
     excluded_fields: frozenset[str] = frozenset()
+    is_end_exclusive: bool = False
 
     def body(self, window: Window, /, **narrowed: str) -> dict[str, Any]:
         """The request body for a window, with attributes of `narrowed` set to one value.
 
         It is not documented whether a period's end belongs to it. Records are asked for up to the
         end itself, since a row exactly on it is left to the next window; a metric's end is the
-        last millisecond before, so that no event counts in two days.
+        last millisecond before, so that no event counts in two days, unless it is known not to.
         """
-        end = window.end - MILLISECOND if self.entry.kind == "metric" else window.end
+        is_left_out = self.entry.kind == "record" or self.is_end_exclusive
+        end = window.end if is_left_out else window.end - MILLISECOND
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
         body: dict[str, Any] = {
@@ -77,6 +80,7 @@ class Choices:
     filters: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     breakdowns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     required_filter: str = ""
+    is_end_exclusive: bool = False
 
     def breakdowns_of(self, entry: Entry) -> Sequence[str]:
         """The attributes an entry is broken down by: none for a record."""
@@ -97,6 +101,7 @@ class Choices:
             filters,
             {attribute: fetch_filter_values(client, attribute) for attribute in breakdowns},
             excluded_fields,
+            self.is_end_exclusive,
         )
 
 

@@ -270,6 +270,7 @@ class Transport:
             advice += (
                 " If Dixa insists on a filter with every period, name an attribute in"
                 " DIXA_REQUIRED_FILTER (for instance initial_direction): all its values are sent."
+                " `python -m dixa_assets probe` finds the one that leaves most."
             )
         return ApiRefused(request, answer, advice, status=status)
 

@@ -49,7 +49,7 @@ SECONDS_BETWEEN_LINES = 5.0
 YOUNG_OBJECTS = 100_000
 # Windows under way for each thread that fetches. Enough to keep the API busy for the seconds in
 # which a step ends and the next begins, while nobody looks whether more can be asked for.
-UNDER_WAY = 10
+UNDER_WAY = 20
 # What has come and waits to be written may take this much of the disk.
 AHEAD_BYTES = 256 * 1024**2
 # Days that wait to be written go into one transaction while they have fewer rows than this.
@@ -141,14 +141,21 @@ class Loader:
         connect: Gives a client of the API, when the first thing is asked; closed with the loader.
         warehouse: Where the rows go.
         at_a_time: How many windows are fetched side by side.
+        days_alone: Whether no two days may share a request.
     """
 
     def __init__(
-        self, connect: Callable[[], DixaClient], warehouse: Warehouse, *, at_a_time: int
+        self,
+        connect: Callable[[], DixaClient],
+        warehouse: Warehouse,
+        *,
+        at_a_time: int,
+        days_alone: bool = False,
     ) -> None:
         self._connect = connect
         self.warehouse = warehouse
         self._at_a_time = at_a_time
+        self._days_alone = days_alone
         self._feeds: dict[str, _Feed] = {}
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
@@ -288,7 +295,8 @@ class Loader:
         key = task.entry.key
         if key not in self._feeds:
             # A metric's answer is one aggregate over its window: days cannot share a request.
-            volume = Volume(alone=True) if task.relation.only else self._volumes.get(key, Volume())
+            is_alone = self._days_alone or bool(task.relation.only)
+            volume = Volume(alone=True) if is_alone else self._volumes.get(key, Volume())
             request = self._pool.submit(task.build_request, self._client)
             self._feeds[key] = _Feed(task, request, volume)
         return self._feeds[key]

@@ -148,16 +148,39 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """What an account's API answered to a question that its documentation leaves open.
+
+    `setting` and `value` are what is done differently because of it, if anything.
+    """
+
+    question: str
+    assumed: str
+    observed: str
+    verdict: str
+    evidence: str
+    since: str
+    setting: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All entries ever seen, ordered by kind and id, and every change among them.
 
     `filter_names` holds every filter attribute ever mentioned, with the identifier its table is
-    named by, in the order they were first seen.
+    named by, in the order they were first seen. `facts` are what the account was found to do.
     """
 
     entries: tuple[Entry, ...] = ()
     changes: tuple[Change, ...] = ()
     filter_names: Mapping[str, str] = field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def adapted(self) -> dict[str, str]:
+        """What is done differently because of a fact: settings with their values."""
+        return {fact.setting: fact.value for fact in self.facts if fact.setting}
 
     @property
     def live(self) -> tuple[Entry, ...]:
@@ -259,7 +282,7 @@ def merge(
         if attribute not in filter_names:
             filter_names[attribute] = distinct_identifier(attribute, filter_names.values())
     ordered = tuple(entries[key] for key in sorted(entries))
-    return Catalogue(ordered, known.changes + tuple(changes), filter_names)
+    return Catalogue(ordered, known.changes + tuple(changes), filter_names, known.facts)
 
 
 def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:

@@ -217,10 +217,28 @@ CHANGES = _catalogue_table(
 )
 
 
+API_FACTS = _catalogue_table(
+    "api_facts",
+    "What the account's API does where its documentation is silent; empty before a probe.",
+    Column("question", VARCHAR, "What was asked."),
+    Column("assumed", VARCHAR, "What is assumed without an answer."),
+    Column("observed", VARCHAR, "What the API did; empty if it could not be told."),
+    Column("verdict", VARCHAR, "As assumed; otherwise, and handled or for you; or not to be told."),
+    Column("evidence", VARCHAR, "What shows it: ids, counts, types and statuses."),
+    Column("since", TIMESTAMPTZ, "When it was asked."),
+    Column("setting", VARCHAR, "What is done differently because of it."),
+    Column("value", VARCHAR, "And how."),
+)
+
+
 def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
     """The catalogue as tables, each with its rows."""
     rows: dict[Table, list[dict[str, Any]]] = {
-        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
+        table: []
+        for table in (
+            *(METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES),
+            API_FACTS,
+        )
     }
     pairs = set()
     for entry in catalogue.entries:
@@ -254,6 +272,7 @@ def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
         ]
     rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
     rows[CHANGES] = [asdict(change) for change in catalogue.changes]
+    rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
     return rows
 
 

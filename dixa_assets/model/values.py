@@ -153,6 +153,10 @@ _READERS: dict[str | None, Callable[[Any], Value | None] | None] = {
 }
 
 
+# The types of values that the vendor documents.
+FIELD_TYPES = frozenset({*filter(None, _READERS), "ListField", "TimestampField"})
+
+
 def _from_content(content: Any) -> Value:
     if content is None:
         return NOTHING

@@ -92,10 +92,18 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
     dixa: dg.ResourceDependency[DixaResource]
     warehouse: dg.ResourceDependency[Warehouse]
     at_a_time: int = Field(description="Requests under way side by side.")
+    days_alone: bool = Field(
+        default=False, description="Whether no two days of a record may share a request."
+    )
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
         """A loader that stops what it still fetches when the run ends."""
-        loader = Loader(self.dixa.client, self.warehouse, at_a_time=self.at_a_time)
+        loader = Loader(
+            self.dixa.client,
+            self.warehouse,
+            at_a_time=self.at_a_time,
+            days_alone=self.days_alone,
+        )
         with closing(loader):
             yield loader

@@ -30,6 +30,7 @@ RECORDS_PER_PAGE = 100
 ENTRIES_PER_PAGE = 50
 # Longer periods are computed off the event loop, so that they hold up no other request.
 LONG_PERIOD = timedelta(days=3)
+DAY = timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -93,7 +94,8 @@ class Simulator:
     def _refuse(self, request: Request) -> Response | None:
         state = self._state
         given = request.headers.get("authorization", "")
-        if given not in (state.key, f"Bearer {state.key}"):
+        forms = {"raw": (state.key,), "bearer": (f"Bearer {state.key}",)}
+        if given not in forms.get(state.settings.auth, (state.key, f"Bearer {state.key}")):
             return _json({"message": "Unauthorized"}, 401)
         if state.bucket.take():
             return None
@@ -190,6 +192,9 @@ class Simulator:
             require_filter=settings.require_filter,
             inclusive_end=settings.end == "inclusive",
         )
+        longest = settings.longest_days
+        if longest and query.start and query.end and query.end - query.start > longest * DAY:
+            raise ApiError(400, f"Invalid value for: body (a period has {longest} days at most)")
         listed = self._find(kind, query.id)
         about = {"now": now, "filters": offered(query.filters, listed.filters)}
         if query.start is None or query.end is None:

@@ -33,6 +33,8 @@ class Settings:
     end: Literal["inclusive", "exclusive"] = "inclusive"
     next_form: Literal["relative", "absolute", "bare_key"] = "relative"
     retry_after: float | None = None
+    auth: Literal["either", "raw", "bearer"] = "either"
+    longest_days: int | None = None
 
     def change(self, changes: Json) -> None:
         """Take over some settings, or none of them when one is not acceptable."""
@@ -63,6 +65,8 @@ _ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "require_filter": lambda value: type(value) is bool,
     "end": lambda value: value in ("inclusive", "exclusive"),
     "next_form": lambda value: value in ("relative", "absolute", "bare_key"),
+    "auth": lambda value: value in ("either", "raw", "bearer"),
+    "longest_days": lambda value: value is None or _is_positive(value),
     "retry_after": lambda value: value is None or _is_number(value),
 }
 

@@ -9,11 +9,13 @@ from dixa_assets.model.catalogue import (
     Catalogue,
     Change,
     Entry,
+    Fact,
     FieldMetadata,
     FilterAttribute,
 )
 from dixa_assets.model.tables import (
     AGGREGATIONS,
+    API_FACTS,
     CHANGES,
     FIELDS,
     FILTERS,
@@ -69,7 +71,14 @@ def remembered(query: Query) -> Catalogue:
         Change(row.changed_at.isoformat(), *row[1:])
         for row in rows_of(query(f"SELECT {columns} FROM {name_of(CHANGES)} ORDER BY rowid"))
     ]
-    return Catalogue(tuple(entries), tuple(changes))
+    facts = []
+    if API_FACTS.name in set(there.table_name):
+        columns = "question, assumed, observed, verdict, evidence, since, setting, value"
+        facts = [
+            Fact(**row._asdict() | {"since": row.since.isoformat()})
+            for row in rows_of(query(f"SELECT {columns} FROM {name_of(API_FACTS)}"))
+        ]
+    return Catalogue(tuple(entries), tuple(changes), facts=tuple(facts))
 
 
 def rows_of(frame: "pd.DataFrame") -> Iterator[Any]:

@@ -46,11 +46,12 @@ def load(
     catalogue: Catalogue | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Materialize assets (`schema/relation`); those with days from `first` to `last`."""
-    definitions = analytics.build_definitions(catalogue or fetched(analytics))
+    catalogue = catalogue or fetched(analytics)
+    definitions = analytics.build_definitions(catalogue)
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
         selection=[dg.AssetKey(key.split("/")) for key in keys],
-        resources=analytics.build_resources(KEY),
+        resources=analytics.build_resources(KEY, adapted=catalogue.adapted),
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
             ASSET_PARTITION_RANGE_END_TAG: last or first,

@@ -1,0 +1,524 @@
+"""What an account's API does where the vendor's documentation is silent: asked once, politely.
+
+Nothing here changes anything in the account, and no finding holds a row's content: ids of metrics,
+records and attributes, counts, types and statuses only.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from dixa_assets.api.client import PAGE_SIZES, DixaClient
+from dixa_assets.api.requests import FilterValue, Request, fetch_filter_values
+from dixa_assets.errors import ApiError, ApiRefused
+from dixa_assets.model.catalogue import Catalogue, Entry, Fact
+from dixa_assets.model.rows import Usage
+from dixa_assets.model.values import FIELD_TYPES, parse_instant
+from dixa_assets.model.window import MILLISECOND, Window
+
+# The conversation is not longer than this.
+MOST_REQUESTS = 80
+# So many days back are looked at for one with rows.
+DAYS_BACK = 10
+# Attributes that are tried as a filter of all their values.
+ATTRIBUTES = 6
+AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = (
+    "as assumed",
+    "otherwise: handled",
+    "otherwise: needs you",
+    "could not be told",
+)
+# What cannot be asked for without waiting for it, or without knowing the rows.
+NOT_ASKED = (
+    ("rate headers", "none is relied on", "the probe draws no 429, and only that would show them"),
+    ("unit of durations", "none: numbers as given", "no answer names a unit"),
+    ("freshness", "the trailing days are reloaded", "only time shows how late rows arrive"),
+)
+
+Json = dict[str, Any]
+
+
+class Spent(Exception):
+    """The conversation is as long as it may be."""
+
+
+@dataclass
+class Probe:
+    """One conversation about open questions.
+
+    Args:
+        client: At half the account's pace.
+        catalogue: What the account offers.
+        timezone: The zone whose days are asked for.
+        today: In that zone.
+        say: Told of each finding as it comes.
+    """
+
+    client: DixaClient
+    catalogue: Catalogue
+    timezone: str
+    today: date
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+    def __post_init__(self) -> None:
+        self.usage = Usage()
+        self.filters: dict[str, Sequence[str]] = {}
+        self.metric, self.record = self._subjects()
+        self.day = Window.of_day(self.today - timedelta(days=2), self.timezone)
+        self.rows: list[Json] = []
+
+    def run(self, since: str, facts: Sequence[Fact] = ()) -> list[Fact]:
+        """Every finding, those of `facts` first; `since` is the instant noted with them."""
+        found = list(facts)
+        for question, assumed, ask in self._questions():
+            try:
+                observed, verdict, evidence, *adapted = ask()
+            except Spent:
+                observed, verdict = "", UNKNOWN
+                evidence, adapted = f"all {MOST_REQUESTS} requests were spent before", []
+            except ApiError as error:
+                observed, verdict, evidence, adapted = "", UNKNOWN, f"{error.answer}", []
+            except LookupError as error:
+                observed, verdict, evidence, adapted = "", UNKNOWN, str(error.args[0]), []
+            setting, value = adapted or ("", "")
+            fact = Fact(question, assumed, observed, verdict, evidence, since, setting, value)
+            self.say(f"{len(found) + 1:2} {question}: {observed or evidence} ({verdict})")
+            found.append(fact)
+        return found + [
+            Fact(question, assumed, "", UNKNOWN, why, since) for question, assumed, why in NOT_ASKED
+        ]
+
+    def _questions(self) -> Iterator[tuple[str, str, Callable[[], tuple[str, ...]]]]:
+        yield "compulsory filter, metrics", "none", self._filter_for_metrics
+        yield "compulsory filter, records", "none", self._filter_for_records
+        yield "filter of all values", "may lose rows, so none is sent", self._all_values
+        yield "largest page", f"{PAGE_SIZES[0]} rows", self._largest_page
+        yield "link to the next page", "relative, absolute or a key", self._link
+        yield "link after the last page", "possible", self._link_at_the_end
+        yield "body with a page key", "is sent again", self._body_with_key
+        yield "same question twice", "same rows in the same order", self._twice
+        yield "end of a period", "belongs to it", self._end
+        yield "timestamp of a period", "the row's primary timestamp", self._timestamp
+        yield "days together", "the rows of each day alone", self._together
+        yield "longest period", "found by halving what is refused", self._longest
+        yield "history", "asked for and seen", self._history
+        yield "empty period", "no value is no row, never 0", self._empty
+        yield "measures left out", "those advertised are asked for", self._measures
+        yield "zone beside an interval", "changes no number", self._zone
+        yield "fields of records", "may differ from the catalogue", self._fields
+        yield "types of values", "those documented", self._types
+
+    # One question each: what was observed, the verdict, the evidence, and what is adapted.
+
+    def _filter_for_metrics(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        for back in range(2, DAYS_BACK):
+            self.day = Window.of_day(self.today - timedelta(days=back), self.timezone)
+            try:
+                count = self._count(metric, self.day)
+            except ApiRefused as error:
+                if not self._is_about_filters(error):
+                    raise
+                return self._choose_filter(metric, error)
+            if count:
+                return "none", AS_ASSUMED, f"'{metric.id}' of {self.day.day}: {count:g}"
+        raise LookupError(f"no rows in the last {DAYS_BACK} days")
+
+    def _choose_filter(self, metric: Entry, error: ApiRefused) -> tuple[str, ...]:
+        """Take the attribute with which most is left, since a filter is compulsory."""
+        counts: dict[str, float] = {}
+        for attribute, values in self._attributes(metric):
+            counts[attribute] = self._count(metric, self.day, {attribute: values}) or 0
+            if counts[attribute] == max(counts.values()):
+                self.filters = {attribute: values}
+        if not counts:
+            raise LookupError(f"refused with {error.status}, and '{metric.id}' has no filter")
+        best = max(counts, key=lambda each: counts[each])
+        tried = ", ".join(f"{each} {count:g}" for each, count in counts.items())
+        return (
+            f"compulsory; {best} leaves most",
+            NEEDS_YOU if len(set(counts.values())) > 1 else HANDLED,
+            f"status {error.status} without one; '{metric.id}' of {self.day.day} by {tried}",
+            "required_filter",
+            best,
+        )
+
+    def _filter_for_records(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        try:
+            self.rows = self._page(record, self.day)["data"] or []
+        except ApiRefused as error:
+            if not self._is_about_filters(error):
+                raise
+            self.rows = self._page(record, self.day)["data"] or []
+            return "compulsory", HANDLED, f"status {error.status} without one for '{record.id}'"
+        return "none", AS_ASSUMED, f"'{record.id}' of {self.day.day}: {len(self.rows)} rows"
+
+    def _all_values(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        if self.filters:
+            raise LookupError("a filter is compulsory, so there is no total to compare with")
+        total = self._count(metric, self.day) or 0
+        counts = {
+            attribute: self._count(metric, self.day, {attribute: values}) or 0
+            for attribute, values in self._attributes(metric)
+        }
+        losing = [each for each, count in counts.items() if count < total]
+        return (
+            f"loses rows for {', '.join(losing)}" if losing else "loses no row",
+            AS_ASSUMED,
+            f"'{metric.id}' of {self.day.day}: {total:g}; "
+            + ", ".join(f"{each} {count:g}" for each, count in counts.items()),
+        )
+
+    def _largest_page(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        for size in PAGE_SIZES:
+            try:
+                payload = self._ask(
+                    "POST",
+                    "/records",
+                    body=self._body(record, self.day),
+                    params={"pageLimit": f"{size}"},
+                )
+            except ApiRefused as error:
+                if error.status != 400:
+                    raise
+                continue
+            rows = payload.get("data") or []
+            verdict = AS_ASSUMED if size == PAGE_SIZES[0] else HANDLED
+            return f"{size} rows", verdict, f"pageLimit={size} gave {len(rows)} rows"
+        raise LookupError(f"each of {PAGE_SIZES} was refused")
+
+    def _link(self) -> tuple[str, ...]:
+        payload = self._short_page()
+        link = (payload.get("meta") or {}).get("next")
+        if isinstance(link, str):
+            form = "an absolute link" if "://" in link else "a relative link"
+        else:
+            form = "a key beside the data"
+        return form, AS_ASSUMED, "in meta.next" if link else "in pageKey"
+
+    def _link_at_the_end(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        instants = sorted(filter(None, map(_instant, self.rows)))[:10]
+        if len(instants) < 2 or instants[-1] <= self.day.start:
+            raise LookupError(f"'{record.id}' of {self.day.day} has {len(self.rows)} rows")
+        few = Window(self.day.day, self.day.start, instants[-1], self.timezone)
+        rows = self._page(record, few)["data"]
+        payload = self._page(record, few, size=len(rows))
+        if self.client.next_page(payload) is None:
+            return "none", AS_ASSUMED, f"{len(rows)} rows in a page of as many, no link"
+        return "there is one", HANDLED, f"a link after all {len(rows)} rows"
+
+    def _body_with_key(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        key = self.client.next_page(self._short_page())
+        with_body = self._ask("POST", "/records", body=self._body(record, self.day), params=key)
+        try:
+            without = self._ask("POST", "/records", params=key)
+        except ApiRefused as error:
+            return "is needed", AS_ASSUMED, f"status {error.status} without it"
+        same = without.get("data") == with_body.get("data")
+        return (
+            ("is not needed" if same else "changes the rows"),
+            AS_ASSUMED,
+            "asked with and without",
+        )
+
+    def _twice(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        pages = [self._page(record, self.day)["data"] or [] for _ in range(2)]
+        if pages[0] == pages[1]:
+            return "same rows, same order", AS_ASSUMED, f"{len(pages[0])} rows twice"
+        same = sorted(map(str, pages[0])) == sorted(map(str, pages[1]))
+        return (
+            "same rows in another order" if same else "other rows",
+            HANDLED if same else NEEDS_YOU,
+            f"{len(pages[0])} and {len(pages[1])} rows",
+        )
+
+    def _end(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        instants = sorted(filter(None, map(_instant, self.rows)))
+        inside = [each for each in instants if self.day.start < each < self.day.end]
+        if not inside:
+            raise LookupError(f"no row of '{record.id}' lies inside {self.day.day}")
+        end = inside[len(inside) // 2]
+        until = Window(self.day.day, self.day.start, end, self.timezone)
+        rows = self._page(record, until)["data"] or []
+        here = sum(_instant(row) == end for row in rows)
+        expected = sum(each < end for each in instants)
+        evidence = f"{len(rows)} rows up to one row's instant, {expected} before it"
+        if here:
+            return "belongs to it", AS_ASSUMED, evidence
+        return "does not belong to it", HANDLED, evidence, "period_end", "exclusive"
+
+    def _timestamp(self) -> tuple[str, ...]:
+        instants = [each for each in map(_instant, self.rows) if each]
+        if not instants:
+            raise LookupError(f"no rows of {self.day.day}")
+        outside = sum(not self.day.start <= each <= self.day.end for each in instants)
+        evidence = f"{outside} of {len(instants)} rows lie outside {self.day.day}"
+        if not outside:
+            return "the primary timestamp", AS_ASSUMED, evidence
+        return "another one", NEEDS_YOU, evidence
+
+    def _together(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        days = [
+            Window.of_day(self.day.day - timedelta(days=back), self.timezone) for back in (2, 1, 0)
+        ]
+        alone = [row for day in days for row in self._all_rows(record, day)]
+        joint = Window(days[0].day, days[0].start, days[-1].end, self.timezone)
+        together = self._all_rows(record, joint)
+        evidence = f"{len(alone)} rows of three days alone, {len(together)} together"
+        if sorted(map(str, alone)) == sorted(map(str, together)):
+            return "the same rows", AS_ASSUMED, evidence
+        return "other rows", HANDLED, evidence, "days_together", "1"
+
+    def _longest(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        accepted = 1
+        for days in (92, 366):
+            start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
+            try:
+                self._count(metric, Window(self.day.day, start, self.day.end, self.timezone))
+            except ApiRefused as error:
+                evidence = f"{accepted} days were accepted, {days} refused with {error.status}"
+                return f"less than {days} days", HANDLED, evidence
+            accepted = days
+        return f"at least {accepted} days", AS_ASSUMED, f"{accepted} days were accepted"
+
+    def _history(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        earliest = self.day.day
+        for years in (1, 2, 3, 5, 8):
+            day = self.day.day - timedelta(days=365 * years)
+            if not self._count(metric, Window.of_day(day, self.timezone)):
+                return f"to {earliest} at least", AS_ASSUMED, f"'{metric.id}' of {day} has no value"
+            earliest = day
+        return f"to {earliest} at least", AS_ASSUMED, f"'{metric.id}' of {earliest} has a value"
+
+    def _empty(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        answer = self._metric(metric, Window.of_day(date(2001, 1, 1), self.timezone))
+        values = [each.get("value") for each in answer.get("aggregates") or []]
+        if not values:
+            return "no aggregate", AS_ASSUMED, f"'{metric.id}' of 2001-01-01"
+        said = "0" if 0 in map(_number, values) else "null"
+        return said, AS_ASSUMED if said == "null" else HANDLED, f"'{metric.id}' of 2001-01-01"
+
+    def _measures(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        body = self._body(metric, self.day)
+        del body["aggregations"]
+        answer = self._ask("POST", "/metrics", body=body).get("data") or {}
+        came = sorted(str(each.get("measure")) for each in answer.get("aggregates") or [])
+        advertised = sorted(item.measure for item in metric.aggregations)
+        said = "all of them" if came == advertised else ", ".join(came) or "none"
+        return f"{said} came", AS_ASSUMED, f"'{metric.id}' advertises {', '.join(advertised)}"
+
+    def _zone(self) -> tuple[str, ...]:
+        metric = self._needed(self.metric, "metric with Count")
+        body = self._body(metric, self.day)
+        here, there = (
+            self._ask("POST", "/metrics", body=body | {"timezone": zone}).get("data")
+            for zone in (self.timezone, "Pacific/Auckland")
+        )
+        if here == there:
+            return "changes nothing", AS_ASSUMED, f"'{metric.id}' of {self.day.day} in two zones"
+        return "changes the number", NEEDS_YOU, f"'{metric.id}' of {self.day.day} in two zones"
+
+    def _fields(self) -> tuple[str, ...]:
+        record = self._needed(self.record, "record")
+        if not self.rows:
+            raise LookupError(f"no rows of {self.day.day}")
+        seen = {str(name) for row in self.rows for name, _ in _fields_of(row)}
+        declared = {item.field for item in record.fields}
+        if seen == declared:
+            return "those of the catalogue", AS_ASSUMED, f"'{record.id}': {len(seen)} fields"
+        return (
+            "differ from the catalogue",
+            HANDLED,
+            f"'{record.id}': {len(seen - declared)} only in rows, "
+            f"{len(declared - seen)} only in the catalogue",
+        )
+
+    def _types(self) -> tuple[str, ...]:
+        seen = {
+            value.get("_type")
+            for row in self.rows
+            for _, value in _fields_of(row)
+            if isinstance(value, dict)
+        }
+        if not seen:
+            raise LookupError(f"no rows of {self.day.day}")
+        if odd := sorted(str(each) for each in seen - FIELD_TYPES):
+            return f"also {', '.join(odd)}", HANDLED, "kept as JSON"
+        return "those documented", AS_ASSUMED, ", ".join(sorted(map(str, seen)))
+
+    # How they ask.
+
+    def _subjects(self) -> tuple[Entry | None, Entry | None]:
+        """A metric with a Count, filters and one record behind it, and that record."""
+        records = {one.id: one for one in self.catalogue.live if one.kind == "record"}
+        metrics = [
+            one
+            for one in self.catalogue.live
+            if one.kind == "metric" and any(item.measure == "Count" for item in one.aggregations)
+        ]
+
+        def suits(one: Entry) -> tuple[bool, bool, bool, str]:
+            has_record = any(each in records for each in one.related_ids)
+            return not has_record, not one.filters, one.id != "closed_conversations", one.id
+
+        metric = min(metrics, key=suits, default=None)
+        related = (
+            [records[each] for each in metric.related_ids if each in records] if metric else []
+        )
+        return metric, next(itertools.chain(related, records.values()), None)
+
+    def _needed(self, entry: Entry | None, what: str) -> Entry:
+        if entry is None:
+            raise LookupError(f"the catalogue has no {what}")
+        return entry
+
+    def _attributes(self, entry: Entry) -> Iterator[tuple[str, list[str]]]:
+        for attribute in sorted(entry.attributes)[:ATTRIBUTES]:
+            values: Sequence[FilterValue] = ()
+            try:
+                self._pay()
+                values = fetch_filter_values(self.client, attribute, self.usage)
+            except ApiRefused:
+                continue
+            if values:
+                yield attribute, [each.value for each in values]
+
+    def _body(
+        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> Json:
+        own = {name: values for name, values in self.filters.items() if name in entry.attributes}
+        body = Request(entry, own if filters is None else filters).body(window)
+        # Exactly the window: the probe asks what an end means.
+        return body | {
+            "periodFilter": {
+                "_type": "Interval",
+                "start": _z(window.start),
+                "end": _z(window.end - MILLISECOND * (entry.kind == "metric")),
+            }
+        }
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Json:
+        self._pay()
+        return self.client.ask(method, path, self.usage, body=body, params=params or {})
+
+    def _pay(self) -> None:
+        if self.usage.requests >= MOST_REQUESTS:
+            raise Spent
+
+    def _metric(
+        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> Json:
+        body = self._body(entry, window, filters)
+        data: Json = self._ask("POST", "/metrics", body=body).get("data") or {}
+        return data
+
+    def _count(
+        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> float | None:
+        for each in self._metric(entry, window, filters).get("aggregates") or []:
+            if each.get("measure") == "Count":
+                return _number(each.get("value"))
+        return None
+
+    def _page(
+        self,
+        entry: Entry,
+        window: Window,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        *,
+        size: int | None = None,
+    ) -> Json:
+        size = size or self.client.page_size
+        body = self._body(entry, window, filters)
+        try:
+            payload = self._ask("POST", "/records", body=body, params={"pageLimit": str(size)})
+        except ApiRefused as error:
+            smaller = [each for each in PAGE_SIZES if each < size]
+            if "pagelimit" not in error.answer.lower() or not smaller or size not in PAGE_SIZES:
+                raise
+            self.client.page_size = smaller[0]
+            return self._page(entry, window, filters)
+        return {"data": payload.get("data") or [], **payload}
+
+    def _short_page(self) -> Json:
+        record = self._needed(self.record, "record")
+        payload = self._page(record, self.day, size=2)
+        if self.client.next_page(payload) is None:
+            raise LookupError(f"'{record.id}' of {self.day.day} has no second page of two rows")
+        return payload
+
+    def _all_rows(self, entry: Entry, window: Window) -> list[Json]:
+        payload = self._page(entry, window)
+        rows: list[Json] = list(payload["data"])
+        for _ in range(6):
+            key = self.client.next_page(payload)
+            if key is None or not payload["data"]:
+                # A row on the end is left to the next day.
+                return [row for row in rows if _instant(row) != window.end]
+            payload = self._ask("POST", "/records", body=self._body(entry, window), params=key)
+            payload = {"data": payload.get("data") or [], **payload}
+            rows += payload["data"]
+        raise LookupError(f"'{entry.id}' has too many pages to compare")
+
+    @staticmethod
+    def _is_about_filters(error: ApiRefused) -> bool:
+        return error.status == 400 and "filter" in error.answer.lower()
+
+
+def to_markdown(facts: Sequence[Fact], *, host: str, asked: int) -> str:
+    """The findings as a page that can go with a bug report."""
+    lines = [
+        f"# What Dixa's API at {host} does",
+        "",
+        f"{asked} requests, none of which changed anything. No row's content stands here.",
+        "",
+        "| question | assumed | observed | | evidence |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {fact.question} | {fact.assumed} | {fact.observed or '-'} | {fact.verdict} "
+            f"| {fact.evidence} |"
+            for fact in facts
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _fields_of(row: Json) -> Iterator[tuple[Any, Any]]:
+    for item in row.get("fields") or []:
+        if isinstance(item, dict):
+            yield item.get("name"), item.get("field")
+
+
+def _instant(row: Json) -> datetime | None:
+    primary = row.get("primaryTimestampField")
+    return parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    inner = value.get("value") if isinstance(value, dict) else value
+    return float(inner) if isinstance(inner, (int, float)) else None
+
+
+def _z(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,105 @@
+"""First contact: ask an account what its API does, keep what was found, and adapt to it."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.api.probe import AS_ASSUMED, HANDLED, Probe, to_markdown
+from dixa_assets.component import DixaAnalytics, load_components
+from dixa_assets.doctor import HOME
+from dixa_assets.errors import ApiRefused, DixaAssetsError
+from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.orchestration import state
+from dixa_assets.orchestration.private import DefsStateStorage
+
+# The probe waits no longer for one answer, and so repeats little.
+PATIENCE = 20.0
+
+
+def run(account: str | None = None) -> int:
+    """Probe every account of the project, or the one named; 1 if one could not be asked."""
+    try:
+        for component in load_components(account):
+            probe_account(component)
+    except (DixaAssetsError, OSError) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) -> Sequence[Fact]:
+    """Ask the account, write the page, keep what was found; `say` is told line by line."""
+    now = datetime.now(UTC)
+    since, today = now.isoformat(timespec="seconds"), now.astimezone(ZoneInfo(component.timezone))
+    key = component.defs_state_config.key
+    with _storage() as storage:
+        known = (state.load(storage, key) if storage else None) or Catalogue()
+        scheme = component.auth_scheme
+        try:
+            catalogue = _fetch(component, scheme, known)
+        except ApiRefused as error:
+            if error.status != 401 or scheme:
+                raise
+            scheme = "Bearer"
+            catalogue = _fetch(component, scheme, known)
+        form = Fact(
+            "form of the token",
+            "the raw token",
+            f"'{scheme}' before it" if scheme else "the raw token",
+            HANDLED if scheme and not component.auth_scheme else AS_ASSUMED,
+            "401 for the raw token" if scheme and not component.auth_scheme else "200",
+            since,
+            *(("auth_scheme", scheme) if scheme else ()),
+        )
+        say(f" 1 {form.question}: {form.observed} ({form.verdict})")
+        with _client(component, scheme) as client:
+            probe = Probe(client, catalogue, component.timezone, today.date(), say=say)
+            facts = probe.run(since, [form])
+        page = Path(component.duckdb_path).with_name("probe.md")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        text = to_markdown(facts, host=component.base_url, asked=probe.usage.requests)
+        page.write_text(text, encoding="utf-8")
+        say(f"✓ {page}: {len(facts)} questions, {probe.usage.requests} requests")
+        if storage is None:
+            say("! without a Dagster home nothing is adapted: set DAGSTER_HOME, or start once")
+            return facts
+        state.save(storage, key, replace(catalogue, facts=tuple(facts)))
+        adapted = {fact.setting: fact.value for fact in facts if fact.setting}
+        say(f"✓ adapted: {adapted or 'nothing, all is as assumed'}")
+    return facts
+
+
+def _fetch(component: DixaAnalytics, scheme: str, known: Catalogue) -> Catalogue:
+    with _client(component, scheme) as client:
+        return fetch_catalogue(client, known)[0]
+
+
+def _client(component: DixaAnalytics, scheme: str) -> DixaClient:
+    """A client at half the account's pace, without bursts."""
+    polite = {
+        "auth_scheme": scheme,
+        "requests_per_second": component.requests_per_second / 2,
+        "burst": 1,
+    }
+    resource = component.model_copy(update=polite).build_dixa(component.api_key)
+    return resource.client(give_up_after=PATIENCE)
+
+
+@contextmanager
+def _storage() -> Iterator[DefsStateStorage | None]:
+    """Where the catalogue is kept; None outside of a Dagster home."""
+    home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
+    if not (home / "dagster.yaml").exists():
+        yield None
+        return
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance.defs_state_storage

@@ -1,0 +1,183 @@
+"""The probe finds out what the account does, and loads are right whatever that is."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dixa_assets.api.probe import AS_ASSUMED, HANDLED, MOST_REQUESTS, NEEDS_YOU, UNKNOWN
+from dixa_assets.contact import probe_account
+from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.model.tables import catalogue_rows
+from dixa_assets.orchestration import state
+from dixa_assets_tests.support.processes import run, settings_for
+from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.simulator import KEY, Simulator
+
+KEYS = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
+FIRST, LAST = "2025-10-25", "2025-10-28"
+
+# Each switch of the simulated vendor: what the probe observes, of which verdict, what is adapted.
+SWITCHES: dict[str, tuple[dict[str, Any], str, str, str, dict[str, str]]] = {
+    "Bearer": (
+        {"auth": "bearer"},
+        *("form of the token", "'Bearer' before it", HANDLED),
+        {"auth_scheme": "Bearer"},
+    ),
+    "raw token": ({"auth": "raw"}, "form of the token", "the raw token", AS_ASSUMED, {}),
+    "exclusive end": (
+        {"end": "exclusive"},
+        *("end of a period", "does not belong to it", HANDLED),
+        {"period_end": "exclusive"},
+    ),
+    "pages of 100": ({"max_page_limit": 100}, "largest page", "100 rows", HANDLED, {}),
+    "absolute links": (
+        {"next_form": "absolute"},
+        *("link to the next page", "an absolute link", AS_ASSUMED),
+        {},
+    ),
+    "bare keys": (
+        {"next_form": "bare_key"},
+        *("link to the next page", "a key beside the data", AS_ASSUMED),
+        {},
+    ),
+    "a month at most": (
+        {"longest_days": 31},
+        *("longest period", "less than 92 days", HANDLED),
+        {},
+    ),
+    "compulsory filter": (
+        {"require_filter": True},
+        *("compulsory filter, metrics", "compulsory; channel leaves most", NEEDS_YOU),
+        {"required_filter": "channel"},
+    ),
+}
+
+
+@pytest.fixture
+def home(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A Dagster home, and the key in the environment."""
+    # The probe asks about the days before today.
+    simulator.tell("reset")
+    settings = settings_for(simulator, tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", settings["DAGSTER_HOME"])
+    monkeypatch.setenv("DIXA_API_KEY", KEY)
+    return settings
+
+
+def probed(simulator: Simulator, folder: Path) -> tuple[dict[str, Fact], Catalogue]:
+    """The findings by question, and the catalogue as it is kept then."""
+    analytics = component(simulator, folder)
+    facts = probe_account(analytics, say=lambda line: None)
+    with dg.DagsterInstance.get() as instance:
+        storage = instance.defs_state_storage
+        assert storage is not None
+        kept = state.load(storage, analytics.defs_state_config.key)
+    assert kept is not None
+    assert kept.facts == tuple(facts)
+    return {fact.question: fact for fact in facts}, kept
+
+
+def loaded(simulator: Simulator, folder: Path, catalogue: Catalogue | None = None) -> list[Any]:
+    """What a load brings, without what it notes of itself."""
+    folder.mkdir()
+    analytics = component(simulator, folder)
+    assert load(analytics, KEYS, FIRST, LAST, catalogue=catalogue).success
+    frames = [
+        analytics.build_warehouse().query(
+            f"SELECT * EXCLUDE (loaded_at, run_id) FROM {key.replace('/', '.')} ORDER BY ALL"
+        )
+        for key in KEYS
+    ]
+    return [frame.astype(str).values.tolist() for frame in frames]
+
+
+def combinations() -> list[Any]:
+    """Each switch alone, and random ones together, of those that do not contradict each other."""
+    choose = random.Random(5)
+    together = []
+    while len(together) < 6:
+        names = tuple(sorted(choose.sample(sorted(SWITCHES), choose.randint(2, 4))))
+        settings = [setting for name in names for setting in SWITCHES[name][0]]
+        if len(settings) == len(set(settings)) and names not in together:
+            together.append(names)
+    slow = [pytest.param(names, marks=pytest.mark.slow) for names in together]
+    return [(), *((name,) for name in SWITCHES), *slow]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("names", combinations(), ids=", ".join)
+def test_each_switch_is_found_out_and_loads_are_right_afterwards(
+    names: tuple[str, ...], simulator: Simulator, tmp_path: Path
+) -> None:
+    truth = loaded(simulator, tmp_path / "truth")
+    for name in names:
+        simulator.tell("settings", **SWITCHES[name][0])
+    simulator.forget_requests()
+    facts, kept = probed(simulator, tmp_path)
+    asked = simulator.requests()
+    assert len(asked) <= MOST_REQUESTS
+    assert {one["status"] for one in asked} <= {200, 400, 401}
+    adapted: dict[str, str] = {}
+    for name in names:
+        _, question, observed, verdict, to = SWITCHES[name]
+        assert (facts[question].observed, facts[question].verdict) == (observed, verdict)
+        adapted |= to
+    assert kept.adapted == adapted
+    assert loaded(simulator, tmp_path / "after", kept) == truth
+
+
+@pytest.mark.usefixtures("home")
+def test_the_page_and_the_facts_hold_no_row_and_no_token(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    facts, kept = probed(simulator, tmp_path)
+    page = (tmp_path / "probe.md").read_text()
+    assert all(fact.question in page for fact in facts.values())
+    analytics = component(simulator, tmp_path)
+    tables = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(kept)]
+    assert load(analytics, tables, catalogue=kept).success
+    rows = analytics.build_warehouse().query("SELECT * FROM dixa_catalogue.api_facts")
+    assert sorted(rows.question) == sorted(facts)
+    assert load(analytics, KEYS, LAST, catalogue=kept).success
+    ids = analytics.build_warehouse().query(
+        "SELECT DISTINCT unnest([conversation_id::VARCHAR, agent_id::VARCHAR]) AS id "
+        "FROM dixa_records.closed_conversations"
+    )
+    for secret in (KEY, *filter(None, ids.id.dropna())):
+        assert f"{secret}" not in page.replace("-", " ").split()
+
+
+def test_a_filter_that_the_probe_chose_is_warned_of_where_it_may_leave_out_rows(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    since = "2025-11-01T00:00:00+00:00"
+    adapted = ("required_filter", "queue_id")
+    fact = Fact("compulsory filter, metrics", "none", "", NEEDS_YOU, "", since, *adapted)
+    analytics = component(simulator, tmp_path)
+    known = Catalogue(fetched(analytics).entries, facts=(fact,))
+    result = load(analytics, KEYS, LAST, catalogue=known)
+    found = {
+        each.check_name: each.passed
+        for each in result.get_asset_check_evaluations()
+        if each.asset_key.path[0] == "dixa_records"
+    }
+    assert found["filter"] is False
+
+
+@pytest.mark.slow
+def test_an_account_that_answers_nothing_gives_findings_and_no_stack_trace(
+    home: dict[str, str], simulator: Simulator
+) -> None:
+    simulator.tell("faults", kind="status", status=403, operation="postAnalyticsMetrics",
+                   times=None, body="{}")  # fmt: skip
+    simulator.tell("faults", kind="status", status=403, operation="postAnalyticsRecords",
+                   times=None, body="{}")  # fmt: skip
+    done = run(["dixa_assets", "probe"], home)
+    assert done.returncode == 0, done.stderr
+    assert f"({UNKNOWN})" in done.stdout
+    done = run(["dixa_assets", "probe"], home | {"DIXA_BASE_URL": "http://127.0.0.1:9"})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
