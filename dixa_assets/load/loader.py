@@ -47,11 +47,9 @@ HOPELESS_STATUS = frozenset({401, 403, 404})
 SECONDS_BETWEEN_LINES = 5.0
 # New objects between two garbage collections: more than the pages in memory at one time have.
 YOUNG_OBJECTS = 100_000
-# Windows under way for each thread that fetches. Enough to keep the API busy for the seconds in
-# which a step ends and the next begins, while nobody looks whether more can be asked for.
-UNDER_WAY = 20
-# What has come and waits to be written may take this much of the disk.
-AHEAD_BYTES = 256 * 1024**2
+# Windows of all assets together that are being fetched, or have come and wait to be written. Enough
+# to keep the API busy for the seconds in which Dagster takes several steps of one request each.
+READ_AHEAD = 120
 # Days that wait to be written go into one transaction while they have fewer rows than this.
 ROWS_A_WRITE = 10_000
 
@@ -242,10 +240,7 @@ class Loader:
                     fetch.wait()
                 except DixaAssetsError as error:
                     fetch.discard()
-                    if error is feed.hopeless:
-                        feed.waiting.extend(fetch.ask.days)
-                    else:
-                        feed.fail(fetch.ask, error)
+                    feed.fail(fetch.ask, error)
                     continue
                 feed.believe(fetch)
                 if fetch.ask.days:
@@ -302,20 +297,14 @@ class Loader:
         return self._feeds[key]
 
     def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Task]) -> None:
-        """Ask for one asset after the other, so far ahead that no thread waits for the writer."""
-        fetches = [fetch for one in self._feeds.values() for fetch in one.running]
-        if sum(fetch.bytes for fetch in fetches) >= AHEAD_BYTES:
-            return
-        room = UNDER_WAY * self._at_a_time - sum(not fetch.is_done() for fetch in fetches)
+        """Keep so many windows on their way that no thread waits for the one who writes."""
         for each in itertools.chain([feed], map(self._feed, upcoming)):
-            while room > 0 and each.waiting and each.hopeless is None:
-                # How a record is best asked for is learnt from what comes.
-                if not each.volume.alone and len(each.running) >= 2 * self._at_a_time:
+            while each.waiting and not _is_hopeless(each.failed.values()):
+                if sum(len(one.running) for one in self._feeds.values()) >= READ_AHEAD:
+                    return
+                if len(each.running) >= 2 * self._at_a_time:
                     break
                 each.running.append(self._start(each))
-                room -= 1
-            if room <= 0:
-                return
 
     def _start(self, feed: "_Feed") -> "_Fetch":
         ask = next_ask(
@@ -336,8 +325,6 @@ class Loader:
     def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, folder: Path) -> list[Staged]:
         """The rows of a window: of each half, where the pages of the whole end too early."""
         request = feed.request.result()
-        if feed.hopeless:
-            raise feed.hopeless
         fetch.started = fetch.started or time.monotonic()
         staged = Staged(folder / f"{next(self._numbers)}", feed.task.relation.stored_in)
         try:
@@ -350,17 +337,11 @@ class Loader:
             logger.warning("%s The period is asked for in halves.", error)
             halves = [self._stage(feed, fetch, half, folder) for half in window.parts(2)]
             return [*itertools.chain(*halves)]
-        except BaseException as error:
+        except BaseException:
             staged.discard()
-            if isinstance(error, DixaAssetsError) and _is_hopeless([error]):
-                feed.hopeless = Hopeless(str(error))
             raise
         fetch.ended = time.monotonic()
         return [staged]
-
-
-class Hopeless(DixaAssetsError):
-    """A day was not asked for, since others of the asset failed for good."""
 
 
 class _Feed:
@@ -373,8 +354,6 @@ class _Feed:
         self.waiting = deque(task.days)
         self.running: deque[_Fetch] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
-        # Set when nothing more is to be asked for; what was about to be is not tried.
-        self.hopeless: Hopeless | None = None
         # How many days a request may cover, which days are asked for alone, and whether one of
         # those had rows that a joint answer lacked.
         self.longest = MOST_DAYS
@@ -385,8 +364,6 @@ class _Feed:
         """Ask for days that failed together in smaller periods; note a day that failed alone."""
         if len(ask.days) == 1 or _is_hopeless([error]):
             self.failed.update({day.day.isoformat(): error for day in ask.days})
-            if _is_hopeless(self.failed.values()):
-                self.hopeless = Hopeless(str(error))
             return
         # A period may be too long. Anything else is no better for half of it.
         self.longest = len(ask.days) // 2 if isinstance(error, ApiRefused) else 1
@@ -454,16 +431,6 @@ class _Fetch:
     def rows_of(self, day: Window) -> int:
         key = day.day.isoformat()
         return sum(part.days[key].rows for part in self.parts if key in part.days)
-
-    @property
-    def bytes(self) -> int:
-        """What has come, as files on the disk."""
-        return sum(
-            part.bytes
-            for future in self.futures
-            if future.done() and not future.cancelled() and future.exception() is None
-            for part in future.result()
-        )
 
     @property
     def seconds(self) -> float:

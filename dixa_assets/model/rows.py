@@ -92,10 +92,6 @@ class Types:
         return both
 
 
-# What a file takes of a disk, however short it is.
-SECTOR = 4096
-
-
 class Staged:
     """Rows as lines of JSON in a file, with the types their values have.
 
@@ -118,7 +114,6 @@ class Staged:
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows = 0
-        self.bytes = SECTOR
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
@@ -146,7 +141,6 @@ class Staged:
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows += 1
-        self.bytes += len(text) + 1
         if "partition_date" in own:
             self.days[own["partition_date"]].rows += 1
         self.longest_line = max(self.longest_line, len(text))

@@ -12,10 +12,8 @@ import pytest
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.load import loader as loading
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.model.catalogue import Catalogue, Entry
-from dixa_assets.model.rows import SECTOR
 from dixa_assets.model.tables import relation_of
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.store import Warehouse
@@ -216,14 +214,9 @@ def test_the_next_asset_is_fetched_while_the_last_days_of_one_are_written(
     assert len(requests_of(simulator, "csat")) == len(requests_of(simulator, "nps")) == 3
 
 
-def test_no_more_is_fetched_ahead_than_the_disk_is_to_hold(
-    simulator: Simulator,
-    warehouse: Warehouse,
-    catalogue: Catalogue,
-    monkeypatch: pytest.MonkeyPatch,
+def test_no_more_is_fetched_ahead_than_can_soon_be_written(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
-    monkeypatch.setattr(loading, "UNDER_WAY", 1)
-    monkeypatch.setattr(loading, "AHEAD_BYTES", 3 * SECTOR)
     entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
     first, second = task_of(entries["csat"], 2), task_of(entries["nps"], 9)
     with loader(simulator, warehouse) as made:
