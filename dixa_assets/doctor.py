@@ -109,7 +109,10 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
         if mistakes:
             print(f"✓ API: {found}")
             raise ConfigError.of(each[:2] for each in mistakes)
-        return f"{found}, with every name that the settings mention"
+        return (
+            f"{found}, with every name that the settings mention. `python -m dixa_assets probe` "
+            "asks it what Dixa does not document"
+        )
 
     def headroom() -> str:
         requests, repeats = spent(component.build_warehouse(wait_seconds=5.0).query)

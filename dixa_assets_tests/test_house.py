@@ -44,6 +44,7 @@ HAS_ALONE: dict[str, set[str]] = {
     "dagster": {
         "settings",
         "scaffold",
+        "contact",
         "doctor",
         "orchestration",
         "component",

@@ -219,7 +219,7 @@ CHANGES = _catalogue_table(
 
 API_FACTS = _catalogue_table(
     "api_facts",
-    "What the account's API does where its documentation is silent; empty before a probe.",
+    "What the account's API does where its documentation is silent.",
     Column("question", VARCHAR, "What was asked."),
     Column("assumed", VARCHAR, "What is assumed without an answer."),
     Column("observed", VARCHAR, "What the API did; empty if it could not be told."),
@@ -234,11 +234,7 @@ API_FACTS = _catalogue_table(
 def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
     """The catalogue as tables, each with its rows."""
     rows: dict[Table, list[dict[str, Any]]] = {
-        table: []
-        for table in (
-            *(METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES),
-            API_FACTS,
-        )
+        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
     }
     pairs = set()
     for entry in catalogue.entries:
@@ -272,7 +268,8 @@ def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
         ]
     rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
     rows[CHANGES] = [asdict(change) for change in catalogue.changes]
-    rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
+    if catalogue.facts:
+        rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
     return rows
 
 
