@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dixa_assets.component import DixaAnalytics
+from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.names import DixaAsset
@@ -278,3 +278,37 @@ def test_days_loaded_with_other_settings_are_marked_as_of_another_version(
         other = versions(**settings)
         assert other[0] == other[1] != plain[0]
     assert versions(breakdowns={"csat": ["channel"]})[0] != plain[0]
+
+
+# Dagster says it too, less plainly.
+@pytest.mark.filterwarnings("ignore:Multiple components have the same defs state key")
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ("", "^account: the empty name is taken twice in this project"),
+        (
+            "account: acme",
+            r"^duckdb_path: .*one.duckdb is the database of the accounts '' and 'acme'",
+        ),
+    ],
+)
+def test_two_instances_that_would_be_one_are_refused_with_what_to_set(
+    second: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"twins_{len(second)}"
+    for name, more in (("first", ""), ("second", second)):
+        folder = tmp_path / package / "defs" / name
+        folder.mkdir(parents=True)
+        attributes = "\n  ".join(["duckdb_path: one.duckdb", *([more] if more else [])])
+        (folder / "defs.yaml").write_text(
+            f"type: dixa_assets.component.DixaAnalytics\nattributes:\n  {attributes}\n"
+        )
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(f"[tool.dg.project]\nroot_module = '{package}'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        load_components()
+    with pytest.raises(Exception, match="Error while") as caught:
+        dg.ComponentTree.for_project(tmp_path).build_defs()
+    assert isinstance(caught.value.__cause__, ConfigError)

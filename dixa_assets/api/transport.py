@@ -62,7 +62,8 @@ RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 ADVICE = {
     400: "The request itself was refused; repeating it cannot help.",
     401: "Check {key_variable}: made by an admin under Settings > Integrations > API Tokens, "
-    "for the API version 'Dixa API'.",
+    "for the API version 'Dixa API'. If it is right, `python -m dixa_assets probe` tries whether "
+    "Dixa wants 'Bearer' before it.",
     403: "The key is known but may not do this: check that it is a 'Dixa API' token of an admin.",
     404: "The id is not, or no longer, known to Dixa.",
 }
