@@ -242,3 +242,12 @@ def test_the_recipes_for_assets_after_these_fire_for_every_day_of_a_refresh(
                 both, instance, cursor=evaluated.cursor, evaluation_time=at
             )
             assert evaluated.total_requested == 0
+
+
+def test_every_attribute_of_the_component_is_on_a_page_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", REUSE, re.MULTILINE))
+    for name, field in DixaAnalytics.model_fields.items():
+        assert name in rows or f"{name}:" in README + REUSE or f"DIXA_{name.upper()}" in README
+        if name in rows and isinstance(field.default, (int, float, str)):
+            default = field.default
+            assert rows[name] == (default if isinstance(default, str) else f"{default:g}")
