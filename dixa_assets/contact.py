@@ -14,6 +14,7 @@ import dagster as dg
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.probe import AS_ASSUMED, HANDLED, Probe, to_markdown
+from dixa_assets.api.transport import MAX_ATTEMPTS
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.doctor import HOME
 from dixa_assets.errors import ApiRefused, DixaAssetsError
@@ -61,7 +62,7 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
             *(("auth_scheme", scheme) if scheme else ()),
         )
         say(f" 1 {form.question}: {form.observed} ({form.verdict})")
-        with _client(component, scheme) as client:
+        with _client(component, scheme, max_attempts=1) as client:
             probe = Probe(client, catalogue, component.timezone, today.date(), say=say)
             facts = probe.run(since, [form])
         page = Path(component.duckdb_path).with_name("probe.md")
@@ -83,7 +84,9 @@ def _fetch(component: DixaAnalytics, scheme: str, known: Catalogue) -> Catalogue
         return fetch_catalogue(client, known)[0]
 
 
-def _client(component: DixaAnalytics, scheme: str) -> DixaClient:
+def _client(
+    component: DixaAnalytics, scheme: str, *, max_attempts: int = MAX_ATTEMPTS
+) -> DixaClient:
     """A client at half the account's pace, without bursts."""
     polite = {
         "auth_scheme": scheme,
@@ -91,7 +94,7 @@ def _client(component: DixaAnalytics, scheme: str) -> DixaClient:
         "burst": 1,
     }
     resource = component.model_copy(update=polite).build_dixa(component.api_key)
-    return resource.client(give_up_after=PATIENCE)
+    return resource.client(give_up_after=PATIENCE, max_attempts=max_attempts)
 
 
 @contextmanager

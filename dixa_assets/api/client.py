@@ -17,6 +17,7 @@ from dixa_assets.api.transport import (
     BASE_URL,
     BURST,
     GIVE_UP_AFTER,
+    MAX_ATTEMPTS,
     REQUESTS_PER_SECOND,
     Call,
     Transport,
@@ -66,7 +67,7 @@ class DixaClient:
         auth_scheme: str = "",
         requests_per_second: float = REQUESTS_PER_SECOND,
         burst: int = BURST,
-        max_attempts: int = 8,
+        max_attempts: int = MAX_ATTEMPTS,
         give_up_after: float = GIVE_UP_AFTER,
         lifetime: float = math.inf,
     ) -> None:

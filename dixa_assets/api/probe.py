@@ -18,8 +18,9 @@ from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
 from dixa_assets.model.window import MILLISECOND, Window
 
-# The conversation is not longer than this.
-MOST_REQUESTS = 80
+# The conversation is not longer than this, with some left for the catalogue before it and for the
+# pages of a long list of filter values.
+MOST_REQUESTS = 64
 # So many days back are looked at for one with rows.
 DAYS_BACK = 10
 # Attributes that are tried as a filter of all their values.

@@ -49,6 +49,8 @@ API_VERSION = "v1"
 REQUESTS_PER_SECOND = 10.0
 BURST = 2
 GIVE_UP_AFTER = 600.0
+# How often a request is tried.
+MAX_ATTEMPTS = 8
 
 # Seconds that one answer may take, from the first byte sent to the last one received.
 ANSWER_SECONDS = 60.0

@@ -13,7 +13,7 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.transport import GIVE_UP_AFTER
+from dixa_assets.api.transport import GIVE_UP_AFTER, MAX_ATTEMPTS
 from dixa_assets.load.loader import Loader
 from dixa_assets.warehouse.store import Warehouse
 
@@ -38,13 +38,18 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     burst: int = Field(description="Requests that may go at once; Dixa allows four.")
 
     def client(
-        self, *, give_up_after: float = GIVE_UP_AFTER, lifetime: float = math.inf
+        self,
+        *,
+        give_up_after: float = GIVE_UP_AFTER,
+        lifetime: float = math.inf,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> DixaClient:
         """A client; close it after use.
 
         Args:
             give_up_after: Seconds that a request may take, with all its tries.
             lifetime: Seconds after which the client asks nothing more.
+            max_attempts: How often a request is tried.
         """
         return DixaClient(
             self.api_key,
@@ -56,6 +61,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             burst=self.burst,
             give_up_after=give_up_after,
             lifetime=lifetime,
+            max_attempts=max_attempts,
         )
 
     def __repr__(self) -> str:
