@@ -17,6 +17,7 @@ from dixa_assets.orchestration.private import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
 
@@ -312,3 +313,36 @@ def test_two_instances_that_would_be_one_are_refused_with_what_to_set(
     with pytest.raises(Exception, match="Error while") as caught:
         dg.ComponentTree.for_project(tmp_path).build_defs()
     assert isinstance(caught.value.__cause__, ConfigError)
+
+
+def test_doctor_and_report_work_in_anybodys_project_for_each_account(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    for account, zone in (("acme", "Europe/Copenhagen"), ("globex", "America/Santiago")):
+        folder = tmp_path / "theirs" / "defs" / account
+        folder.mkdir(parents=True)
+        (folder / "defs.yaml").write_text(
+            "type: dixa_assets.component.DixaAnalytics\n"
+            f"attributes: {{account: {account}, timezone: {zone}, base_url: '{simulator.url}', "
+            f"api_key_variable: DIXA_API_KEY_{account.upper()}, duckdb_path: {account}.duckdb}}\n"
+        )
+    (tmp_path / "theirs" / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text("[tool.dg.project]\nroot_module = 'theirs'\n")
+    settings = settings_for(simulator, tmp_path, DIXA_API_KEY_ACME=KEY)
+    done = run(["dixa_assets", "doctor"], settings)
+    assert done.returncode == 1
+    assert "✗ DIXA_API_KEY_GLOBEX: is missing" in done.stderr
+    assert "days of America/Santiago" in done.stdout
+    done = run(["dixa_assets", "doctor", "--account", "acme"], settings)
+    assert done.returncode == 0, done.stderr
+    assert "Santiago" not in done.stdout
+    done = run(["dixa_assets", "report"], settings)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("*.html")} == {
+        "acme_report.html",
+        "globex_report.html",
+    }
+    done = run(["dixa_assets", "report", "--account", "acmee"], settings)
+    assert (
+        done.stderr == "✗ DixaAnalytics: this project has no account 'acmee'; did you mean acme?\n"
+    )
