@@ -114,7 +114,10 @@ def test_each_switch_is_found_out_and_loads_are_right_afterwards(
 ) -> None:
     truth = loaded(simulator, tmp_path / "truth")
     for name in names:
-        simulator.tell("settings", **SWITCHES[name][0])
+        for switch, value in SWITCHES[name][0].items():
+            simulator.tell(
+                "quirks" if switch in ("auth", "longest_days") else "settings", **{switch: value}
+            )
     simulator.forget_requests()
     facts, kept = probed(simulator, tmp_path)
     asked = simulator.requests()

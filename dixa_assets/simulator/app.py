@@ -95,7 +95,7 @@ class Simulator:
         state = self._state
         given = request.headers.get("authorization", "")
         forms = {"raw": (state.key,), "bearer": (f"Bearer {state.key}",)}
-        if given not in forms.get(state.settings.auth, (state.key, f"Bearer {state.key}")):
+        if given not in forms.get(state.quirks.auth, (state.key, f"Bearer {state.key}")):
             return _json({"message": "Unauthorized"}, 401)
         if state.bucket.take():
             return None
@@ -192,7 +192,7 @@ class Simulator:
             require_filter=settings.require_filter,
             inclusive_end=settings.end == "inclusive",
         )
-        longest = settings.longest_days
+        longest = self._state.quirks.longest_days
         if longest and query.start and query.end and query.end - query.start > longest * DAY:
             raise ApiError(400, f"Invalid value for: body (a period has {longest} days at most)")
         listed = self._find(kind, query.id)

@@ -58,6 +58,7 @@ def build_control(state: State) -> Starlette:
             get("summary", lambda: _summary(state)),
             get("settings", lambda: asdict(state.settings)),
             post("settings", _change_settings),
+            post("quirks", lambda state, wish: state.quirks.change(wish)),
             post("clock", _set_clock),
             get("faults", state.faults.to_json),
             post("faults", lambda state, wish: {"id": state.faults.add(wish).id}),

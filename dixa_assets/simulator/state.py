@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -19,8 +19,26 @@ KEPT_REQUESTS = 100_000
 Kind = Literal["metrics", "records"]
 
 
+class Changeable:
+    """Values that can be changed while the server runs, each if it makes sense."""
+
+    __slots__ = ()
+
+    def change(self, changes: Json) -> None:
+        """Take over some settings, or none of them when one is not acceptable."""
+        own = type(self).__dataclass_fields__  # type: ignore[attr-defined]
+        unknown = set(changes) - set(own)
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        for name, value in changes.items():
+            if not _ACCEPTS[name](value):
+                raise ValueError(f"not a value for {name}: {value!r}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+
 @dataclass(slots=True)
-class Settings:
+class Settings(Changeable):
     """How the server behaves; every value can be changed while it runs."""
 
     rate: float = 10.0
@@ -33,19 +51,14 @@ class Settings:
     end: Literal["inclusive", "exclusive"] = "inclusive"
     next_form: Literal["relative", "absolute", "bare_key"] = "relative"
     retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class Quirks(Changeable):
+    """How an account differs from what most have, where nothing is documented."""
+
     auth: Literal["either", "raw", "bearer"] = "either"
     longest_days: int | None = None
-
-    def change(self, changes: Json) -> None:
-        """Take over some settings, or none of them when one is not acceptable."""
-        unknown = set(changes) - {one.name for one in fields(self)}
-        if unknown:
-            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        for name, value in changes.items():
-            if not _ACCEPTS[name](value):
-                raise ValueError(f"not a value for {name}: {value!r}")
-        for name, value in changes.items():
-            setattr(self, name, value)
 
 
 def _is_number(value: Any) -> bool:
@@ -171,6 +184,7 @@ class State:
     world: World
     key: str
     settings: Settings = field(default_factory=Settings)
+    quirks: Quirks = field(default_factory=Quirks)
     stopped_at: datetime | None = None
     shelf: Shelf = field(default_factory=Shelf)
     log: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
@@ -187,6 +201,7 @@ class State:
     def reset(self, *, now: datetime | None) -> None:
         """Go back to the built-in catalogue and an empty log, without faults or a rate limit."""
         self.settings = Settings(rate=0.0)
+        self.quirks = Quirks()
         self.stopped_at = now
         self.shelf = Shelf()
         self.log.clear()
