@@ -103,8 +103,8 @@ def combinations() -> list[Any]:
         settings = [setting for name in names for setting in SWITCHES[name][0]]
         if len(settings) == len(set(settings)) and names not in together:
             together.append(names)
-    slow = [pytest.param(names, marks=pytest.mark.slow) for names in together]
-    return [(), *((name,) for name in SWITCHES), *slow]
+    slow = [*((name,) for name in SWITCHES), *together]
+    return [(), *(pytest.param(names, marks=pytest.mark.slow) for names in slow)]
 
 
 @pytest.mark.usefixtures("home")

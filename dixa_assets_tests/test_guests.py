@@ -315,6 +315,7 @@ def test_two_instances_that_would_be_one_are_refused_with_what_to_set(
     assert isinstance(caught.value.__cause__, ConfigError)
 
 
+@pytest.mark.slow
 def test_doctor_and_report_work_in_anybodys_project_for_each_account(
     simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_make_says_the_same_in_a_folder_with_a_space(
     assert not (place.parent / "a").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "says"),
     [

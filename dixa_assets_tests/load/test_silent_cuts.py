@@ -165,6 +165,7 @@ def test_events_just_before_at_and_just_after_midnight_are_in_one_day_each(
             assert_whole(vendor, tmp_path / f"{name}.duckdb", FIRST, 5)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
