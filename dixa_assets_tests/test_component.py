@@ -256,6 +256,7 @@ def test_the_zone_may_change_while_no_day_is_loaded(simulator: Simulator, tmp_pa
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_an_unreachable_api_is_a_warning_only_where_something_is_loaded(
     simulator: Simulator, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def state_file(folder: Path) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_token_use_the_limit_up_and_never_pass_it(
     simulator: Simulator,
 ) -> None:
