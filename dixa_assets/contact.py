@@ -74,10 +74,9 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
             say("! without a Dagster home nothing is adapted: set DAGSTER_HOME, or start once")
             return facts
         # A tick may have found something new since the probe began.
-        latest = state.load(storage, key) or catalogue
-        state.save(storage, key, replace(latest, facts=tuple(facts)))
-        adapted = {fact.setting: fact.value for fact in facts if fact.setting}
-        say(f"✓ adapted: {adapted or 'nothing, all is as assumed'}")
+        kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
+        state.save(storage, key, kept)
+        say(f"✓ adapted: {kept.adapted or 'nothing, all is as assumed'}")
     return facts
 
 

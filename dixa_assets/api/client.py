@@ -105,10 +105,6 @@ class DixaClient:
         """Rows in a page that is full."""
         return self._page_size
 
-    @page_size.setter
-    def page_size(self, rows: int) -> None:
-        self._page_size = rows
-
     def ask(
         self,
         method: str,
@@ -122,6 +118,10 @@ class DixaClient:
         return self._transport.send(
             replace(self._call(method, path, body=body, usage=usage), params=params or {})
         )
+
+    def fetch_first_page(self, query: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
+        """The first page of a record query, as large as the server gives one."""
+        return self._first_page(self._call("POST", "/records", body=query, usage=usage))
 
     def next_page(self, payload: Mapping[str, Any]) -> dict[str, str] | None:
         """The query parameters of the page after an answer; None after the last."""

@@ -7,7 +7,7 @@ records and attributes, counts, types and statuses only.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from dixa_assets.api.client import PAGE_SIZES, DixaClient
@@ -16,7 +16,7 @@ from dixa_assets.errors import ApiError, ApiRefused
 from dixa_assets.model.catalogue import Catalogue, Entry, Fact
 from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
-from dixa_assets.model.window import MILLISECOND, Window
+from dixa_assets.model.window import Window
 
 # The conversation is not longer than this, with some left for the catalogue before it and for the
 # pages of a long list of filter values.
@@ -402,15 +402,7 @@ class Probe:
         self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
     ) -> Json:
         own = {name: values for name, values in self.filters.items() if name in entry.attributes}
-        body = Request(entry, own if filters is None else filters).body(window)
-        # Exactly the window: the probe asks what an end means.
-        return body | {
-            "periodFilter": {
-                "_type": "Interval",
-                "start": _z(window.start),
-                "end": _z(window.end - MILLISECOND * (entry.kind == "metric")),
-            }
-        }
+        return Request(entry, own if filters is None else filters).body(window)
 
     def _ask(
         self,
@@ -450,16 +442,12 @@ class Probe:
         *,
         size: int | None = None,
     ) -> Json:
-        size = size or self.client.page_size
         body = self._body(entry, window, filters)
-        try:
+        if size is None:
+            self._pay()
+            payload = self.client.fetch_first_page(body, self.usage)
+        else:
             payload = self._ask("POST", "/records", body=body, params={"pageLimit": str(size)})
-        except ApiRefused as error:
-            smaller = [each for each in PAGE_SIZES if each < size]
-            if "pagelimit" not in error.answer.lower() or not smaller or size not in PAGE_SIZES:
-                raise
-            self.client.page_size = smaller[0]
-            return self._page(entry, window, filters)
         return {"data": payload.get("data") or [], **payload}
 
     def _short_page(self) -> Json:
@@ -519,7 +507,3 @@ def _instant(row: Json) -> datetime | None:
 def _number(value: Any) -> float | None:
     inner = value.get("value") if isinstance(value, dict) else value
     return float(inner) if isinstance(inner, (int, float)) else None
-
-
-def _z(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.tables import RECORD_VALUE
 
 PREFIX = "DIXA_"
 # Read wherever this project runs, and no attribute of the component.
 VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
 # How alike a misspelt variable is to the one that is meant. Others may be somebody else's.
 ALIKE = 0.8
-# Of every record, whatever the catalogue says of its fields.
-VALUE = "value"
 # Stands for every record.
 EVERY = "*"
 
@@ -79,10 +78,10 @@ def unknown_names(
     yield from _unknown("breakdowns", breakdowns, metrics, "metric of Dixa's")
     for setting, chosen in (("filters", filters), ("breakdowns", breakdowns)):
         for entry in catalogue.entries:
-            if setting == "filters" or entry.kind == "metric":
+            if entry.id in chosen and (setting == "filters" or entry.kind == "metric"):
                 known = entry.attributes | _withdrawn(catalogue, entry, "filter")
                 what = f"filter attribute of {entry.kind} '{entry.id}'"
-                yield from _unknown(setting, chosen.get(entry.id, ()), known, what)
+                yield from _unknown(setting, chosen[entry.id], known, what)
     asked = {(name, value) for each in filters.values() for name in each for value in each[name]}
     for name, value in sorted(asked):
         if name in values:
@@ -98,10 +97,17 @@ def unknown_fields(
     stored: Mapping[str, Collection[str]] | None = None,
 ) -> Iterator[Mistake]:
     """The same for the fields of records: those that the catalogue had, and those in the tables."""
+    if not exclude_fields:
+        return
     records = {entry.id: entry for entry in catalogue.entries if entry.kind == "record"}
     yield from _unknown("exclude_fields", exclude_fields, {*records, EVERY}, "record of Dixa's")
     fields = {
-        name: {VALUE, *(item.field for item in entry.fields), *(stored or {}).get(entry.name, ())}
+        # A row's own value is a field too, whatever the catalogue says.
+        name: {
+            RECORD_VALUE.field,
+            *(item.field for item in entry.fields),
+            *(stored or {}).get(entry.name, ()),
+        }
         | _withdrawn(catalogue, entry, "field")
         for name, entry in records.items()
     }
