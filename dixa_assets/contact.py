@@ -1,26 +1,20 @@
 """First contact: ask an account what its API does, keep what was found, and adapt to it."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
-
-import dagster as dg
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.probe import AS_ASSUMED, HANDLED, Probe, to_markdown
 from dixa_assets.api.transport import MAX_ATTEMPTS
 from dixa_assets.component import DixaAnalytics, load_components
-from dixa_assets.doctor import HOME
 from dixa_assets.errors import ApiRefused, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.private import DefsStateStorage
 
 # The probe waits no longer for one answer, and so repeats little.
 PATIENCE = 20.0
@@ -42,7 +36,8 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
     now = datetime.now(UTC)
     since, today = now.isoformat(timespec="seconds"), now.astimezone(ZoneInfo(component.timezone))
     key = component.defs_state_config.key
-    with _storage() as storage:
+    with state.home_instance() as instance:
+        storage = instance.defs_state_storage if instance else None
         known = (state.load(storage, key) if storage else None) or Catalogue()
         scheme = component.auth_scheme
         try:
@@ -96,14 +91,3 @@ def _client(
     }
     resource = component.model_copy(update=polite).build_dixa(component.api_key)
     return resource.client(give_up_after=PATIENCE, max_attempts=max_attempts)
-
-
-@contextmanager
-def _storage() -> Iterator[DefsStateStorage | None]:
-    """Where the catalogue is kept; None outside of a Dagster home."""
-    home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
-    if not (home / "dagster.yaml").exists():
-        yield None
-        return
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance.defs_state_storage

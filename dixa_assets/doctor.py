@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import dagster as dg
-
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.component import (
     DixaAnalytics,
@@ -25,13 +23,12 @@ from dixa_assets.model.unknown import unknown_variables
 from dixa_assets.model.window import windows_from
 from dixa_assets.model.zones import rules_version
 from dixa_assets.orchestration.private import loaded_partitions
+from dixa_assets.orchestration.state import home_instance
 from dixa_assets.warehouse.loads import spent
 from dixa_assets.warehouse.quality import odd_midnight
 
 # Requests a second and a day that Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000
-# Where `make dev` keeps what Dagster remembers.
-HOME = ".dagster_home"
 
 
 def run(account: str | None = None) -> int:
@@ -134,12 +131,11 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
         return home
 
     def history() -> str:
-        home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
-        if not (home / "dagster.yaml").exists():
-            return "nothing has been loaded yet"
         warehouse = component.build_warehouse(wait_seconds=5.0)
-        held = warehouse.loaded()
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with home_instance() as instance:
+            if instance is None:
+                return "nothing has been loaded yet"
+            held = warehouse.loaded()
             green = {
                 (key.to_user_string(), day)
                 for schema in ("dixa_metrics", "dixa_records")

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "component": {"errors", "settings", "scaffold", "model", "api", "warehouse", "orchestration"},
     "definitions": set(),
     "doctor": {"errors", "model", "api", "component", "orchestration", "warehouse"},
-    "contact": {"errors", "model", "api", "component", "orchestration", "doctor"},
+    "contact": {"errors", "model", "api", "component", "orchestration"},
     "__main__": {"errors", "settings", "component", "contact", "doctor", "report"},
     "launch": {"errors", "model", "component", "report"},
     "simulator": set(),
@@ -44,8 +44,6 @@ HAS_ALONE: dict[str, set[str]] = {
     "dagster": {
         "settings",
         "scaffold",
-        "contact",
-        "doctor",
         "orchestration",
         "component",
         "definitions",

@@ -149,7 +149,7 @@ class Probe:
     def _filter_for_records(self) -> tuple[str, ...]:
         record = self._needed(self.record, "record")
         try:
-            self.rows = self._page(record, self.day)["data"] or []
+            self.rows = self._page(record, self.day, {})["data"] or []
         except ApiRefused as error:
             if not self._is_about_filters(error):
                 raise

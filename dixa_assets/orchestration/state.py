@@ -6,13 +6,31 @@ https://docs.dagster.io/guides/build/components/state-backed-components
 """
 
 import logging
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import dagster as dg
 
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.private import DefinitionsLoadContext, DefsStateStorage
 
+# Where `make dev` keeps what Dagster remembers.
+HOME = ".dagster_home"
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def home_instance() -> Iterator[dg.DagsterInstance | None]:
+    """The instance of DAGSTER_HOME, or of the folder `make dev` uses; None if there is none."""
+    home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
+    if not (home / "dagster.yaml").exists():
+        yield None
+        return
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:

@@ -137,8 +137,9 @@ class Warehouse:
         """What the load log notes: asset key and day, the day empty for a whole table."""
         if not self._file.identity:
             return set()
-        self.check()
-        return loads.noted(self.query)
+        with self._connect() as connection:
+            self._ensure_own(connection)
+            return loads.noted(_asking(connection))
 
     def fields(self) -> dict[str, set[str]]:
         """The fields that each record's table has a column for."""
@@ -174,7 +175,7 @@ class Warehouse:
     def reading(self) -> Iterator[Query]:
         """A function that answers queries like `query`, for several in a row."""
         with self._connect() as connection:
-            yield lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
+            yield _asking(connection)
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -249,6 +250,10 @@ class Warehouse:
                 f"{relation.stored_in.key} in {self.path} could not be written and is as it was "
                 f"({', '.join(scope) or 'all rows'}): {error}"
             ) from error
+
+
+def _asking(connection: duckdb.DuckDBPyConnection) -> Query:
+    return lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
 
 
 def _insert(
