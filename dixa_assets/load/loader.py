@@ -6,10 +6,11 @@ Whoever iterates reports each day as it comes.
 import gc
 import itertools
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -47,9 +48,13 @@ HOPELESS_STATUS = frozenset({401, 403, 404})
 SECONDS_BETWEEN_LINES = 5.0
 # New objects between two garbage collections: more than the pages in memory at one time have.
 YOUNG_OBJECTS = 100_000
-# Windows of all assets together that are being fetched, or have come and wait to be written. Enough
-# to keep the API busy for the seconds in which Dagster takes several steps of one request each.
+# Windows of all assets together that are being fetched, or have come and wait to be written, and
+# the bytes of these on disk. Enough to keep the API busy for the seconds in which Dagster takes
+# several steps of one request each.
 READ_AHEAD = 120
+BYTES_AHEAD = 256 * 2**20
+# Windows for each thread that are asked for, or wait for the thread.
+WINDOWS_A_THREAD = 2
 # Days that wait to be written go into one transaction while they have fewer rows than this.
 ROWS_A_WRITE = 10_000
 
@@ -132,8 +137,9 @@ class Progress:
 class Loader:
     """Loads assets one after the other, and fetches the first days of the next in good time.
 
-    Made for all steps of a run: while the last days of an asset are written, checked and reported,
-    those of the next are on their way, and the API is never idle.
+    Made for all steps of a run: a thread that has its answer takes the next window of the asset
+    that is being loaded or, when that has enough on its way, of those that follow. So the API is
+    never idle while days are written, checked and reported, and while Dagster changes steps.
 
     Args:
         connect: Gives a client of the API, when the first thing is asked; closed with the loader.
@@ -153,8 +159,13 @@ class Loader:
         self._connect = connect
         self.warehouse = warehouse
         self._at_a_time = at_a_time
+        self._most_under_way = WINDOWS_A_THREAD * at_a_time
         self._days_alone = days_alone
+        # What is being loaded, then what is next. The lock is for this, the feeds and what is in
+        # them, which threads that have their answer and the one who writes change.
+        self._tasks: list[Task] = []
         self._feeds: dict[str, _Feed] = {}
+        self._lock = threading.RLock()
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
         self._numbers = itertools.count()
@@ -176,8 +187,10 @@ class Loader:
         """Stop fetching, forget what was not written, close the client."""
         if "_client" in vars(self):
             self._client.close()
-        for feed in self._feeds.values():
-            feed.abandon()
+        with self._lock:
+            self._tasks = []
+            for feed in self._feeds.values():
+                feed.abandon()
         self._pool.shutdown(cancel_futures=True)
         self._resources.close()
 
@@ -194,15 +207,19 @@ class Loader:
         Raises:
             DaysFailed: After all other days, with the error of each day that failed.
         """
-        feed, following = self._feed(task), list(upcoming)
+        with self._lock:
+            self._tasks = [task, *upcoming]
+            feed = self._feed(task)
         try:
-            self._fetch_ahead(feed, following)
+            self._fetch_ahead()
             # A request that cannot be built is one error, not one for each day.
             feed.request.result()
-            for ready in self._fetched(feed, following):
+            for ready in self._fetched(feed):
                 yield from self._write(feed, ready, run_id)
         finally:
-            self._feeds.pop(task.entry.key).abandon()
+            with self._lock:
+                self._tasks = [other for other in self._tasks if other is not task]
+                self._feeds.pop(task.entry.key).abandon()
         if feed.failed:
             raise DaysFailed(feed.failed, asked=len(task.days), untried=len(feed.waiting))
 
@@ -227,27 +244,31 @@ class Loader:
             self.warehouse.replace(relation, [Batch(run_id, started, [staged])])
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
 
-    def _fetched(self, feed: "_Feed", upcoming: Sequence[Task]) -> Iterator[list["_Fetch"]]:
+    def _fetched(self, feed: "_Feed") -> Iterator[list["_Fetch"]]:
         """What has come, in order; more than one when writing was slower than fetching."""
         while feed.running:
             ready: list[_Fetch] = []
-            while feed.running and (
-                not ready
-                or (feed.running[0].is_done() and sum(one.rows for one in ready) < ROWS_A_WRITE)
-            ):
-                fetch = feed.running.popleft()
-                try:
-                    fetch.wait()
-                except DixaAssetsError as error:
+            looked_at = 0
+            for fetch in [*feed.running]:
+                rows = sum(one.rows for one in ready)
+                if ready and (rows >= ROWS_A_WRITE or not fetch.is_done()):
+                    break
+                looked_at += 1
+                error = fetch.wait()
+                with self._lock:
+                    if error:
+                        feed.fail(fetch.ask, error)
+                    else:
+                        feed.believe(fetch)
+                if error or not fetch.ask.days:
                     fetch.discard()
-                    feed.fail(fetch.ask, error)
-                    continue
-                feed.believe(fetch)
-                if fetch.ask.days:
-                    ready.append(fetch)
                 else:
-                    fetch.discard()
-            self._fetch_ahead(feed, upcoming)
+                    ready.append(fetch)
+            # Until here they kept their place, so that nothing else was asked for in their stead.
+            with self._lock:
+                for _ in range(looked_at):
+                    feed.running.popleft()
+            self._fetch_ahead()
             if ready:
                 yield ready
 
@@ -270,8 +291,9 @@ class Loader:
         ended = time.monotonic()
         for number, fetch in enumerate(ready):
             fetch.discard()
-            feed.volume.days += len(fetch.ask.days)
-            feed.volume.rows += fetch.rows
+            with self._lock:
+                feed.volume.days += len(fetch.ask.days)
+                feed.volume.rows += fetch.rows
             for day, counts, usage in batches[number].by_day():
                 feed.volume.alone |= counts.outside_window > 0
                 yield LoadedDay(
@@ -296,15 +318,26 @@ class Loader:
             self._feeds[key] = _Feed(task, request, volume)
         return self._feeds[key]
 
-    def _fetch_ahead(self, feed: "_Feed", upcoming: Iterable[Task]) -> None:
-        """Keep so many windows on their way that no thread waits for the one who writes."""
-        for each in itertools.chain([feed], map(self._feed, upcoming)):
-            while each.waiting and not _is_hopeless(each.failed.values()):
-                if sum(len(one.running) for one in self._feeds.values()) >= READ_AHEAD:
-                    return
-                if len(each.running) >= 2 * self._at_a_time:
-                    break
-                each.running.append(self._start(each))
+    def _fetch_ahead(self) -> None:
+        """Keep the threads busy with what is being loaded, then with what is next."""
+        with self._lock:
+            for task in self._tasks:
+                feed = self._feed(task)
+                while feed.may_ask(self._most_under_way):
+                    # Who writes waits for a window of what is being loaded, whatever there is.
+                    is_waited_for = task is self._tasks[0] and not feed.running
+                    if self._has_enough() and not is_waited_for:
+                        return
+                    feed.running.append(self._start(feed))
+
+    def _has_enough(self) -> bool:
+        """Whether so much is under way, or has come, that nothing needs to be asked for now."""
+        fetches = [*itertools.chain(*(feed.running for feed in self._feeds.values()))]
+        return (
+            sum(not fetch.is_done() for fetch in fetches) >= self._most_under_way
+            or len(fetches) >= READ_AHEAD
+            or sum(fetch.bytes for fetch in fetches) >= BYTES_AHEAD
+        )
 
     def _start(self, feed: "_Feed") -> "_Fetch":
         ask = next_ask(
@@ -320,6 +353,8 @@ class Loader:
             self._pool.submit(self._stage, feed, fetch, window, self._folder)
             for window in ask.windows
         ]
+        for future in fetch.futures:
+            future.add_done_callback(lambda _: self._fetch_ahead())
         return fetch
 
     def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, folder: Path) -> list[Staged]:
@@ -359,6 +394,19 @@ class _Feed:
         self.longest = MOST_DAYS
         self.doubted: set[Window] = set()
         self.was_cut = volume.was_cut
+
+    def may_ask(self, most: int) -> bool:
+        """Whether to ask for another window.
+
+        Not beyond so many, where what they bring decides how the days after are asked for; nor
+        while there is a failure that nobody has looked at.
+        """
+        return (
+            bool(self.waiting)
+            and (self.volume.alone or len(self.running) < most)
+            and not _is_hopeless(self.failed.values())
+            and not any(fetch.has_failed() for fetch in self.running)
+        )
 
     def fail(self, ask: Ask, error: DixaAssetsError) -> None:
         """Ask for days that failed together in smaller periods; note a day that failed alone."""
@@ -428,6 +476,12 @@ class _Fetch:
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
 
+    @property
+    def bytes(self) -> int:
+        """What has come of it, on disk."""
+        came = [future for future in self.futures if future.done() and not _error_of(future)]
+        return sum(part.bytes for future in came for part in future.result())
+
     def rows_of(self, day: Window) -> int:
         key = day.day.isoformat()
         return sum(part.days[key].rows for part in self.parts if key in part.days)
@@ -440,9 +494,16 @@ class _Fetch:
     def is_done(self) -> bool:
         return all(future.done() for future in self.futures)
 
-    def wait(self) -> None:
-        """Return when all parts have come; raise the error of the first that did not."""
-        self.parts = [*itertools.chain(*(future.result() for future in self.futures))]
+    def has_failed(self) -> bool:
+        return any(future.done() and _error_of(future) for future in self.futures)
+
+    def wait(self) -> DixaAssetsError | None:
+        """Return when all parts have come, or the error of the first that did not."""
+        try:
+            self.parts = [*itertools.chain(*(future.result() for future in self.futures))]
+        except DixaAssetsError as error:
+            return error
+        return None
 
     def discard(self) -> None:
         for future in self.futures:
@@ -464,8 +525,12 @@ def _rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
+def _error_of(ended: Future[Any]) -> BaseException | None:
+    return CancelledError() if ended.cancelled() else ended.exception()
+
+
 def _discard(future: Future[list[Staged]]) -> None:
-    if not future.cancelled() and future.exception() is None:
+    if not _error_of(future):
         for staged in future.result():
             staged.discard()
 

@@ -114,6 +114,8 @@ class Staged:
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows = 0
+        # On disk, once the file is closed.
+        self.bytes = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
@@ -154,6 +156,8 @@ class Staged:
     def close(self) -> None:
         """Finish the file. Call before it is read."""
         try:
+            if not self._file.closed:
+                self.bytes = self._file.tell()
             self._file.close()
         except OSError as error:
             raise self._unwritable(error) from None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.load.loader import Loader, Task
+from dixa_assets.load.loader import READ_AHEAD, Loader, Task
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.tables import relation_of
 from dixa_assets.simulator.world import World
@@ -218,15 +219,29 @@ def test_no_more_is_fetched_ahead_than_can_soon_be_written(
     simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
 ) -> None:
     entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = task_of(entries["csat"], 2), task_of(entries["nps"], 9)
+    first, second = task_of(entries["csat"], 2), task_of(entries["nps"], READ_AHEAD + 9)
     with loader(simulator, warehouse) as made:
         days_of_first = made.load(first, run_id="a-run", upcoming=[second])
         next(days_of_first)
         wait_until(
-            lambda: len(requests_of(simulator, "nps")) >= 1, seconds=10, what="a request ahead"
+            lambda: len(requests_of(simulator, "nps")) >= READ_AHEAD - 2,
+            seconds=20,
+            what="requests ahead",
         )
-        assert len(requests_of(simulator, "nps")) <= 4
         days_of_first.close()
+    assert len(requests_of(simulator, "nps")) <= READ_AHEAD
+
+
+def test_of_a_record_no_more_is_asked_for_than_decides_how_to_ask_for_the_rest(
+    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
+) -> None:
+    entries = {entry.id: entry for entry in catalogue.entries}
+    first = task_of(entries["csat"], 2)
+    second = replace(task_of(entries["ratings"], 0), days=windows(date(2025, 10, 10), 25))
+    with loader(simulator, warehouse) as made:
+        assert len(list(made.load(first, run_id="a-run", upcoming=[second]))) == 2
+        assert len(list(made.load(second, run_id="a-run"))) == 25
+    assert 4 < len(requests_of(simulator, "ratings")) < 15
 
 
 def test_assets_of_one_request_each_are_fetched_ahead_together(
