@@ -4,23 +4,19 @@ Page walking, flattening typed fields.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsAstray, RowsMoved
-from dixa_assets.model.catalogue import speakable
 from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import (
     EXACT_IN_DOUBLE,
-    NOTHING,
     PRESENCE,
-    Value,
     parse_instant,
-    read_value,
 )
 from dixa_assets.model.window import Window
 
@@ -118,8 +114,12 @@ def _stage_pages(
     documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
     window for sure, and is left to it.
     """
-    required = {item.field for item in request.entry.fields if not item.nullable}
-    required -= request.excluded_fields
+    excluded = request.excluded_fields
+    required = {
+        item.field: staged.key_of(item.field)
+        for item in request.entry.fields
+        if not item.nullable and item.field not in excluded
+    }
     starts = [day.start for day in days]
     dates = [day.day.isoformat() for day in days]
     repeats = []
@@ -129,7 +129,7 @@ def _stage_pages(
             repeats.append(page[0])
         previous = page
         for row in page:
-            instant, timestamp_field, fields = _read_row(request, row)
+            instant, timestamp_field, items = _read_row(request, row)
             if instant == window.end:
                 continue
             if len(days) > 1 and not window.start <= instant < window.end:
@@ -141,17 +141,23 @@ def _stage_pages(
             date = dates[bisect_right(starts, instant) - 1] if len(days) > 1 else dates[0]
             counts = staged.days[date]
             counts.outside_window += not days[0].start <= instant < days[-1].end
-            for name in required:
-                if fields.get(name, NOTHING).type is None:
+            line: dict[str, Any] = {
+                "partition_date": date,
+                "primary_timestamp": instant.isoformat(),
+                "primary_timestamp_field": timestamp_field,
+            }
+            for item in items:
+                name = item.get("name") if isinstance(item, dict) else None
+                if not isinstance(name, str) or not name:
+                    raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
+                if name not in excluded:
+                    staged.put(line, name, item.get("field"))
+            if "value" in row and "value" not in excluded:
+                staged.put(line, RECORD_VALUE.field, row["value"])
+            for name, key in required.items():
+                if line.get(key) is None:
                     counts.nulls[name] += 1
-            staged.add(
-                {
-                    "partition_date": date,
-                    "primary_timestamp": instant.isoformat(),
-                    "primary_timestamp_field": timestamp_field,
-                },
-                fields,
-            )
+            staged.append(line)
     return repeats
 
 
@@ -159,14 +165,6 @@ def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) ->
     """Stage the values of a filter attribute."""
     for item in fetch_filter_values(client, attribute, staged.usage):
         staged.add({"value": item.value, "label": item.label})
-
-
-def _distinct(name: str, taken: Collection[str]) -> str:
-    """The name, numbered if the row has it already: no value takes another's place."""
-    found, number = name, 2
-    while found in taken:
-        found, number = f"{name}_{number}", number + 1
-    return found
 
 
 def _aggregates(
@@ -213,8 +211,8 @@ def _number(metric_id: str, number: float | None) -> float | None:
     return None if number is None else float(number)
 
 
-def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, dict[str, Value]]:
-    """A row's primary timestamp, the name of its field, and the fields to be stored."""
+def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, list[Any]]:
+    """A row's primary timestamp, the name of its field, and its fields."""
     primary = row.get("primaryTimestampField") if isinstance(row, dict) else None
     instant = parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
     items = (row.get("fields") if isinstance(row, dict) else None) or []
@@ -224,14 +222,5 @@ def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, dict[st
             "a row has no readable primaryTimestampField, or its 'fields' are not a list; the day "
             "was left as it was.",
         )
-    fields: dict[str, Value] = {}
-    for item in items:
-        name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str) or not name:
-            raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
-        if name not in request.excluded_fields:
-            fields[_distinct(speakable(name), fields)] = read_value(item.get("field"))
-    if "value" in row and "value" not in request.excluded_fields:
-        fields[RECORD_VALUE.field] = read_value(row["value"])
     timestamp_field = primary.get("name")
-    return instant, timestamp_field if isinstance(timestamp_field, str) else None, fields
+    return instant, timestamp_field if isinstance(timestamp_field, str) else None, items

@@ -10,12 +10,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
 
 from dixa_assets.errors import CatalogueError
+from dixa_assets.model.values import speakable
 
 Kind = Literal["metric", "record"]
 T = TypeVar("T")
@@ -354,12 +355,6 @@ _PARTS: dict[str, Callable[[Entry], dict[str, Any]]] = {
 
 def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
-
-
-@lru_cache(10_000)
-def speakable(text: str) -> str:
-    """`text` with what JSON allows but SQL or UTF-8 does not as escapes: no two become one."""
-    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,16 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from dixa_assets.errors import ApiContractBroken, WarehouseError
 from dixa_assets.model.tables import Table
-from dixa_assets.model.values import BIGINT, EXACT_IN_DOUBLE, VARCHAR, Value, widest
+from dixa_assets.model.values import (
+    BIGINT,
+    EXACT_IN_DOUBLE,
+    PLAIN,
+    VARCHAR,
+    Value,
+    read_value,
+    speakable,
+    widest,
+)
 
 
 @dataclass(slots=True)
@@ -92,6 +101,11 @@ class Types:
         return both
 
 
+# How the latest plain value of a field came: its kind, its type in Python, and by which keys value
+# and label went into the row, the last empty if there was none.
+_Habit = tuple[str, Any, str, str]
+
+
 class Staged:
     """Rows as lines of JSON in a file, with the types their values have.
 
@@ -119,6 +133,7 @@ class Staged:
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
+        self._habits: dict[str, _Habit] = {}
         # By partition date.
         self.days: defaultdict[str, Counts] = defaultdict(Counts)
         # The metric's total by measure, for people who read the load's metadata.
@@ -128,10 +143,44 @@ class Staged:
         """Add a row: `own` columns by name, and the vendor's `fields`."""
         line = dict(own)
         for name, value in (fields or {}).items():
-            self._put(line, (name, "value"), value.type, value.content)
-            if value.label is not None:
-                label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
-                self._put(line, (name, "label"), label_type, value.label)
+            self._put_value(line, name, value)
+        self.append(line)
+
+    def put(self, line: dict[str, Any], name: str, typed: Any) -> None:
+        """Put a typed value of the API into a row that is being made.
+
+        A name that the row has already is numbered: no value takes another's place.
+        """
+        # A short cut for values that are as plain as the last one of the field: nearly all.
+        habit = self._habits.get(name)
+        if habit is not None and type(typed) is dict:
+            kind, expected, key, label_key = habit
+            content: Any = typed.get("value")
+            label = typed.get("label")
+            if (
+                type(content) is expected
+                and typed.get("_type") == kind
+                and (expected is not int or -EXACT_IN_DOUBLE <= content <= EXACT_IN_DOUBLE)
+                and (label is None or (label_key and type(label) is str))
+                and key not in line
+            ):
+                line[key] = content
+                if label is not None:
+                    line[label_key] = label
+                return
+        found, number = speakable(name), 2
+        while self.keys.get((found, "value")) in line:
+            found, number = f"{speakable(name)}_{number}", number + 1
+        self._put_value(line, found, read_value(typed))
+        claimed = typed.get("_type") if isinstance(typed, dict) else None
+        if found == name and isinstance(claimed, str) and claimed in PLAIN:
+            expected, _ = PLAIN[claimed]
+            if type(typed.get("value")) is expected:
+                keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
+                self._habits[name] = claimed, expected, *keys
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a row that was made."""
         try:
             text = _encode(line)
         except ValueError:
@@ -143,8 +192,8 @@ class Staged:
         except OSError as error:
             raise self._unwritable(error) from None
         self.rows += 1
-        if "partition_date" in own:
-            self.days[own["partition_date"]].rows += 1
+        if "partition_date" in line:
+            self.days[line["partition_date"]].rows += 1
         self.longest_line = max(self.longest_line, len(text))
 
     def __enter__(self) -> Self:
@@ -173,13 +222,26 @@ class Staged:
             f"{self.table.key}: its rows cannot be kept in {self.path} ({error.strerror})."
         )
 
-    def _put(
-        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
-    ) -> None:
+    def key_of(self, field: str) -> str:
+        """By what a field's value goes in rows that are being made."""
+        return self._key((field, "value"))
+
+    def _key(self, source: tuple[str, str]) -> str:
         key = self.keys.get(source)
         if key is None:
             key = self.keys[source] = f"_{len(self.keys)}"
-        line[key] = content
+        return key
+
+    def _put_value(self, line: dict[str, Any], name: str, value: Value) -> None:
+        self._put(line, (name, "value"), value.type, value.content)
+        if value.label is not None:
+            label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
+            self._put(line, (name, "label"), label_type, value.label)
+
+    def _put(
+        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
+    ) -> None:
+        line[self._key(source)] = content
         if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
             self.types.inexact.add(source)
         elif type_ is not None and type_ == self.types.of.get(source):

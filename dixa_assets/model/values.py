@@ -7,6 +7,7 @@ carries its own, so a column's type is what its values have been so far: the `wi
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 BOOLEAN = "BOOLEAN"
@@ -34,6 +35,12 @@ class Value(NamedTuple):
 
 
 NOTHING = Value(None, None)
+
+
+@lru_cache(10_000)
+def speakable(text: str) -> str:
+    """`text` with what JSON allows but SQL or UTF-8 does not as escapes: no two become one."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def widest(first: str | None, second: str | None, *, exact: bool = True) -> str | None:
@@ -65,8 +72,8 @@ def read_value(typed: Any) -> Value:
         return _from_content(typed)
     kind = typed.get("_type")
     # A short cut for plain values that are what they claim to be, as nearly all are.
-    if type(kind) is str and kind in _PLAIN:
-        expected, type_ = _PLAIN[kind]
+    if type(kind) is str and kind in PLAIN:
+        expected, type_ = PLAIN[kind]
         content, label = typed.get("value"), typed.get("label")
         if type(content) is expected and (type_ != BIGINT or _integer(content)):
             return Value(type_, content, label if isinstance(label, str) else None)
@@ -90,7 +97,8 @@ def read_value(typed: Any) -> Value:
     return value if label is None else Value(value.type, value.content, label)
 
 
-_PLAIN: dict[str, tuple[type, str]] = {
+# Values that are stored as they come, when they are of the type they claim.
+PLAIN: dict[str, tuple[type, str]] = {
     "BooleanField": (bool, BOOLEAN),
     "IntField": (int, BIGINT),
     "LongField": (int, BIGINT),

@@ -38,6 +38,7 @@ __all__ = [
     "is_valid_cron",
     "loaded_partitions",
     "steps_after",
+    "to_evaluation",
 ]
 
 
@@ -59,6 +60,15 @@ def steps_after(context: dg.AssetExecutionContext) -> list[str]:
         for each in sorted(level, key=lambda one: -int(one.tags.get("dagster/priority", 0)))
     ]
     return order[order.index(step.step.key) + 1 :]
+
+
+def to_evaluation(
+    context: dg.AssetExecutionContext, result: dg.AssetCheckResult
+) -> dg.AssetCheckEvaluation:
+    """The event of a check's result that the run's plan does not wait for."""
+    return result.to_asset_check_evaluation(
+        context.op_execution_context.get_step_execution_context()
+    )
 
 
 def has_dependants(context: dg.AssetExecutionContext) -> bool:

@@ -56,8 +56,8 @@ def create_table(
 def add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Give one of the project's own tables the columns that it has got since it was made."""
     found = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?",
-        [table.schema, table.name],
+        "SELECT column_name FROM duckdb_columns() "
+        f"WHERE schema_name = {literal(table.schema)} AND table_name = {literal(table.name)}"
     ).fetchall()
     missing = [column for column in table.columns if (column.name,) not in found]
     if not missing:
@@ -103,15 +103,15 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
     `dixa.…` ambiguous, while the catalog's own schema answers to `dixa.metrics_daily` just so.
     """
     in_own_catalog = connection.execute(
-        "SELECT lower(current_database()) = ?", [METRICS_DAILY.schema]
+        f"SELECT lower(current_database()) = {literal(METRICS_DAILY.schema)}"
     ).fetchone() == (True,)
     view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
     if in_own_catalog:
         # The file may have had another name before.
         connection.execute(f"DROP SCHEMA IF EXISTS {quote(METRICS_DAILY.schema)} CASCADE")
     found = connection.execute(
-        "SELECT count(*) FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
-        [view.schema, view.name],
+        "SELECT count(*) FROM duckdb_views() "
+        f"WHERE schema_name = {literal(view.schema)} AND view_name = {literal(view.name)}"
     ).fetchone()
     if found == (0,):
         with transaction(connection):

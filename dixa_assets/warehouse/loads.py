@@ -101,24 +101,21 @@ def note(
     )
 
 
-def volumes(query: Query) -> dict[str, Volume]:
+def volumes(connection: duckdb.DuckDBPyConnection) -> dict[str, Volume]:
     """What the latest loads of each record brought, by asset key."""
-    found = query(
+    found = connection.execute(
         "SELECT asset_key, count(*) AS days, sum(rows)::BIGINT AS rows, "
         "bool_or(astray) AS astray, greatest(max(reach), 1) AS reach, "
         "coalesce(bool_or(reach = 0), false) AS was_cut "
         "FROM (SELECT *, bool_or(rows_outside_window > 0) "
         "OVER (PARTITION BY asset_key) AS astray FROM dixa_catalogue.loads "
         "WHERE partition_date IS NOT NULL AND asset_key LIKE 'dixa_records/%' "
-        "QUALIFY row_number() OVER (PARTITION BY asset_key ORDER BY loaded_at DESC) <= ?) "
-        "GROUP BY asset_key",
-        [LOADS_THAT_TELL],
-    )
+        "QUALIFY row_number() OVER (PARTITION BY asset_key ORDER BY loaded_at DESC) "
+        f"<= {LOADS_THAT_TELL}) GROUP BY asset_key"
+    ).fetchall()
     return {
-        row["asset_key"]: Volume(
-            row["days"], row["rows"], row["astray"] or row["was_cut"], row["reach"], row["was_cut"]
-        )
-        for row in found.to_dict("records")
+        key: Volume(days, rows, bool(astray or was_cut), reach, was_cut)
+        for key, days, rows, astray, reach, was_cut in found
     }
 
 

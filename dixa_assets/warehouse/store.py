@@ -151,7 +151,8 @@ class Warehouse:
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""
-        return loads.volumes(self.query)
+        with self._connect() as connection:
+            return loads.volumes(connection)
 
     def publish(self, path: Path) -> int:
         """Put a compact copy of the database at `path`, for programs that keep it open; its bytes.
@@ -184,14 +185,18 @@ class Warehouse:
             yield connection
 
     def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the project's own tables in a new database; refuse one of another zone."""
+        """Make the project's own tables in a new database; refuse one of another zone.
+
+        Without parameters: for the first of them DuckDB imports pandas, which takes longer than all
+        that is done here, and a load does this before its first request.
+        """
         # Looked at once for each file that stands at the path.
         file = self._file.identity
         if file == self._founded:
             return
         exists = connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
-            [WAREHOUSE.schema, WAREHOUSE.name],
+            "SELECT count(*) FROM duckdb_tables() WHERE "
+            f"schema_name = {literal(WAREHOUSE.schema)} AND table_name = {literal(WAREHOUSE.name)}"
         ).fetchone()
         if exists == (0,):
             with transaction(connection):

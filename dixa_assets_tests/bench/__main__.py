@@ -13,10 +13,11 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import dagster as dg
 import duckdb
@@ -25,16 +26,22 @@ from dixa_assets_tests.bench import growth, requests_spent, textbook, textbook_d
 from dixa_assets_tests.bench.dagster_runs import (
     LIMIT,
     VENDOR,
+    Dagster,
     Timed,
     backfill,
     dagster_dev,
+    launch,
+    quiet,
     refresh,
     some_assets,
+    start_of_nothing,
     where_it_went,
 )
 from dixa_assets_tests.support.processes import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
+# How often what is paid in seconds is measured; the table has the medians.
+TIMES = 3
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -64,40 +71,90 @@ Case = Callable[[Path, bool], Iterator[Row | str]]
 
 
 def at_the_limit(folder: Path, quick: bool) -> Iterator[Row | str]:
-    """A backfill and the daily refresh under `dagster dev`."""
-    metrics, records, days = (4, 1, 20) if quick else (20, 5, 60)
-    assets = some_assets(metrics, records)
+    """Backfills and the daily refresh under `dagster dev`; each several times."""
+    times = 1 if quick else TIMES
+    sizes = [(4, 1, 20, 1.04)] if quick else [(20, 5, 60, 1.04), (10, 2, 30, 1.15)]
     with dagster_dev(folder, *VENDOR) as dagster:
-        ours = backfill(dagster, assets, days)
-        case = f"Backfill, {metrics} metrics and {records} records x {days} days"
-        yield limited(case, ours, target=1.1)
-        yield where_it_went("backfill, from pick-up to end", dagster, ours)
-        if not quick:
-            again = backfill(dagster, assets, days, until=days + 1)
-            case = "The same for the days before, now that volumes are known"
-            yield limited(case, again, target=1.1)
-        daily = refresh(dagster)
-        yield limited("Daily refresh, all assets x 7 days", daily, target=1.25)
-        yield where_it_went("daily refresh", dagster, daily)
+        for metrics, records, days, target in sizes:
+            assets = some_assets(metrics, records)
+            case = f"Backfill, {metrics} metrics and {records} records x {days} days"
+            loads = [
+                backfill(dagster, assets, days, until=1 + number * days) for number in range(times)
+            ]
+            yield from limited(case, loads, target=target)
+            yield where_it_went(case, loads[-1])
+        yield from asked_for(case, dagster, loads[-1], assets, days)
+        dailies, idle = [], []
+        for _ in range(times):
+            dailies.append(refresh(dagster))
+            quiet(dagster)
+            idle.append(start_of_nothing(dagster))
+        case = "Daily refresh, all assets x 7 days"
+        yield from limited(case, dailies, target=1.12)
+        yield where_it_went(case, dailies[-1])
+        started = median(load.started - load.created for load in dailies)
+        nothing = median(idle)
+        yield Row(
+            f"{case}: created to started",
+            ours=f"{started:.1f} s",
+            floor=f"{nothing:.1f} s: a run without a step",
+            ratio=f"+{started - nothing:.1f} s",
+            target="≤ +1.5 s",
+            met=started - nothing <= 1.5,
+        )
+
+
+def limited(case: str, loads: Sequence[Timed], *, target: float) -> Iterator[Row]:
+    """Loads compared with the vendor's limit: the medians, and how far they spread."""
+    middle = sorted(loads, key=lambda load: load.ratio)[len(loads) // 2]
+    refused = sum(load.refused for load in loads)
+    floor = f"{middle.floor:.1f} s: {middle.requests} requests at {LIMIT:g}/s"
+    for what, seconds, ratios, most in (
+        ("", middle.ended - middle.created, [load.ratio for load in loads], target),
+        (
+            ": first to last request",
+            middle.last - middle.first,
+            [load.asking_ratio for load in loads],
+            1.02,
+        ),
+    ):
+        yield Row(
+            case + what,
+            ours=f"{seconds:.1f} s, {refused} refused",
+            floor=floor,
+            ratio=spread(ratios),
+            target=f"≤ {most:.2f}",
+            met=median(ratios) <= most and not refused,
+        )
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median, then the least and the most."""
+    return f"{median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def asked_for(
+    case: str, dagster: Dagster, load: Timed, assets: Sequence[str], days: int
+) -> Iterator[Row]:
+    """From a person's request to the last row: by the UI's backfill, and by one command."""
+    seconds = launch(dagster, assets, days)
+    yield Row(
+        f"{case}: from the click to the end",
+        ours=f"{load.ended - load.began + load.waited:.1f} s",
+        floor=f"{load.floor:.1f} s",
+        alternative=f"{seconds:.1f} s by `dg launch`",
+    )
 
 
 def stock_parts(folder: Path, _: bool) -> Iterator[Row | str]:
     """The textbook project's backfill under `dagster dev`."""
     metrics = len(textbook_defs.METRICS)
-    case = f"Backfill of a textbook project, {metrics} metrics x {textbook.DAYS} days"
-    row = limited(case, textbook.measure(folder))
-    yield replace(row, ours="", alternative=row.ours)
-
-
-def limited(case: str, timed: Timed, *, target: float | None = None) -> Row:
-    """A load compared with the vendor's limit."""
-    return Row(
-        case,
-        ours=f"{timed.seconds:.1f} s, {timed.refused} refused",
-        floor=f"{timed.requests / LIMIT:.1f} s: {timed.requests} requests at {LIMIT:g}/s",
-        ratio=f"{timed.ratio:.2f}",
-        target=f"≤ {target:.2f}" if target else "",
-        met=timed.ratio <= target and not timed.refused if target else None,
+    timed = textbook.measure(folder)
+    yield Row(
+        f"Backfill of a textbook project, {metrics} metrics x {textbook.DAYS} days",
+        floor=f"{timed.floor:.1f} s: {timed.requests} requests at {LIMIT:g}/s",
+        alternative=f"{timed.ended - timed.began:.1f} s, {timed.refused} refused",
+        ratio=f"{(timed.ended - timed.began) / timed.floor:.2f}",
     )
 
 
@@ -121,7 +178,7 @@ def pipeline(folder: Path, quick: bool) -> Iterator[Row | str]:
     folder.mkdir()
     rows = 60_000 if quick else 1_000_000
     found = throughput.measure_throughput(
-        folder, rows, dlt_rows=10_000 if quick else 100_000, times=1
+        folder, rows, dlt_rows=10_000 if quick else 100_000, times=1 if quick else TIMES
     )
     ours = f"{found.ours.rate:,.0f} rows/s"
     yield Row(
@@ -129,16 +186,16 @@ def pipeline(folder: Path, quick: bool) -> Iterator[Row | str]:
         ours=ours,
         floor=f"{found.floor.rate:,.0f} rows/s fetched, decoded, thrown away",
         ratio=f"{found.of_floor:.2f}",
-        target="≥ 0.50",
-        met=found.of_floor >= 0.5,
+        target="≥ 0.75",
+        met=found.of_floor >= 0.75,
     )
     yield Row(
         "The same, against dlt's `rest_api` source",
         ours=ours,
         alternative=f"{found.dlt.rate:,.0f} rows/s",
         ratio=f"{found.times_dlt:.1f}",
-        target="≥ 3",
-        met=found.times_dlt >= 3,
+        target="≥ 7",
+        met=found.times_dlt >= 7,
     )
     profile = throughput.measure_profile(folder, rows // 4)
     lines = [f"| {what} | {share:.0%} |" for what, share in profile[:12]]
@@ -155,8 +212,8 @@ def memory(folder: Path, quick: bool) -> Iterator[Row | str]:
         ours=f"{found.large.memory / 1e6:.0f} MB",
         floor=f"{found.small.memory / 1e6:.0f} MB for {small:,} rows",
         ratio=f"{found.ratio:.2f}",
-        target="≤ 1.30",
-        met=found.ratio <= 1.3,
+        target="≤ 1.15",
+        met=found.ratio <= 1.15,
     )
 
 
@@ -167,9 +224,9 @@ def history(folder: Path, quick: bool) -> Iterator[Row | str]:
         f"Loaded partition, after {found.assets} assets x {found.days:,} days",
         ours=f"{1000 * found.seconds[1]:.0f} ms",
         floor=f"{1000 * found.seconds[0]:.0f} ms on an empty instance",
-        ratio=f"{found.ratio:.2f}",
-        target="≤ 1.20",
-        met=found.ratio <= 1.2,
+        ratio=spread(found.ratios),
+        target="≤ 1.10",
+        met=median(found.ratios) <= 1.1,
     )
 
 
@@ -194,6 +251,7 @@ def catalogue(folder: Path, quick: bool) -> Iterator[Row | str]:
             f"{found.entries:,} entries: a new metric becomes an asset",
             ours=f"{worst:.1f} s at worst",
             floor=f"{growth.LOOK_SECONDS} s from look to look",
+            alternative=f"+{found.empty_seconds:.1f} s for as many assets that do nothing",
             ratio=f"+{worst - growth.LOOK_SECONDS:.1f} s",
             target="≤ +5 s",
             met=worst <= growth.LOOK_SECONDS + 5,

@@ -13,15 +13,17 @@ import httpx
 
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
+from dixa_assets_tests.bench import empty
 from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
     graphql,
+    run,
     running,
     settings_for,
     wait_until,
 )
-from dixa_assets_tests.support.simulator import Simulator, running_simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator, running_simulator
 
 # What the vendor allows each second, and what its answers take on the way.
 LIMIT = 10.0
@@ -41,9 +43,20 @@ SCHEDULE = """mutation ($selector: ScheduleSelector!, $at: Float!) {
 LAUNCH = """mutation ($keys: [AssetKeyInput!]!, $tags: [ExecutionTag!]!) {
   launchPipelineExecution(executionParams: {mode: "default", executionMetadata: {tags: $tags},
     selector: {repositoryLocationName: "dixa_assets", repositoryName: "__repository__",
-      pipelineName: "__ASSET_JOB", assetSelection: $keys, assetCheckSelection: null}}) {
+      pipelineName: "dixa_load", assetSelection: $keys, assetCheckSelection: []}}) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
+NOTHING = """mutation { launchPipelineExecution(executionParams: {mode: "default",
+    selector: {repositoryLocationName: "empty", repositoryName: "__repository__",
+      pipelineName: "nothing"}}) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } } } }"""
+# The code location beside the project's.
+EMPTY = """load_from:
+  - python_module:
+      module_name: dixa_assets_tests.bench.empty
+      location_name: empty
+"""
 RUN = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run {
     runId status creationTime startTime endTime } } }"""
 SENSOR = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
@@ -58,23 +71,35 @@ class Timed:
     """A load as the vendor and the clock saw it.
 
     `waited` are the seconds until Dagster's daemon looked at the request for the first time; it
-    does so twice a minute. `seconds` go from there to the end of the last run. `began`, `created`
-    (the first run) and `ended` are instants in seconds since 1970.
+    does so twice a minute. `began` is then; it, `created` and `started` (the first run), the first
+    and the last request and `ended` are instants in seconds since 1970.
     """
 
-    seconds: float
     waited: float
     requests: int
     refused: int
     runs: int
     began: float
     created: float
+    started: float
+    first: float
+    last: float
     ended: float
 
     @property
+    def floor(self) -> float:
+        """Seconds that its requests take at the vendor's limit."""
+        return self.requests / LIMIT
+
+    @property
     def ratio(self) -> float:
-        """Wall time over the time its requests take at the vendor's limit."""
-        return self.seconds / (self.requests / LIMIT)
+        """From the run's creation to its end, over the floor."""
+        return (self.ended - self.created) / self.floor
+
+    @property
+    def asking_ratio(self) -> float:
+        """From the first request to the last, over the floor."""
+        return (self.last - self.first) / self.floor
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,7 @@ class Dagster:
     url: str
     simulator: Simulator
     folder: Path
+    settings: dict[str, str]
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The answer to a GraphQL query."""
@@ -99,9 +125,13 @@ def dagster_dev(folder: Path, *vendor: str, **settings: str) -> Iterator[Dagster
     port = free_port()
     with running_simulator(*vendor) as simulator:
         own = settings_for(simulator, folder, DIXA_HISTORY_DAYS="0", **settings)
+        own[empty.NUMBER] = str(folder / "number")
+        (folder / "number").write_text("0")
+        (folder / "empty.yaml").write_text(EMPTY)
         command = ["dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-p", str(port)]
+        command += ["-w", str(folder / "empty.yaml")]
         with running(command, own, folder / "log"):
-            dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder)
+            dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder, own)
             wait_until(
                 lambda: (graphql(dagster.url, ASSETS) or {}).get("assetNodes"),
                 seconds=120,
@@ -109,6 +139,15 @@ def dagster_dev(folder: Path, *vendor: str, **settings: str) -> Iterator[Dagster
             )
             # What it publishes after one load would run beside the next.
             stop_sensor(dagster, "dixa_publish")
+            # The first question about a record has the simulator think up its world.
+            warm = {"Authorization": KEY}
+            for record in RECORDS:
+                httpx.post(
+                    f"{simulator.url}/v1/analytics/records",
+                    json={"id": record, "periodFilter": {"_type": "Preset", "value": "Today"}},
+                    headers=warm,
+                    timeout=30,
+                )
             quiet(dagster)
             yield dagster
 
@@ -209,35 +248,66 @@ def timed(
 ) -> Timed:
     """A load with what the simulator saw of it."""
     seen = httpx.get(f"{dagster.simulator.url}/simulator/summary", timeout=30).json()
-    ended = max(run["endTime"] for run in runs)
+    at = [
+        datetime.fromisoformat(request["at"]).timestamp()
+        for request in dagster.simulator.requests()
+    ]
     return Timed(
-        seconds=ended - began,
         waited=began - launched_at,
         requests=seen["total"],
         refused=seen["statuses"].get("429", 0),
         runs=len(runs),
         began=began,
         created=min(run["creationTime"] for run in runs),
-        ended=ended,
+        started=min(run["startTime"] for run in runs),
+        first=min(at),
+        last=max(at),
+        ended=max(run["endTime"] for run in runs),
     )
 
 
-def where_it_went(case: str, dagster: Dagster, load: Timed) -> str:
-    """The seconds of the last load, as a table in Markdown."""
-    at = sorted(
-        datetime.fromisoformat(request["at"]).timestamp()
-        for request in dagster.simulator.requests()
-    )
+def launch(dagster: Dagster, keys: Sequence[str], last_days: int) -> float:
+    """Seconds that one command takes to load the last days of assets, in a process of its own."""
+    today = date.today()  # noqa: DTZ011
+    first, last = today - timedelta(days=last_days), today - timedelta(days=1)
+    command = ["dagster_dg_cli.cli", "launch", "--target-path", str(PROJECT)]
+    command += ["--assets", ",".join(f"key:{key}" for key in keys)]
+    command += ["--partition-range", f"{first}...{last}"]
+    began = time.perf_counter()
+    done = run(command, dagster.settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return time.perf_counter() - began
+
+
+def start_of_nothing(dagster: Dagster) -> float:
+    """Seconds from creation to start of a run without a step, in the same instance."""
+    answer = dagster.ask(NOTHING)["launchPipelineExecution"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    run_id = answer["run"]["runId"]
+
+    def ended() -> dict[str, Any] | None:
+        found = dagster.ask(RUN, id=run_id)["runOrError"]
+        return found if found["status"] in DONE else None
+
+    done = wait_until(ended, seconds=60, what="the end of a run that does nothing")
+    assert done["status"] == "SUCCESS", done
+    return float(done["startTime"] - done["creationTime"])
+
+
+def where_it_went(case: str, load: Timed) -> str:
+    """The seconds of a load, as a table in Markdown."""
     # What may go at once is ahead of the limit, by less than a burst.
-    asking = min((len(at) - 1) / LIMIT, at[-1] - at[0])
+    asked = load.last - load.first
+    asking = min((load.requests - 1) / LIMIT, asked)
     parts = {
         "planned": load.created - load.began,
-        "queued, process started, code location loaded": at[0] - load.created,
+        "queued, process started, code location loaded": load.first - load.created,
         "requests at the limit": asking,
-        "between requests, beyond the limit": at[-1] - at[0] - asking,
-        "last answer, last write, checks, end of the run": load.ended - at[-1],
+        "between requests, beyond the limit": asked - asking,
+        "last answer, last write, checks, end of the run": load.ended - load.last,
     }
-    lines = [f"| {what} | {seconds:.1f} | {seconds / load.seconds:.0%} |"
+    whole = load.ended - load.began
+    lines = [f"| {what} | {seconds:.1f} | {seconds / whole:.0%} |"
              for what, seconds in parts.items()]  # fmt: skip
     return "\n".join([f"| {case} | s | share |", "|---|---|---|", *lines])
 

@@ -50,7 +50,8 @@ LOOK_SECONDS = 10
 REPEATS = 3
 
 YEARS_DAYS, QUICK_DAYS = 5 * 365, 200
-ROUNDS = 7
+ROUNDS = 3
+MEASUREMENTS = 5
 FIRST_DAY = date(2020, 1, 1)
 
 
@@ -65,7 +66,8 @@ class CatalogueGrowth:
     take `import_seconds` and the definitions `build_seconds`. A tick is the catalogue sensor's,
     at the vendor's limit and latency; a changed one found a new metric and includes the reload.
     `arrivals` go from the vendor adding a metric, at the worst moment, right after a look at the
-    catalogue, to the asset being in `dagster dev`'s GraphQL.
+    catalogue, to the asset being in `dagster dev`'s GraphQL. `empty_seconds` is what a reload takes
+    until a new one of as many assets that do nothing is there.
     """
 
     entries: int
@@ -75,6 +77,7 @@ class CatalogueGrowth:
     unchanged_tick_seconds: float
     changed_tick_seconds: float
     arrivals: tuple[float, ...]
+    empty_seconds: float
 
     def __str__(self) -> str:
         arrivals = ", ".join(f"{seconds:.1f}" for seconds in self.arrivals)
@@ -83,7 +86,7 @@ class CatalogueGrowth:
             f"{self.import_seconds:.1f}, definitions {self.build_seconds:.2f}); catalogue tick "
             f"{self.unchanged_tick_seconds:.1f} s, {self.changed_tick_seconds:.1f} s with a new "
             f"metric and reload; new metric visible after {arrivals} s at worst (target: at most "
-            f"{LOOK_SECONDS + 5})"
+            f"{LOOK_SECONDS + 5}); {self.empty_seconds:.1f} s for as many that do nothing"
         )
 
 
@@ -97,9 +100,9 @@ def measure_catalogue(folder: Path, *, quick: bool = False) -> list[CatalogueGro
             grow(simulator, entries)
             process, imports, build = time_code_location(simulator, place)
             unchanged, changed = time_ticks(simulator, place)
-        arrivals = time_arrivals(place / "dev", entries)
+        arrivals, empty = time_arrivals(place / "dev", entries)
         found.append(
-            CatalogueGrowth(entries, process, imports, build, unchanged, changed, arrivals)
+            CatalogueGrowth(entries, process, imports, build, unchanged, changed, arrivals, empty)
         )
     return found
 
@@ -127,7 +130,7 @@ def grow(simulator: Simulator, entries: int) -> None:
 LOAD = """
 import json, sys, time
 began = time.perf_counter()
-from dixa_assets.catalogue import Catalogue
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.component import DixaAnalytics
 imported = time.perf_counter()
 catalogue = Catalogue.from_json(open(sys.argv[1]).read())
@@ -210,8 +213,11 @@ VISIBLE = "query ($key: [String!]!) { assetNodeOrError(assetKey: {path: $key}) {
 RECENT_RUNS = "{ runsOrError(limit: 20) { ... on Runs { results { status endTime } } } }"
 
 
-def time_arrivals(folder: Path, entries: int) -> tuple[float, ...]:
-    """Seconds from the vendor adding a metric to the asset being visible, three times."""
+def time_arrivals(folder: Path, entries: int) -> tuple[tuple[float, ...], float]:
+    """Seconds from the vendor adding a metric to the asset being visible, three times.
+
+    And the median of the seconds that Dagster takes for as many assets that do nothing.
+    """
     seconds = []
     look = str(LOOK_SECONDS)
     with dagster_dev(folder, *VENDOR, DIXA_CATALOGUE_REFRESH_SECONDS=look) as dagster:
@@ -223,7 +229,29 @@ def time_arrivals(folder: Path, entries: int) -> tuple[float, ...]:
         for number in range(REPEATS):
             seconds.append(arrival(dagster, f"brand_new_{number}"))
             settled(dagster)
-    return tuple(seconds)
+        reload_empty(dagster, entries)
+        empty = [reload_empty(dagster, entries + 1 + number) for number in range(REPEATS)]
+    return tuple(seconds), statistics.median(empty)
+
+
+RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "empty") {
+    __typename ... on PythonError { message } } }"""
+
+
+def reload_empty(dagster: Dagster, number: int) -> float:
+    """Seconds until the last of so many assets that do nothing is there, after a reload."""
+    (dagster.folder / "number").write_text(f"{number}")
+    began = time.perf_counter()
+    dagster.ask(RELOAD)
+    wait_until(
+        lambda: (
+            dagster.ask(VISIBLE, key=[f"empty_{number - 1}"])["assetNodeOrError"]["__typename"]
+            == "AssetNode"
+        ),
+        seconds=180,
+        what="an asset that does nothing",
+    )
+    return time.perf_counter() - began
 
 
 def arrival(dagster: Dagster, metric: str) -> float:
@@ -287,11 +315,13 @@ class HistoryGrowth:
     tick_seconds: tuple[float, float]
     index_megabytes: float
     database_megabytes: float
+    # Of each measurement.
+    ratios: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
         """Time per loaded partition with history over that without."""
-        return self.seconds[1] / self.seconds[0]
+        return statistics.median(self.ratios)
 
     def __str__(self) -> str:
         return (
@@ -326,11 +356,12 @@ class Place:
 
 
 def measure_history(folder: Path, *, quick: bool = False) -> HistoryGrowth:
-    """Load the same days without and with history, in turns; medians of seven rounds."""
+    """Load the same days without and with history, in turns; five times three rounds."""
     past, at_once = (QUICK_DAYS, 2) if quick else (YEARS_DAYS, 5)
     keys = some_assets(3, 3) if quick else some_assets(10, 10)
     today = datetime.now(UTC).date()
-    new = days_before(today, ROUNDS * at_once)
+    rounds = ROUNDS * MEASUREMENTS
+    new = days_before(today, rounds * at_once)
     history = days_before(date.fromisoformat(new[0]), past)
     with (
         running_simulator("--rate", "0") as simulator,
@@ -350,7 +381,7 @@ def measure_history(folder: Path, *, quick: bool = False) -> HistoryGrowth:
         seconds: list[list[float]] = [[], []]
         cpu_seconds: list[list[float]] = [[], []]
         ticks: list[list[float]] = [[], []]
-        for number in range(ROUNDS):
+        for number in range(rounds):
             days = new[number * at_once : (number + 1) * at_once]
             # They take turns at going first, so that a trend of the machine favours neither.
             for which in (0, 1) if number % 2 else (1, 0):
@@ -367,7 +398,17 @@ def measure_history(folder: Path, *, quick: bool = False) -> HistoryGrowth:
             medians(ticks),
             megabytes(grown.home / "history" / "runs" / "index.db"),
             megabytes(Path(grown.analytics.duckdb_path)),
+            tuple(
+                statistics.median(with_history) / statistics.median(without)
+                for without, with_history in zip(*map(in_parts, seconds), strict=True)
+            ),
         )
+
+
+def in_parts(values: Sequence[float]) -> list[Sequence[float]]:
+    """The values of each of the measurements, which follow each other."""
+    size = len(values) // MEASUREMENTS
+    return [values[number * size : (number + 1) * size] for number in range(MEASUREMENTS)]
 
 
 def medians(values: Sequence[Sequence[float]]) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def textbook_dev(folder: Path) -> Iterator[Dagster]:
         settings = settings_for(simulator, folder)
         (Path(settings["DAGSTER_HOME"]) / "dagster.yaml").write_text(DAGSTER_YAML)
         with running(command, settings, folder / "log"):
-            dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder)
+            dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder, settings)
             wait_until(
                 lambda: (graphql(dagster.url, ASSETS) or {}).get("assetNodes"),
                 seconds=120,
