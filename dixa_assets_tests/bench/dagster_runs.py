@@ -52,9 +52,10 @@ NOTHING = """mutation { launchPipelineExecution(executionParams: {mode: "default
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
 # The code location beside the project's.
-EMPTY = """load_from:
+EMPTY = f"""load_from:
   - python_module:
       module_name: dixa_assets_tests.bench.empty
+      working_directory: {PROJECT}
       location_name: empty
 """
 RUN = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run {

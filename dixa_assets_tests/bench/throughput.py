@@ -25,7 +25,9 @@ from typing import Any
 
 import httpx
 
-from dixa_assets.model.window import Window
+from dixa_assets.api.requests import Request
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.window import MILLISECOND, Window
 from dixa_assets_tests.bench.vendor import PAGE_LIMIT, RECORD, ZONE, running_vendor
 
 # This module by its name, also when it is run.
@@ -236,8 +238,9 @@ def _query(first: int, days: int = 1) -> dict[str, Any]:
     windows = [
         Window.of_day(FIRST_DAY + timedelta(days=first + number), ZONE) for number in range(days)
     ]
-    period = Window(windows[0].day, windows[0].start, windows[-1].end, ZONE)
-    return {"id": RECORD, "periodFilter": period.to_api(), "timezone": ZONE}
+    # Of a row exactly on the end, which belongs to the day after, nothing is asked.
+    period = Window(windows[0].day, windows[0].start, windows[-1].end - MILLISECOND, ZONE)
+    return Request(Entry("record", RECORD, RECORD)).body(period)
 
 
 CONTESTANTS: dict[str, Prepare] = {
