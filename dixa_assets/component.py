@@ -30,11 +30,12 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from dixa_assets.api.client import DixaClient
+from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.requests import Choices, fetch_filter_values
 from dixa_assets.api.transport import API_VERSION, BASE_URL, BURST, REQUESTS_PER_SECOND
 from dixa_assets.errors import ConfigError
+from dixa_assets.load.plan import MOST_DAYS
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.unknown import (
     VARIABLES,
@@ -136,6 +137,11 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         0.01, REQUESTS_PER_SECOND, "Pace of all processes here that share the token."
     )
     burst: int = _at_least(1, BURST, "Requests that may go at once.")
+    pace_url: str = Field(
+        default="",
+        description="postgresql://… of the database in which several machines that share the token "
+        "keep its pace; empty: the processes of this machine share it.",
+    )
     catalogue_refresh_seconds: int = _at_least(5, 300, "Seconds between looks at the catalogue.")
     history_days: int = _at_least(
         0, 30, "Days loaded by itself when an asset first appears; 0: none."
@@ -215,6 +221,29 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     @classmethod
     def _resolve_database(cls, path: str) -> str:
         return str(database_path("duckdb_path", path))
+
+    @field_validator("pace_url")
+    @classmethod
+    def _names_a_postgres(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigError("pace_url", f"is not an address: {error}.") from None
+        if not url:
+            return url
+        if not find_spec("psycopg"):
+            raise ConfigError(
+                "pace_url", "needs psycopg: install dixa-assets with the extra 'postgres'."
+            )
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ConfigError("pace_url", "must be like postgresql://user@host/database.")
+        if parts.password or "password=" in parts.query:
+            raise ConfigError(
+                "pace_url",
+                "must not hold the password, which would be shown with the settings; Postgres "
+                "takes it from PGPASSFILE or PGPASSWORD.",
+            )
+        return url
 
     @field_validator("read_copy_path")
     @classmethod
@@ -499,26 +528,31 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             api_key: The token, or Dagster's reference to its variable.
             adapted: What the account was found to need, by setting.
         """
+        adapted = adapted or {}
         dixa, warehouse = self.build_dixa(api_key, adapted), self._build_warehouse_resource()
         loader = LoaderResource(
             dixa=dixa,
             warehouse=warehouse,
             at_a_time=self.windows_at_a_time,
-            days_alone=(adapted or {}).get("days_together") == "1",
+            days_alone=adapted.get("days_together") == "1",
+            longest_period=int(adapted.get("longest_period", MOST_DAYS)),
         )
         resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader}
         return {self.names.of(name): resource for name, resource in resources.items()}
 
     def build_dixa(self, api_key: str, adapted: Mapping[str, str] | None = None) -> DixaResource:
         """The API resource alone."""
+        adapted = adapted or {}
         return DixaResource(
             api_key=api_key,
             api_key_variable=self.api_key_variable,
             base_url=self.base_url,
             api_version=self.api_version,
-            auth_scheme=self.auth_scheme or (adapted or {}).get("auth_scheme", ""),
+            auth_scheme=self.auth_scheme or adapted.get("auth_scheme", ""),
             requests_per_second=self.requests_per_second,
             burst=self.burst,
+            page_size=int(adapted.get("page_size", PAGE_SIZES[0])),
+            pace_url=self.pace_url,
         )
 
     def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:

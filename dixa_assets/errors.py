@@ -14,6 +14,7 @@
     ├── CatalogueError          the catalogue cannot be what was meant       permanent
     ├── WarehouseError          the database cannot take the write           permanent
     │   └── WarehouseBusy       another process holds it                     retryable
+    ├── PaceUnavailable         the database of the pace cannot be asked     retryable
     └── AlertNotSent            a webhook did not take a line                permanent
 
 Each message says what was tried, what came back and what to do.
@@ -49,6 +50,15 @@ class ConfigError(DixaAssetsError):
         """Several mistakes, each a setting with its problem, as one error with a line for each."""
         (setting, problem), *more = mistakes
         return cls(setting, "\n".join([problem, *(str(cls(*each)) for each in more)]))
+
+
+class PaceUnavailable(DixaAssetsError):
+    """The database that several machines share the pace in cannot be asked."""
+
+    retryable = True
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"the pace in DIXA_PACE_URL cannot be asked: {said}")
 
 
 class ApiError(DixaAssetsError):

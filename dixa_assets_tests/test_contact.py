@@ -32,7 +32,11 @@ SWITCHES: dict[str, tuple[dict[str, Any], str, str, str, dict[str, str]]] = {
         *("end of a period", "does not belong to it", HANDLED),
         {"period_end": "exclusive"},
     ),
-    "pages of 100": ({"max_page_limit": 100}, "largest page", "100 rows", HANDLED, {}),
+    "pages of 100": (
+        {"max_page_limit": 100},
+        *("largest page", "100 rows", HANDLED),
+        {"page_size": "100"},
+    ),
     "absolute links": (
         {"next_form": "absolute"},
         *("link to the next page", "an absolute link", AS_ASSUMED),
@@ -46,7 +50,7 @@ SWITCHES: dict[str, tuple[dict[str, Any], str, str, str, dict[str, str]]] = {
     "a month at most": (
         {"longest_days": 31},
         *("longest period", "less than 92 days", HANDLED),
-        {},
+        {"longest_period": "31"},
     ),
     "compulsory filter": (
         {"require_filter": True},
@@ -130,6 +134,15 @@ def test_each_switch_is_found_out_and_loads_are_right_afterwards(
         adapted |= to
     assert kept.adapted == adapted
     assert loaded(simulator, tmp_path / "after", kept) == truth
+
+
+@pytest.mark.usefixtures("home")
+def test_the_unit_of_durations_is_told_by_the_instants_of_their_rows(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    facts, _ = probed(simulator, tmp_path)
+    unit = facts["unit of durations"]
+    assert (unit.observed, unit.verdict) == ("seconds", AS_ASSUMED), unit.evidence
 
 
 @pytest.mark.usefixtures("home")

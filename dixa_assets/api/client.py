@@ -50,11 +50,13 @@ class DixaClient:
         base_url: Scheme and host. Plain http only to loopback.
         api_version: The path prefix, `v1` or `beta`.
         auth_scheme: Empty for the raw token, as the vendor's samples send it, or `Bearer`.
-        requests_per_second: Pace shared by all processes of this machine that use this token.
+        requests_per_second: Pace shared by all processes of this machine that use this token, or
+            of all machines that name the same `pace_url`, a Postgres.
         burst: Requests that may go at once.
         max_attempts: Tries for one request.
         give_up_after: Seconds that a request may take, with all its tries.
         lifetime: Seconds after which the client asks nothing more.
+        page_size: Rows asked for in a page, until a server refuses so many.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class DixaClient:
         max_attempts: int = MAX_ATTEMPTS,
         give_up_after: float = GIVE_UP_AFTER,
         lifetime: float = math.inf,
+        page_size: int = PAGE_SIZES[0],
+        pace_url: str = "",
     ) -> None:
         self._transport = Transport(
             api_key,
@@ -81,9 +85,10 @@ class DixaClient:
             max_attempts=max_attempts,
             give_up_after=give_up_after,
             lifetime=lifetime,
+            pace_url=pace_url,
         )
         self._prefix = f"/{api_version}/analytics"
-        self._page_size = PAGE_SIZES[0]
+        self._page_size = page_size
         # Rows in the largest page that another followed: a server may give less than is asked for.
         self._largest_linked = 0
 

@@ -1,4 +1,7 @@
-"""The pace of requests: one token bucket per token, shared by all processes of this machine."""
+"""The pace of requests: one token bucket per token, shared by all processes that use it.
+
+Those of one machine share a file. Those of several share a Postgres, see `pace_postgres`.
+"""
 
 import hashlib
 import os
@@ -23,20 +26,30 @@ PLACES = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 WAITING = 64
 
 
-def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> Limiter:
+def shared_limiter(
+    identity: str, *, requests_per_second: float, burst: int, url: str = ""
+) -> Limiter:
     """A limiter whose tokens every process with the same identity takes from the same bucket.
 
     Args:
         identity: What the budget belongs to: host and token.
         requests_per_second: The rate at which tokens come back.
         burst: How many there are at most.
+        url: The Postgres that keeps the bucket; empty for a file of this machine.
     """
-    # Named by a digest, so that the token itself is in no file name.
+    # Named by a digest, so that the token itself is in no file name and no table.
     digest = hashlib.sha256(f"dixa_assets {identity}".encode()).hexdigest()[:16]
+    store: Reservations
+    if url:
+        from dixa_assets.api.pace_postgres import PostgresTokenBucket
+
+        store = PostgresTokenBucket(url, digest)
+    else:
+        store = SharedTokenBucket(_folder() / f"{digest}.pace")
     bucket = StateBucket(
         [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
         algorithm=TokenBucket(),
-        store=SharedTokenBucket(_folder() / f"{digest}.pace"),
+        store=store,
         # The only clock that all processes share, also after a restart.
         clock=WallClock(),
     )
@@ -44,19 +57,19 @@ def shared_limiter(identity: str, *, requests_per_second: float, burst: int) -> 
     return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=0)
 
 
-class SharedTokenBucket(StateStore):
-    """The limiter's state in a small file, so that every process on this machine shares it.
+class Reservations(StateStore):
+    """A bucket of which a caller that finds no token reserves the next, and gets it when it is due.
 
-    A caller that finds no token reserves the next one, and gets it when it is due. If all callers
-    raced for it, one that asks seldom could wait for as long as another has work.
+    If all callers raced for it, one that asks seldom could wait for as long as another has work.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
-        # When the reserved token is due, on the monotonic clock. It is one caller's: those of one
-        # process wait one at a time.
-        self._due: float | None = None
+    # When the reserved token is due, on the monotonic clock. It is one caller's: those of one
+    # process wait one at a time.
+    _due: float | None = None
+
+    def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
+        """Take `weight` tokens at `now`, or those that come next; milliseconds until they do."""
+        raise NotImplementedError
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
@@ -68,14 +81,30 @@ class SharedTokenBucket(StateStore):
                 return Decision(rates[0], left)
             self._due = None
             return ADMITTED
+        wait = self.reserve(algorithm, rates, now, weight)
+        if not wait:
+            return ADMITTED
+        self._due = time.monotonic() + wait / 1000
+        return Decision(rates[0], wait)
+
+
+class SharedTokenBucket(Reservations):
+    """The limiter's state in a small file, so that every process on this machine shares it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
+
+    def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
+        """Take `weight` tokens at `now`, or those that come next; milliseconds until they do."""
         with self._lock:
             before = self._read(algorithm, rates, now)
             state, decision = algorithm.step(rates, before, now, weight)
-            if decision.retry_after_ms is not None:
-                self._due = time.monotonic() + decision.retry_after_ms / 1000
-                state, _ = algorithm.step(rates, before, now + decision.retry_after_ms, weight)
+            wait = decision.retry_after_ms or 0
+            if wait:
+                state, _ = algorithm.step(rates, before, now + wait, weight)
             self._path.write_text(" ".join(str(int(part)) for part in state))
-            return decision
+            return wait
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
         """The state now, for reporting."""

@@ -5,7 +5,9 @@ records and attributes, counts, types and statuses only.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,7 +18,7 @@ from dixa_assets.errors import ApiError, ApiRefused
 from dixa_assets.model.catalogue import Catalogue, Entry, Fact
 from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
-from dixa_assets.model.window import Window
+from dixa_assets.model.window import MILLISECOND, Window
 
 # The conversation is not longer than this, with some left for the catalogue before it and for the
 # pages of a long list of filter values.
@@ -31,10 +33,15 @@ AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = (
     "otherwise: needs you",
     "could not be told",
 )
+# Of records whose words are of time, so many are read; a unit is told from so many rows, of which
+# each lasts at least so many seconds.
+ABOUT_TIME = ("second", "duration", "time", "length", "wait", "presence")
+RECORDS_OF_TIME = 4
+ENOUGH_ROWS = 5
+SHORTEST_LENGTH = 5
 # What cannot be asked for without waiting for it, or without knowing the rows.
 NOT_ASKED = (
     ("rate headers", "none is relied on", "the probe draws no 429, and only that would show them"),
-    ("unit of durations", "none: numbers as given", "no answer names a unit"),
     ("freshness", "the trailing days are reloaded", "only time shows how late rows arrive"),
 )
 
@@ -110,6 +117,7 @@ class Probe:
         yield "zone beside an interval", "changes no number", self._zone
         yield "fields of records", "may differ from the catalogue", self._fields
         yield "types of values", "those documented", self._types
+        yield "unit of durations", "none: numbers as given", self._unit
 
     # One question each: what was observed, the verdict, the evidence, and what is adapted.
 
@@ -189,8 +197,10 @@ class Probe:
                     raise
                 continue
             rows = payload.get("data") or []
-            verdict = AS_ASSUMED if size == PAGE_SIZES[0] else HANDLED
-            return f"{size} rows", verdict, f"pageLimit={size} gave {len(rows)} rows"
+            evidence = f"pageLimit={size} gave {len(rows)} rows"
+            if size == PAGE_SIZES[0]:
+                return f"{size} rows", AS_ASSUMED, evidence
+            return f"{size} rows", HANDLED, evidence, "page_size", f"{size}"
         raise LookupError(f"each of {PAGE_SIZES} was refused")
 
     def _link(self) -> tuple[str, ...]:
@@ -258,12 +268,28 @@ class Probe:
         return "does not belong to it", HANDLED, evidence, "period_end", "exclusive"
 
     def _timestamp(self) -> tuple[str, ...]:
-        instants = [each for each in map(_instant, self.rows) if each]
+        """Whether rows are where they were asked for: in the day, and in one row's millisecond."""
+        record = self._needed(self.record, "record")
+        instants = sorted(each for each in map(_instant, self.rows) if each)
         if not instants:
             raise LookupError(f"no rows of {self.day.day}")
         outside = sum(not self.day.start <= each <= self.day.end for each in instants)
-        evidence = f"{outside} of {len(instants)} rows lie outside {self.day.day}"
-        if not outside:
+        one = instants[len(instants) // 2]
+        after = one + MILLISECOND
+        here, later = (
+            [_instant(row) for row in self._page(record, window)["data"] or []]
+            for window in (
+                Window(self.day.day, one, after, self.timezone),
+                Window(self.day.day, after, after + timedelta(hours=1), self.timezone),
+            )
+        )
+        others = sum(each not in (one, after) for each in here)
+        evidence = (
+            f"{outside} of {len(instants)} rows lie outside {self.day.day}; one row's millisecond "
+            f"gave {here.count(one)} of its time and {others} of others, the hour after it "
+            f"{later.count(one)} of its time"
+        )
+        if not outside and set(here) <= {one, after} and one in here and one not in later:
             return "the primary timestamp", AS_ASSUMED, evidence
         return "another one", NEEDS_YOU, evidence
 
@@ -288,10 +314,25 @@ class Probe:
             try:
                 self._count(metric, Window(self.day.day, start, self.day.end, self.timezone))
             except ApiRefused as error:
-                evidence = f"{accepted} days were accepted, {days} refused with {error.status}"
-                return f"less than {days} days", HANDLED, evidence
+                evidence = f"{days} days were refused with {error.status}"
+                if accepted > 1:
+                    evidence = f"{accepted} days were accepted, {evidence}"
+                    return f"less than {days} days", HANDLED, evidence
+                accepted = self._accepted(metric, (31, 7))
+                evidence = f"{accepted} days were accepted, {evidence}"
+                setting = "longest_period", f"{accepted}"
+                return f"less than {days} days", HANDLED, evidence, *setting
             accepted = days
         return f"at least {accepted} days", AS_ASSUMED, f"{accepted} days were accepted"
+
+    def _accepted(self, metric: Entry, candidates: Sequence[int]) -> int:
+        """The first number of days that is accepted as one period; 1 if none is."""
+        for days in candidates:
+            start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
+            with suppress(ApiRefused):
+                self._count(metric, Window(self.day.day, start, self.day.end, self.timezone))
+                return days
+        return 1
 
     def _history(self) -> tuple[str, ...]:
         metric = self._needed(self.metric, "metric with Count")
@@ -360,6 +401,24 @@ class Probe:
         if odd := sorted(str(each) for each in seen - FIELD_TYPES):
             return f"also {', '.join(odd)}", HANDLED, "kept as JSON"
         return "those documented", AS_ASSUMED, ", ".join(sorted(map(str, seen)))
+
+    def _unit(self) -> tuple[str, ...]:
+        """A hint: values of rows that are as long as the time between two of their instants."""
+        records = [each for each in self.catalogue.live if each.kind == "record"]
+        timed = [
+            each
+            for each in records
+            if any(word in f"{each.id} {each.description}".lower() for word in ABOUT_TIME)
+        ]
+        votes: Counter[str] = Counter()
+        for record in timed[:RECORDS_OF_TIME]:
+            for row in self._page(record, self.day)["data"] or []:
+                votes.update(_units_of(row))
+        evidence = ", ".join(f"{count} rows fit {unit}" for unit, count in sorted(votes.items()))
+        for unit, other in (("seconds", "milliseconds"), ("milliseconds", "seconds")):
+            if votes[unit] >= ENOUGH_ROWS and votes[unit] > ENOUGH_ROWS * votes[other]:
+                return unit, AS_ASSUMED, f"{evidence}, in {len(timed[:RECORDS_OF_TIME])} records"
+        raise LookupError(f"no value tells by itself: {evidence or 'no row fits any unit'}")
 
     # How they ask.
 
@@ -491,6 +550,29 @@ def to_markdown(facts: Sequence[Fact], *, host: str, asked: int) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _units_of(row: Json) -> set[str]:
+    """The units in which the row's value is the time between two of its instants."""
+    value = _number(row.get("value"))
+    stamps = {
+        parse_instant(each.get("value") or each.get("timestamp"))
+        for _, each in _fields_of(row)
+        if isinstance(each, dict) and each.get("_type") in ("InstantField", "TimestampField")
+    }
+    instants = sorted(each for each in {_instant(row), *stamps} if each)
+    if value is None:
+        return set()
+    lengths = {
+        (last - first).total_seconds() for first, last in itertools.combinations(instants, 2)
+    }
+    return {
+        unit
+        for unit, parts in (("seconds", 1), ("milliseconds", 1000))
+        for length in lengths
+        # A moment fits any unit.
+        if length >= SHORTEST_LENGTH and abs(value / parts - length) <= 1
+    }
 
 
 def _fields_of(row: Json) -> Iterator[tuple[Any, Any]]:

@@ -37,6 +37,7 @@ from dixa_assets.errors import (
     ApiRefused,
     ApiUnavailable,
     ConfigError,
+    PaceUnavailable,
 )
 from dixa_assets.model.rows import Usage
 
@@ -100,6 +101,7 @@ class Transport:
         max_attempts: int,
         give_up_after: float,
         lifetime: float,
+        pace_url: str = "",
     ) -> None:
         self.base = _checked_base_url(base_url)
         token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
@@ -120,7 +122,10 @@ class Transport:
             follow_redirects=False,
         )
         self._limiter = shared_limiter(
-            f"{self.base} {token}", requests_per_second=requests_per_second, burst=burst
+            f"{self.base} {token}",
+            requests_per_second=requests_per_second,
+            burst=burst,
+            url=pace_url,
         )
         # One thread at a time waits for a token. The limiter reserves one for the process, and if
         # all threads raced for it, one of them could wait for many seconds.
@@ -138,6 +143,7 @@ class Transport:
         """Wake whoever waits for a retry, start no further request, close the connections."""
         self._stopping.set()
         self._http.close()
+        self._limiter.close()
 
     def send(self, call: Call) -> dict[str, Any]:
         """The decoded answer, after as many tries as it takes and may take."""
@@ -155,8 +161,11 @@ class Transport:
     def _try_once(self, call: Call, deadline: float) -> dict[str, Any]:
         request, usage = str(call), call.usage
         began = time.monotonic()
-        with self._turn:
-            self._limiter.try_acquire()
+        try:
+            with self._turn:
+                self._limiter.try_acquire()
+        except PaceUnavailable as error:
+            raise ApiUnavailable(request, f"not sent: {error}") from None
         usage.seconds_waiting += time.monotonic() - began
         if self._is_ending:
             raise ApiError(request, "not sent: this load is being stopped.")

@@ -84,7 +84,14 @@ class Console:
 
 
 def banner(
-    title: str, *, ui: str, report: Path, read_copy: Path | None, log: Path, ending: str
+    title: str,
+    *,
+    ui: str,
+    report: Path,
+    read_copy: Path | None,
+    log: Path,
+    ending: str,
+    probe: Path | None = None,
 ) -> str:
     """What to open first, in ten lines."""
     if read_copy is None:
@@ -93,12 +100,14 @@ def banner(
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         code = f"import duckdb; sql = duckdb.connect({str(read_copy)!r}, True).sql; {show}"
         query = f'{shlex.quote(str(from_here(Path(sys.executable))))} -ic "{code}"'
+    found = f"  Probe   {probe}, what the API does where it is not documented\n" if probe else ""
     return (
         f"\n{title}\n\n"
         f"  Assets  {ui}/assets\n"
         f"  CSAT    {ui}/assets/dixa_metrics/csat?view=events\n"
         f"  Report  {report}, once loads have ended\n"
         f"  Query   {query}\n"
+        f"{found}"
         f"  Log     {log}\n\n"
         f"{ending}"
     )

@@ -7,6 +7,7 @@ import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
+from subprocess import DEVNULL
 from zoneinfo import ZoneInfo
 
 from dixa_assets.launch.console import banner
@@ -29,7 +30,11 @@ def start(port: int) -> int:
     # A metric that has appeared once is there from the start, or it would come and go.
     delay = 0 if database.exists() else METRIC_APPEARS_AFTER_SECONDS
     # Settings of a real account must not reach the demo.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DIXA_")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DIXA_") and name != "DAGSTER_HOME"
+    }
     env |= {
         "DIXA_API_KEY": KEY,
         "DIXA_TIMEZONE": TIMEZONE,
@@ -53,18 +58,22 @@ def start(port: int) -> int:
                 read_copy=FOLDER / "dixa_read.duckdb",
                 log=FOLDER / "dagster.log",
                 ending="Ctrl-C stops it all; the next start goes on from here.",
+                probe=FOLDER / "probe.md",
             ),
             flush=True,
         )
-        return serve(
-            ["-w", _workspace(folder)],
-            port=port,
-            home=home,
-            env=env | {"DIXA_BASE_URL": address[0]},
-            # Not from the project's folder: Dagster would read the .env of the real account.
-            cwd=folder,
-            log=folder / "dagster.log",
-        )
+        env["DIXA_BASE_URL"] = address[0]
+        # It has asked before Dagster has started. Nothing is to be adapted, so it needs no home.
+        with started(["dixa_assets", "probe"], env=env, cwd=folder, stderr=DEVNULL, grace=0.5):
+            return serve(
+                ["-w", _workspace(folder)],
+                port=port,
+                home=home,
+                env=env,
+                # Not from the project's folder: Dagster would read the .env of the real account.
+                cwd=folder,
+                log=folder / "dagster.log",
+            )
 
 
 def _first_day(note: Path) -> str:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -146,6 +146,7 @@ class Loader:
         warehouse: Where the rows go.
         at_a_time: How many windows are fetched side by side.
         days_alone: Whether no two days may share a request.
+        longest_period: How many days a request may cover, until one is refused.
     """
 
     def __init__(
@@ -155,12 +156,14 @@ class Loader:
         *,
         at_a_time: int,
         days_alone: bool = False,
+        longest_period: int = MOST_DAYS,
     ) -> None:
         self._connect = connect
         self.warehouse = warehouse
         self._at_a_time = at_a_time
         self._most_under_way = WINDOWS_A_THREAD * at_a_time
         self._days_alone = days_alone
+        self._longest_period = longest_period
         # What is being loaded, then what is next. The lock is for this, the feeds and what is in
         # them, which threads that have their answer and the one who writes change.
         self._tasks: list[Task] = []
@@ -315,7 +318,7 @@ class Loader:
             is_alone = self._days_alone or bool(task.relation.only)
             volume = Volume(alone=True) if is_alone else self._volumes.get(key, Volume())
             request = self._pool.submit(task.build_request, self._client)
-            self._feeds[key] = _Feed(task, request, volume)
+            self._feeds[key] = _Feed(task, request, volume, self._longest_period)
         return self._feeds[key]
 
     def _fetch_ahead(self) -> None:
@@ -354,8 +357,13 @@ class Loader:
             for window in ask.windows
         ]
         for future in fetch.futures:
-            future.add_done_callback(lambda _: self._fetch_ahead())
+            future.add_done_callback(self._go_on)
         return fetch
+
+    def _go_on(self, _: Future[list[Staged]]) -> None:
+        # What keeps an asset from being begun ahead is raised when it is the asset's turn.
+        with suppress(DixaAssetsError):
+            self._fetch_ahead()
 
     def _stage(self, feed: "_Feed", fetch: "_Fetch", window: Window, folder: Path) -> list[Staged]:
         """The rows of a window: of each half, where the pages of the whole end too early."""
@@ -382,7 +390,7 @@ class Loader:
 class _Feed:
     """A task on its way: days not yet asked for, fetches under way, days that failed."""
 
-    def __init__(self, task: Task, request: Future[Request], volume: Volume) -> None:
+    def __init__(self, task: Task, request: Future[Request], volume: Volume, longest: int) -> None:
         self.task = task
         self.request = request
         self.volume = volume
@@ -391,7 +399,7 @@ class _Feed:
         self.failed: dict[str, DixaAssetsError] = {}
         # How many days a request may cover, which days are asked for alone, and whether one of
         # those had rows that a joint answer lacked.
-        self.longest = MOST_DAYS
+        self.longest = longest
         self.doubted: set[Window] = set()
         self.was_cut = volume.was_cut
 

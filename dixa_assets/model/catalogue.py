@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import TypeAdapter
 
 from dixa_assets.errors import CatalogueError
+from dixa_assets.model.shape import undescribed
 from dixa_assets.model.values import speakable
 
 Kind = Literal["metric", "record"]
@@ -137,7 +138,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between two versions of an entry; `before` and `after` are JSON or None."""
+    """One difference between two versions of an entry; `before` and `after` are JSON or None.
+
+    Without an `id` it is about the whole list: it has what the vendor's description has not.
+    """
 
     changed_at: str
     kind: Kind
@@ -205,10 +209,15 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one fetch of both catalogues gave: usable entries, and what was wrong with the rest."""
+    """What one fetch of both catalogues gave: usable entries, and what was wrong with the rest.
+
+    `undescribed` is what the vendor's description of the answers does not have: of which kind's
+    list, what it is, and its name.
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...] = ()
+    undescribed: tuple[tuple[Kind, str, str], ...] = ()
 
     @classmethod
     def from_api(
@@ -217,6 +226,7 @@ class Listing:
         """From both catalogue lists. A broken item costs itself alone; a list of nothing raises."""
         entries: dict[tuple[Kind, str], Entry] = {}
         problems = []
+        odd: list[tuple[Kind, str, str]] = []
         lists: tuple[tuple[Kind, Sequence[Mapping[str, Any]]], ...] = (
             ("metric", metrics),
             ("record", records),
@@ -237,7 +247,9 @@ class Listing:
                     f"Dixa's catalogue of {kind}s came back without a single usable {kind}. This "
                     "is taken for a fault, not for an empty catalogue; nothing was changed."
                 )
-        return cls(tuple(entries.values()), tuple(problems))
+            whole = [item for item in items if isinstance(item, dict)]
+            odd += [(kind, *each) for each in sorted(undescribed(kind, whole))]
+        return cls(tuple(entries.values()), tuple(problems), tuple(odd))
 
 
 def merge(
@@ -278,6 +290,12 @@ def merge(
         name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
         entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
         changes.append(Change(at, entry.kind, entry.id, "added"))
+    told = {(change.kind, change.change, change.item) for change in known.changes if not change.id}
+    changes += [
+        Change(at, kind, "", what, item)
+        for kind, what, item in listing.undescribed
+        if (kind, what, item) not in told
+    ]
     filter_names = dict(known.filter_names)
     for attribute in sorted({name for entry in entries.values() for name in entry.attributes}):
         if attribute not in filter_names:

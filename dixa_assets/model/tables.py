@@ -209,7 +209,7 @@ CHANGES = _catalogue_table(
     "Every change of the catalogue since it was first fetched.",
     Column("changed_at", TIMESTAMPTZ, "When the change was noticed."),
     Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id."),
+    Column("id", VARCHAR, "Dixa's id; empty for what is new in the whole list."),
     Column("change", VARCHAR, "What happened: added, retired, restored, field added and so on."),
     Column("item", VARCHAR, "The filter, measure, field or related id it happened to."),
     Column("before", VARCHAR, "What it was, as JSON."),

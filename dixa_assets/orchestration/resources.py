@@ -12,9 +12,10 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
-from dixa_assets.api.client import DixaClient
+from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.transport import GIVE_UP_AFTER, MAX_ATTEMPTS
 from dixa_assets.load.loader import Loader
+from dixa_assets.load.plan import MOST_DAYS
 from dixa_assets.warehouse.store import Warehouse
 
 # The resources, by their names without an account.
@@ -36,6 +37,12 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "other programs use the same token."
     )
     burst: int = Field(description="Requests that may go at once; Dixa allows four.")
+    pace_url: str = Field(
+        default="", description="The Postgres in which machines that share the token keep its pace."
+    )
+    page_size: int = Field(
+        default=PAGE_SIZES[0], description="Rows asked for in a page; fewer where it is refused."
+    )
 
     def client(
         self,
@@ -62,6 +69,8 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             give_up_after=give_up_after,
             lifetime=lifetime,
             max_attempts=max_attempts,
+            page_size=self.page_size,
+            pace_url=self.pace_url,
         )
 
     def __repr__(self) -> str:
@@ -101,6 +110,7 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
     days_alone: bool = Field(
         default=False, description="Whether no two days of a record may share a request."
     )
+    longest_period: int = Field(default=MOST_DAYS, description="Days that a request may cover.")
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
@@ -110,6 +120,7 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
             self.warehouse,
             at_a_time=self.at_a_time,
             days_alone=self.days_alone,
+            longest_period=self.longest_period,
         )
         with closing(loader):
             yield loader

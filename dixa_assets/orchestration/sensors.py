@@ -366,7 +366,9 @@ def _summary(before: Catalogue, after: Catalogue) -> list[str]:
     if not changes:
         return [f"{counts}, nothing new"]
     said = [
-        f"{change.kind} '{change.id}' {change.change}" + (f" '{change.item}'" * bool(change.item))
+        (f"{change.kind} '{change.id}'" if change.id else f"the list of {change.kind}s:")
+        + f" {change.change}"
+        + (f" '{change.item}'" * bool(change.item))
         for change in changes[:10]
     ]
     if len(changes) > len(said):

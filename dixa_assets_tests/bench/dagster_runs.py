@@ -249,17 +249,20 @@ def timed(
 ) -> Timed:
     """A load with what the simulator saw of it."""
     seen = httpx.get(f"{dagster.simulator.url}/simulator/summary", timeout=30).json()
+    created = min(run["creationTime"] for run in runs)
+    # A look at the catalogue before the load is no part of it.
     at = [
-        datetime.fromisoformat(request["at"]).timestamp()
+        instant
         for request in dagster.simulator.requests()
+        if (instant := datetime.fromisoformat(request["at"]).timestamp()) > created
     ]
     return Timed(
         waited=began - launched_at,
-        requests=seen["total"],
+        requests=len(at),
         refused=seen["statuses"].get("429", 0),
         runs=len(runs),
         began=began,
-        created=min(run["creationTime"] for run in runs),
+        created=created,
         started=min(run["startTime"] for run in runs),
         first=min(at),
         last=max(at),

@@ -1,0 +1,89 @@
+"""The pace in a Postgres, shared by the processes of every machine that can reach it.
+
+One statement takes the next token by the database's clock, so that no machine's own clock counts:
+the bucket is one number, when all tokens given so far will have been used up at the vendor's rate.
+"""
+
+from contextlib import suppress
+
+import psycopg
+from pyrate_limiter import Rate
+from pyrate_limiter.abstracts.algorithm import State, StateAlgorithm
+
+from dixa_assets.api.pace import Reservations
+from dixa_assets.errors import PaceUnavailable
+
+SECONDS_TO_CONNECT = 5
+TABLE = "CREATE TABLE IF NOT EXISTS dixa_pace (bucket text PRIMARY KEY, used_up_us bigint NOT NULL)"
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+TAKE = f"""
+    INSERT INTO dixa_pace AS pace VALUES (%(bucket)s, {NOW} + %(cost)s)
+    ON CONFLICT (bucket) DO UPDATE
+    SET used_up_us = greatest(pace.used_up_us, {NOW}) + %(cost)s
+    RETURNING pace.used_up_us - %(allowance)s - {NOW}
+"""
+
+
+class PostgresTokenBucket(Reservations):
+    """A row of a table, in a connection that is kept.
+
+    Args:
+        url: Where the database is, `postgresql://…`.
+        bucket: The row.
+    """
+
+    def __init__(self, url: str, bucket: str) -> None:
+        self._url, self._bucket = url, bucket
+        self._connection: psycopg.Connection[tuple[int]] | None = None
+        self._is_closed = False
+
+    def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
+        """Take `weight` tokens now, or those that come next; milliseconds until they do.
+
+        Raises:
+            PaceUnavailable: The database cannot be asked. A token that it gave is not used.
+        """
+        (rate,) = rates
+        cost = round(1000 * rate.interval / rate.limit)
+        values = {
+            "bucket": self._bucket,
+            "cost": weight * cost,
+            "allowance": rate.burst * cost,
+        }
+        if self._is_closed:
+            raise PaceUnavailable("this load is being stopped")
+        try:
+            found = self._connected().execute(TAKE, values).fetchone()
+        except psycopg.Error as error:
+            self._drop()
+            raise PaceUnavailable(" ".join(str(error).split())) from None
+        return max(-(-found[0] // 1000), 0) if found else 0
+
+    def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
+        """Nothing: the state is the database's."""
+        return algorithm.initial(rates)
+
+    def reset(self) -> None:
+        """Forget all tokens taken."""
+        self._connected().execute("DELETE FROM dixa_pace WHERE bucket = %s", [self._bucket])
+
+    def close(self) -> None:
+        """Close the connection, and open no other."""
+        self._is_closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+    def _connected(self) -> "psycopg.Connection[tuple[int]]":
+        if self._connection is None:
+            connection = psycopg.connect(
+                self._url, autocommit=True, connect_timeout=SECONDS_TO_CONNECT
+            )
+            # Another process may have made the table at the same moment.
+            with suppress(psycopg.errors.UniqueViolation):
+                connection.execute(TABLE)
+            self._connection = connection
+        return self._connection

@@ -1,0 +1,47 @@
+"""The shape of the catalogue's lists, compared with the vendor's published description.
+
+What it describes stands in the OpenAPI document of Analytics v1: MetricMetadata,
+MetricRecordMetadata and their parts. Whatever else comes is read as far as it can be, and told.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+_FILTERS = ("filterAttribute", "description")
+# By kind, the keys of an item and of the items of its lists.
+_DESCRIBED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "metric": {
+        "": ("id", "description", "filters", "aggregations", "relatedRecordIds"),
+        "filters": _FILTERS,
+        "aggregations": ("measure", "description"),
+    },
+    "record": {
+        "": ("id", "description", "filters", "fieldsMetadata", "relatedMetricIds"),
+        "filters": _FILTERS,
+        "fieldsMetadata": ("field", "description", "nullable"),
+    },
+}
+_MEASURES = frozenset(
+    {"Min", "Max", "Sum", "Count", "Percentage", "AgentPresenceDuration", "StdDev", "Average"}
+)
+# Of an item of the Intelligence API, which is the beta generation's.
+_NEXT_GENERATION = frozenset({"primaryFilters", "aggregates", "category"})
+
+
+def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], None]:
+    """What the description does not have: what it is, and its name. In the order it is met."""
+    return dict.fromkeys(found for item in items for found in _undescribed(kind, item))
+
+
+def _undescribed(kind: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for part, keys in _DESCRIBED[kind].items():
+        inner = item.get(part) if part else [item]
+        for each in inner if isinstance(inner, list) else ():
+            for key in each.keys() - {*keys} if isinstance(each, dict) else ():
+                if not part and key in _NEXT_GENERATION:
+                    yield "answers like the Intelligence API", str(key)
+                else:
+                    yield "unknown key", f"{part}.{key}".strip(".")
+            measure = each.get("measure") if isinstance(each, dict) else None
+            if part == "aggregations" and isinstance(measure, str) and measure not in _MEASURES:
+                yield "unknown measure", measure
