@@ -35,7 +35,6 @@ from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.requests import Choices, fetch_filter_values
 from dixa_assets.api.transport import API_VERSION, BASE_URL, BURST, REQUESTS_PER_SECOND
 from dixa_assets.errors import ConfigError
-from dixa_assets.load.plan import MOST_DAYS
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.unknown import (
     VARIABLES,
@@ -535,7 +534,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             warehouse=warehouse,
             at_a_time=self.windows_at_a_time,
             days_alone=adapted.get("days_together") == "1",
-            longest_period=int(adapted.get("longest_period", MOST_DAYS)),
+            longest_period=int(adapted.get("longest_period", 0)),
         )
         resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader}
         return {self.names.of(name): resource for name, resource in resources.items()}

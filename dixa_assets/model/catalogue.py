@@ -232,6 +232,7 @@ class Listing:
             ("record", records),
         )
         for kind, items in lists:
+            usable = []
             for item in items:
                 try:
                     entry = Entry.from_api(kind, item)
@@ -242,13 +243,13 @@ class Listing:
                     problems.append(f"the {kind} '{entry.id}' is listed twice, the first one holds")
                     continue
                 entries[kind, entry.id] = entry
+                usable.append(item)
             if not any(entry.kind == kind for entry in entries.values()):
                 raise CatalogueError(
                     f"Dixa's catalogue of {kind}s came back without a single usable {kind}. This "
                     "is taken for a fault, not for an empty catalogue; nothing was changed."
                 )
-            whole = [item for item in items if isinstance(item, dict)]
-            odd += [(kind, *each) for each in sorted(undescribed(kind, whole))]
+            odd += [(kind, *each) for each in sorted(undescribed(kind, usable))]
         return cls(tuple(entries.values()), tuple(problems), tuple(odd))
 
 

@@ -110,7 +110,9 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
     days_alone: bool = Field(
         default=False, description="Whether no two days of a record may share a request."
     )
-    longest_period: int = Field(default=MOST_DAYS, description="Days that a request may cover.")
+    longest_period: int = Field(
+        default=0, description="Days that a request may cover; 0: until one is refused."
+    )
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
@@ -120,7 +122,7 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
             self.warehouse,
             at_a_time=self.at_a_time,
             days_alone=self.days_alone,
-            longest_period=self.longest_period,
+            longest_period=self.longest_period or MOST_DAYS,
         )
         with closing(loader):
             yield loader
