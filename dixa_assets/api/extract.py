@@ -167,7 +167,7 @@ def _stage_pages(
             for name, key in required.items():
                 if line.get(key) is None:
                     counts.nulls[name] += 1
-            staged.append(line)
+            staged.add(line)
     return repeats
 
 

@@ -140,11 +140,24 @@ class Staged:
         self.totals: dict[str, float] = {}
 
     def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
-        """Add a row: `own` columns by name, and the vendor's `fields`."""
+        """Add a row: `own` columns by name, with what was `put` into them, and more `fields`."""
         line = dict(own)
         for name, value in (fields or {}).items():
             self._put_value(line, name, value)
-        self.append(line)
+        try:
+            text = _encode(line)
+        except ValueError:
+            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
+        except RecursionError:
+            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
+        try:
+            self._file.write(text + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.rows += 1
+        if "partition_date" in line:
+            self.days[line["partition_date"]].rows += 1
+        self.longest_line = max(self.longest_line, len(text))
 
     def put(self, line: dict[str, Any], name: str, typed: Any) -> None:
         """Put a typed value of the API into a row that is being made.
@@ -178,23 +191,6 @@ class Staged:
             if type(typed.get("value")) is expected:
                 keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
                 self._habits[name] = claimed, expected, *keys
-
-    def append(self, line: Mapping[str, Any]) -> None:
-        """Add a row that was made."""
-        try:
-            text = _encode(line)
-        except ValueError:
-            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
-        except RecursionError:
-            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
-        try:
-            self._file.write(text + b"\n")
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self.rows += 1
-        if "partition_date" in line:
-            self.days[line["partition_date"]].rows += 1
-        self.longest_line = max(self.longest_line, len(text))
 
     def __enter__(self) -> Self:
         return self
