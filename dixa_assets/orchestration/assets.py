@@ -117,9 +117,12 @@ class DailyAssets:
         )
         def daily(context: dg.AssetExecutionContext) -> Iterator[Any]:
             with as_failure():
-                yield from self._load(
-                    context, getattr(context.resources, loader), spec, entry, relation
-                )
+                own = getattr(context.resources, loader)
+                if spec.key in context.selected_asset_keys:
+                    yield from self._load(context, own, spec, entry, relation)
+                else:
+                    # Somebody wants to know what a check finds now, and no load.
+                    yield from self._check(context, own, spec.key, entry)
 
         self._by_step[daily.op.name] = entry, relation
         return daily
@@ -164,18 +167,25 @@ class DailyAssets:
         except DaysFailed as error:
             failed = error
         try:
-            with loader.warehouse.reading() as query:
-                for result in check_results(key, self._subject(entry), query):
-                    # A check that the run did not plan is made and reported all the same.
-                    check = dg.AssetCheckKey(key, result.check_name or "")
-                    is_planned = check in context.selected_asset_check_keys
-                    yield result if is_planned else to_evaluation(context, result)
+            yield from self._check(context, loader, key, entry)
         finally:
             # A run that lost days says so, even when a check fails too.
             if failed is not None:
                 raise failed
         if is_awaited:
             yield dg.MaterializeResult(asset_key=key)
+
+    def _check(
+        self, context: dg.AssetExecutionContext, loader: Loader, key: dg.AssetKey, entry: Entry
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
+        with loader.warehouse.reading() as query:
+            for result in check_results(key, self._subject(entry), query):
+                check = dg.AssetCheckKey(key, result.check_name or "")
+                if check in context.selected_asset_check_keys:
+                    yield result
+                elif key in context.selected_asset_keys:
+                    # A load that did not plan its checks makes and reports them all the same.
+                    yield to_evaluation(context, result)
 
     def _relation(self, entry: Entry) -> Relation:
         return relation_of(entry, self._setup.excluded_fields(entry))

@@ -8,8 +8,9 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.partitions import range_request
 from dixa_assets_tests.support.scenario import component, fetched, load, tampered
-from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 FIRST, LAST = "2025-11-05", "2025-11-09"
 METRIC, RECORD = "dixa_metrics/closed_conversations", "dixa_records/closed_conversations"
@@ -325,3 +326,37 @@ def test_what_a_compulsory_filter_leaves_out_is_said_on_the_asset_and_by_a_check
         assert found[key, "filter"].passed is passes
         assert attribute in found[key, "filter"].description
         assert attribute in graph.get(dg.AssetKey(key.split("/"))).metadata["left out"]
+
+
+def test_a_check_runs_alone_and_loads_nothing(simulator: Simulator, tmp_path: Path) -> None:
+    analytics = component(simulator, tmp_path)
+    catalogue = fetched(analytics)
+    assert load(analytics, ["dixa_records/ratings"], "2025-11-01", catalogue=catalogue).success
+    simulator.forget_requests()
+    definitions = analytics.build_definitions(catalogue)
+    check = dg.AssetCheckKey(dg.AssetKey(["dixa_records", "ratings"]), "window")
+    result = dg.materialize(
+        [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
+        selection=dg.AssetSelection.checks(check),
+        resources=analytics.build_resources(KEY),
+    )
+    assert [found.asset_check_key for found in result.get_asset_check_evaluations()] == [check]
+    assert simulator.requests() == []
+
+
+def test_a_load_that_plans_no_checks_makes_them_all_the_same(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path)
+    definitions = analytics.build_definitions(fetched(analytics))
+    key = dg.AssetKey(["dixa_records", "ratings"])
+    request = range_request([key], "2025-11-01", "2025-11-01")
+    assert request.asset_check_keys == []
+    result = dg.materialize(
+        [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
+        selection=dg.AssetSelection.assets(key).without_checks(),
+        resources=analytics.build_resources(KEY),
+        tags=request.tags,
+    )
+    made = {found.check_name for found in result.get_asset_check_evaluations()}
+    assert made == {"completeness", "not_null", "schema", "window"}
