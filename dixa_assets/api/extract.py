@@ -117,11 +117,10 @@ def _stage_pages(
     documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
     window for sure, and is left to it.
     """
-    excluded = request.excluded_fields
     required = {
         item.field: staged.key_of(item.field)
         for item in request.entry.fields
-        if not item.nullable and item.field not in excluded
+        if not item.nullable and item.field not in request.excluded_fields
     }
     starts = [day.start for day in days]
     dates = [day.day.isoformat() for day in days]
@@ -156,14 +155,7 @@ def _stage_pages(
                 "primary_timestamp": instant.isoformat(),
                 "primary_timestamp_field": timestamp_field,
             }
-            for item in items:
-                name = item.get("name") if isinstance(item, dict) else None
-                if not isinstance(name, str) or not name:
-                    raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
-                if name not in excluded:
-                    staged.put(line, name, item.get("field"))
-            if "value" in row and "value" not in excluded:
-                staged.put(line, RECORD_VALUE.field, row["value"])
+            _put_fields(request, row, items, staged, line)
             for name, key in required.items():
                 if line.get(key) is None:
                     counts.nulls[name] += 1
@@ -234,3 +226,18 @@ def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, list[An
         )
     timestamp_field = primary.get("name")
     return instant, timestamp_field if isinstance(timestamp_field, str) else None, items
+
+
+def _put_fields(
+    request: Request, row: Any, items: list[Any], staged: Staged, line: dict[str, Any]
+) -> None:
+    """Put a row's fields and its own value into its line, as far as they are to be stored."""
+    excluded = request.excluded_fields
+    for item in items:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not name:
+            raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
+        if name not in excluded:
+            staged.put(line, name, item.get("field"))
+    if "value" in row and "value" not in excluded:
+        staged.put(line, RECORD_VALUE.field, row["value"])

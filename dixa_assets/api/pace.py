@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 import time
+from abc import abstractmethod
 from math import ceil
 from pathlib import Path
 
@@ -67,9 +68,9 @@ class Reservations(StateStore):
     # process wait one at a time.
     _due: float | None = None
 
+    @abstractmethod
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
         """Take `weight` tokens at `now`, or those that come next; milliseconds until they do."""
-        raise NotImplementedError
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int

@@ -79,11 +79,10 @@ class PostgresTokenBucket(Reservations):
 
     def _connected(self) -> "psycopg.Connection[tuple[int]]":
         if self._connection is None:
-            connection = psycopg.connect(
+            self._connection = psycopg.connect(
                 self._url, autocommit=True, connect_timeout=SECONDS_TO_CONNECT
             )
             # Another process may have made the table at the same moment.
             with suppress(psycopg.errors.UniqueViolation):
-                connection.execute(TABLE)
-            self._connection = connection
+                self._connection.execute(TABLE)
         return self._connection

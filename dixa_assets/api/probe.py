@@ -310,9 +310,8 @@ class Probe:
         metric = self._needed(self.metric, "metric with Count")
         accepted = 1
         for days in (92, 366):
-            start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
             try:
-                self._count(metric, Window(self.day.day, start, self.day.end, self.timezone))
+                self._count_of_days(metric, days)
             except ApiRefused as error:
                 evidence = f"{days} days were refused with {error.status}"
                 if accepted > 1:
@@ -328,9 +327,8 @@ class Probe:
     def _accepted(self, metric: Entry, candidates: Sequence[int]) -> int:
         """The first number of days that is accepted as one period; 1 if none is."""
         for days in candidates:
-            start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
             with suppress(ApiRefused):
-                self._count(metric, Window(self.day.day, start, self.day.end, self.timezone))
+                self._count_of_days(metric, days)
                 return days
         return 1
 
@@ -492,6 +490,11 @@ class Probe:
             if each.get("measure") == "Count":
                 return _number(each.get("value"))
         return None
+
+    def _count_of_days(self, entry: Entry, days: int) -> float | None:
+        """Of so many days in one period, up to the probe's own."""
+        start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
+        return self._count(entry, Window(self.day.day, start, self.day.end, self.timezone))
 
     def _page(
         self,

@@ -28,20 +28,23 @@ _MEASURES = frozenset(
 _NEXT_GENERATION = frozenset({"primaryFilters", "aggregates", "category"})
 
 
-def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], None]:
-    """What the description does not have: what it is, and its name. In the order it is met."""
-    return dict.fromkeys(found for item in items for found in _undescribed(kind, item))
+def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """What the description does not have: what it is, and its name.
+
+    Args:
+        kind: metric or record.
+        items: Of that kind's list, those that could be read.
+    """
+    return {found for item in items for found in _undescribed(kind, item)}
 
 
 def _undescribed(kind: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for part, keys in _DESCRIBED[kind].items():
-        inner = item.get(part) if part else [item]
-        for each in inner if isinstance(inner, list) else ():
-            for key in each.keys() - {*keys} if isinstance(each, dict) else ():
+        for each in item.get(part) or () if part else (item,):
+            for key in each.keys() - {*keys}:
                 if not part and key in _NEXT_GENERATION:
                     yield "answers like the Intelligence API", str(key)
                 else:
                     yield "unknown key", f"{part}.{key}".strip(".")
-            measure = each.get("measure") if isinstance(each, dict) else None
-            if part == "aggregations" and isinstance(measure, str) and measure not in _MEASURES:
-                yield "unknown measure", measure
+            if part == "aggregations" and each["measure"] not in _MEASURES:
+                yield "unknown measure", each["measure"]

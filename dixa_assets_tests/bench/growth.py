@@ -328,7 +328,7 @@ class HistoryGrowth:
             f"{self.assets} assets x {self.days:,} days of history (event log "
             f"{self.index_megabytes:,.0f} MB, database {self.database_megabytes:,.0f} MB): "
             f"{1000 * self.seconds[0]:.0f} ms per loaded partition without, "
-            f"{1000 * self.seconds[1]:.0f} ms with, ratio {self.ratio:.2f} (target: at most 1.2), "
+            f"{1000 * self.seconds[1]:.0f} ms with, ratio {self.ratio:.2f} (target: at most 1.1), "
             f"of processor time {self.cpu_seconds[1] / self.cpu_seconds[0]:.2f}; "
             f"history tick {self.tick_seconds[0]:.2f} s without, {self.tick_seconds[1]:.2f} s with"
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.model.catalogue import Catalogue, Change, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Listing, merge
 
 METRIC: dict[str, Any] = {
     "id": "csat",
@@ -31,9 +31,7 @@ def look(known: Catalogue, metric: dict[str, Any], record: dict[str, Any]) -> Ca
 def about_lists(catalogue: Catalogue) -> list[tuple[str, str, str | None]]:
     """The changes that are about whole lists."""
     return [
-        (change.kind, change.change, change.item)
-        for change in catalogue.changes
-        if isinstance(change, Change) and not change.id
+        (change.kind, change.change, change.item) for change in catalogue.changes if not change.id
     ]
 
 

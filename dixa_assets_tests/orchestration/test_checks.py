@@ -10,7 +10,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.partitions import range_request
 from dixa_assets_tests.support.scenario import component, fetched, load, tampered
-from dixa_assets_tests.support.simulator import KEY, Simulator
+from dixa_assets_tests.support.simulator import Simulator
 
 FIRST, LAST = "2025-11-05", "2025-11-09"
 METRIC, RECORD = "dixa_metrics/closed_conversations", "dixa_records/closed_conversations"
@@ -333,13 +333,9 @@ def test_a_check_runs_alone_and_loads_nothing(simulator: Simulator, tmp_path: Pa
     catalogue = fetched(analytics)
     assert load(analytics, ["dixa_records/ratings"], "2025-11-01", catalogue=catalogue).success
     simulator.forget_requests()
-    definitions = analytics.build_definitions(catalogue)
     check = dg.AssetCheckKey(dg.AssetKey(["dixa_records", "ratings"]), "window")
-    result = dg.materialize(
-        [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
-        selection=dg.AssetSelection.checks(check),
-        resources=analytics.build_resources(KEY),
-    )
+    result = load(analytics, dg.AssetSelection.checks(check), catalogue=catalogue)
+    assert result.success
     assert [found.asset_check_key for found in result.get_asset_check_evaluations()] == [check]
     assert simulator.requests() == []
 
@@ -348,15 +344,9 @@ def test_a_load_that_plans_no_checks_makes_them_all_the_same(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path)
-    definitions = analytics.build_definitions(fetched(analytics))
     key = dg.AssetKey(["dixa_records", "ratings"])
-    request = range_request([key], "2025-11-01", "2025-11-01")
-    assert request.asset_check_keys == []
-    result = dg.materialize(
-        [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
-        selection=dg.AssetSelection.assets(key).without_checks(),
-        resources=analytics.build_resources(KEY),
-        tags=request.tags,
-    )
+    assert range_request([key], "2025-11-01", "2025-11-01").asset_check_keys == []
+    result = load(analytics, dg.AssetSelection.assets(key).without_checks(), "2025-11-01")
+    assert result.success
     made = {found.check_name for found in result.get_asset_check_evaluations()}
     assert made == {"completeness", "not_null", "schema", "window"}

@@ -38,19 +38,24 @@ def fetched(analytics: DixaAnalytics, known: Catalogue | None = None) -> Catalog
 
 def load(
     analytics: DixaAnalytics,
-    keys: Sequence[str],
+    keys: Sequence[str] | dg.AssetSelection,
     first: str = "",
     last: str | None = None,
     *,
     instance: dg.DagsterInstance | None = None,
     catalogue: Catalogue | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets (`schema/relation`); those with days from `first` to `last`."""
+    """Materialize assets (`schema/relation`), or a selection; those with days, the days given."""
+    selection = (
+        keys
+        if isinstance(keys, dg.AssetSelection)
+        else [dg.AssetKey(key.split("/")) for key in keys]
+    )
     catalogue = catalogue or fetched(analytics)
     definitions = analytics.build_definitions(catalogue)
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
-        selection=[dg.AssetKey(key.split("/")) for key in keys],
+        selection=selection,
         resources=analytics.build_resources(KEY, adapted=catalogue.adapted),
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
