@@ -4,7 +4,7 @@ PORT ?= 3000
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor probe test test-slow check report crash-test fuzz soak bench bench-quick
+.PHONY: help install demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,18 @@ test: .venv/installed ## Run the tests, all but the slow ones
 test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults, fuzzing, kills
 	@$(BIN)/python -m pytest -m slow
 
+.venv-services/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-services
+	grep -v '^duckdb==' constraints.txt > .venv-services/pins.txt
+	.venv-services/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .venv-services/pins.txt -e ".[services]"
+	@touch $@
+
+test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and those of the database on a lake
+	@.venv-services/bin/python -m pytest -m services
+	@.venv-services/bin/python -m pytest --lake -m "not slow" dixa_assets_tests/warehouse/test_store.py \
+		dixa_assets_tests/warehouse/test_evolve_*.py dixa_assets_tests/load
+
 check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,6 +74,9 @@ soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare eve
 
 bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/benchmarks.md
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
+
+bench-services: .venv-services/installed ## Measure a lake, the shared pace and workers; write docs/many-machines.md
+	@.venv-services/bin/python -m dixa_assets_tests.bench.many
 
 bench-quick: .venv-bench/installed ## The same with smaller sizes, printed only, in three minutes
 	@.venv-bench/bin/python -m dixa_assets_tests.bench --quick

@@ -12,7 +12,7 @@ from dotenv import load_dotenv
 from dixa_assets import contact, doctor
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings import resolved
+from dixa_assets.settings import database_path, resolved
 
 
 def main() -> int:
@@ -28,7 +28,11 @@ def main() -> int:
     report.add_argument(
         "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
     )
-    for command in (diagnosis, probe, report):
+    move = commands.add_parser(
+        "move", help="take a database file over into the empty database that the settings name"
+    )
+    move.add_argument("file", metavar="FILE", help="the file; it stays as it is")
+    for command in (diagnosis, probe, report, move):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -38,12 +42,30 @@ def main() -> int:
         return doctor.run(arguments.account)
     if arguments.command == "probe":
         return contact.run(arguments.account)
+    if arguments.command == "move":
+        return _move(arguments.account, arguments.file)
     return _report(arguments.account, arguments.output, max(arguments.days, 1))
+
+
+def _move(account: str | None, file: str) -> int:
+    try:
+        components = load_components(account)
+        if len(components) > 1:
+            raise ConfigError("move", "there are several accounts; name an --account.")
+        warehouse = components[0].build_warehouse()
+        moved = warehouse.adopt(database_path("move", Path.cwd() / file))
+    except (DixaAssetsError, OSError) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    for name, rows in moved.items():
+        print(f"  {name}: {rows:,} rows, the same at both ends")
+    print(f"✓ {warehouse.name}: {len(moved)} tables")
+    return 0
 
 
 def _report(account: str | None, output: str | None, days: int) -> int:
     try:
-        from dixa_assets.report.render import beside, write_report
+        from dixa_assets.report.render import write_report
     except ImportError as error:
         print(f"✗ {error}. The report takes the extra dixa-assets[report].", file=sys.stderr)
         return 1
@@ -51,7 +73,9 @@ def _report(account: str | None, output: str | None, days: int) -> int:
     def write(component: DixaAnalytics) -> None:
         warehouse = component.build_warehouse()
         # As for any command: from where it is given.
-        path = resolved("--output", output, base=Path.cwd()) if output else beside(warehouse.path)
+        path = resolved("--output", output, base=Path.cwd()) if output else component.report_file
+        if path is None:
+            raise ConfigError("report_path", "is empty, and nothing lies beside a lake. Name one.")
         report = write_report(warehouse, path, setup=component.setup, days=days)
         print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 

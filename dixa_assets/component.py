@@ -25,6 +25,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -36,6 +37,7 @@ from dixa_assets.api.requests import Choices, fetch_filter_values
 from dixa_assets.api.transport import API_VERSION, BASE_URL, BURST, REQUESTS_PER_SECOND
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.model.unknown import (
     VARIABLES,
     Mistake,
@@ -49,10 +51,12 @@ from dixa_assets.orchestration.assets import (
     DailyAssets,
     build_catalogue_assets,
     build_filter_asset,
+    build_lake_asset,
     build_read_copy_asset,
     build_report_asset,
     describe_catalogue,
     describe_filters,
+    describe_lake,
     describe_metrics_daily,
     describe_read_copy,
     describe_report,
@@ -64,6 +68,7 @@ from dixa_assets.orchestration.private import (
     DefsStateManagementType,
     DefsStateStorage,
     is_valid_cron,
+    run_launcher,
 )
 from dixa_assets.orchestration.resources import (
     API,
@@ -73,7 +78,7 @@ from dixa_assets.orchestration.resources import (
     LoaderResource,
     WarehouseResource,
 )
-from dixa_assets.orchestration.schedules import build_daily_schedule
+from dixa_assets.orchestration.schedules import build_daily_schedule, build_lake_schedule
 from dixa_assets.orchestration.sensors import (
     Undated,
     build_catalogue_sensor,
@@ -84,9 +89,12 @@ from dixa_assets.orchestration.sensors import (
 from dixa_assets.scaffold import DixaScaffolder
 from dixa_assets.settings import (
     beginning_at,
-    database_path,
+    database_address,
     explained,
     is_same_file,
+    postgres_url,
+    published_path,
+    refuse_local_data,
     refuse_misspelt_variables,
 )
 from dixa_assets.warehouse.engine import STORAGE_VERSION, WAIT_SECONDS
@@ -97,6 +105,10 @@ VERSIONED = DefsStateManagementType.VERSIONED_STATE_STORAGE
 # A load that hangs is ended by Dagster's run monitoring after this many seconds.
 LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
 HOUSE = Path(__file__).parent
+# Launchers of runs that see the files of the code location.
+ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
+# Before the daily schedule; no zone's clocks change at this hour.
+LAKE_CRON = "30 4 * * *"
 
 
 def _at_least(minimum: float, default: float, description: str) -> Any:
@@ -127,7 +139,12 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     duckdb_path: str = Field(
         default="data/dixa.duckdb",
         validate_default=True,
-        description="The database file; a relative path begins at the project's folder.",
+        description="The database file, a relative path begins at the project's folder; or a lake "
+        "that many machines write, `ducklake:postgres:dbname=… host=…`.",
+    )
+    lake_data: str = Field(
+        default="",
+        description="Where a lake keeps its rows: a folder that all machines have, or `s3://…`.",
     )
     base_url: str = Field(default=BASE_URL, description="Scheme and host of the API.")
     api_version: str = Field(default=API_VERSION, description="Path prefix of the API: v1 or beta.")
@@ -172,9 +189,16 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     database_wait_seconds: float = _at_least(
         0, WAIT_SECONDS, "How long another user of the database is waited for."
     )
+    days_per_run: int = _at_least(
+        0, 0, "Days of a backfill that one run takes, so that workers share it; 0: one takes all."
+    )
     read_copy_path: str = Field(
         default="",
         description="A copy of the database for readers, renewed after loads; empty: none.",
+    )
+    report_path: str = Field(
+        default="",
+        description="The HTML report; empty: beside the database file, and none of a lake.",
     )
     report: bool = Field(
         default=True,
@@ -219,35 +243,18 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     @field_validator("duckdb_path")
     @classmethod
     def _resolve_database(cls, path: str) -> str:
-        return str(database_path("duckdb_path", path))
+        return database_address("duckdb_path", path)
 
     @field_validator("pace_url")
     @classmethod
     def _names_a_postgres(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-        except ValueError as error:
-            raise ConfigError("pace_url", f"is not an address: {error}.") from None
-        if not url:
-            return url
-        if not find_spec("psycopg"):
-            raise ConfigError(
-                "pace_url", "needs psycopg: install dixa-assets with the extra 'postgres'."
-            )
-        if parts.scheme not in ("postgresql", "postgres"):
-            raise ConfigError("pace_url", "must be like postgresql://user@host/database.")
-        if parts.password or "password=" in parts.query:
-            raise ConfigError(
-                "pace_url",
-                "must not hold the password, which would be shown with the settings; Postgres "
-                "takes it from PGPASSFILE or PGPASSWORD.",
-            )
-        return url
+        return postgres_url("pace_url", url) if url else ""
 
-    @field_validator("read_copy_path")
+    @field_validator("read_copy_path", "report_path")
     @classmethod
-    def _resolve_read_copy(cls, path: str) -> str:
-        return str(database_path("read_copy_path", path)) if path else ""
+    def _resolve_published(cls, path: str, info: ValidationInfo) -> str:
+        lake = info.data.get("duckdb_path", "").startswith(LAKE_SCHEME)
+        return published_path(info.field_name or "", path, of_lake=lake) if path else ""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -271,6 +278,8 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 f"{component.read_copy_path} is the database itself, which a copy in its place "
                 "would undo loads of. Take another name.",
             )
+        if component.is_lake:
+            refuse_local_data("lake_data", component.lake_data)
         build_partitions_def(component.start_date, component.timezone)
         Names(component.account)
         if component.refresh_cron and not is_valid_cron(component.refresh_cron):
@@ -290,6 +299,22 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         return DefsStateConfig.from_args(self.defs_state, default_key=f"DixaAnalytics[{whose}]")
 
     @property
+    def is_lake(self) -> bool:
+        """Whether the database is one that many machines write."""
+        return self.duckdb_path.startswith(LAKE_SCHEME)
+
+    def beside(self, name: str) -> Path:
+        """The place of a file that goes with the database: beside it, or in the working folder."""
+        return Path.cwd() / name if self.is_lake else Path(self.duckdb_path).with_name(name)
+
+    @property
+    def report_file(self) -> Path | None:
+        """Where the report is written; None for a lake, unless somebody says where."""
+        if self.report_path or self.is_lake:
+            return Path(self.report_path) if self.report_path else None
+        return self.beside(f"{Path(self.duckdb_path).stem}_report.html")
+
+    @property
     def api_key(self) -> str:
         """The token, from the environment; empty if it is not there."""
         return os.environ.get(self.api_key_variable, "")
@@ -306,6 +331,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Definitions from the catalogue version this process is pinned to, or the latest."""
         _refuse_twins(context.component_tree.get_all_components(of_type=DixaAnalytics))
+        self._refuse_what_takes_one_machine(run_launcher())
         storage, key = DefsStateStorage.get(), self.defs_state_config.key
         if storage is None:
             return self.build_defs_from_state(context, None)
@@ -371,17 +397,20 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 required_filter,
                 is_end_exclusive=catalogue.adapted.get("period_end") == "exclusive",
             ),
+            days_per_run=self.days_per_run,
         )
         tables, filters = describe_catalogue(catalogue, names), describe_filters(catalogue, names)
         view, entries = describe_metrics_daily(wanted, names), [*map(daily.describe, wanted)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         shown = [view.spec.key, *records]
-        has_report = self.report and find_spec("plotly") is not None
-        published = [describe_report(names, shown)] if has_report else []
+        has_plotly = self.report and find_spec("plotly") is not None
+        report = self.report_file if has_plotly else None
+        published = [describe_report(names, shown)] if report else []
         if self.read_copy_path:
             copied = shown + [each.spec.key for each in (*tables, *filters)]
             published.append(describe_read_copy(self.read_copy_path, names, copied))
-        specs = Specs([*tables, *filters, view, *entries, *published], self.get_asset_spec)
+        order = [describe_lake(names)] if self.is_lake else []
+        specs = Specs([*tables, *filters, view, *entries, *published, *order], self.get_asset_spec)
 
         assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
             build_catalogue_assets(catalogue, names, specs),
@@ -389,10 +418,12 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             *(daily.build(entry, specs) for entry in wanted),
             specs[view.schema, view.name],
         ]
-        if has_report:
-            assets.append(build_report_asset(self.setup, names, specs))
+        if report:
+            assets.append(build_report_asset(report, self.setup, names, specs))
         if self.read_copy_path:
             assets.append(build_read_copy_asset(Path(self.read_copy_path), names, specs))
+        if self.is_lake:
+            assets.append(build_lake_asset(names, specs))
 
         live = {specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live}
         undated = {
@@ -404,9 +435,10 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         }
         filter_keys = [specs.key(each.schema, each.name) for each in filters]
         published_keys = [specs.key(each.schema, each.name) for each in published]
+        order_keys = [specs.key(each.schema, each.name) for each in order]
         load = dg.define_asset_job(
             names.of("dixa_load"),
-            selection=dg.AssetSelection.assets(*live, *undated, *published_keys),
+            selection=dg.AssetSelection.assets(*live, *undated, *published_keys, *order_keys),
             # Loads wait for the API, not for a core, so one process takes a run's steps in turn.
             executor_def=dg.in_process_executor,
             tags=LONGEST_RUN,
@@ -431,7 +463,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     job=load,
                     keys=published_keys,
                     loaded={*undated, *live},
-                    database=Path(self.duckdb_path),
+                    changed_at=self.build_warehouse().changed_at,
                     default_status=self._sensor_status,
                 )
             )
@@ -451,14 +483,47 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     other_keys=filter_keys,
                     partitions_def=partitions_def,
                     refresh_days=self.refresh_days,
-                    default_status=dg.DefaultScheduleStatus(self.default_schedule_status),
+                    default_status=self._schedule_status,
                 )
             )
+        schedules += [
+            build_lake_schedule(
+                name=names.of("dixa_lake_order"),
+                job=load,
+                key=key,
+                cron=LAKE_CRON,
+                timezone=self.timezone,
+                default_status=self._schedule_status,
+            )
+            for key in order_keys
+        ]
         return dg.Definitions(assets=assets, sensors=sensors, schedules=schedules, jobs=[load])
 
     @property
     def _sensor_status(self) -> dg.DefaultSensorStatus:
         return dg.DefaultSensorStatus(self.default_sensor_status)
+
+    @property
+    def _schedule_status(self) -> dg.DefaultScheduleStatus:
+        return dg.DefaultScheduleStatus(self.default_schedule_status)
+
+    def _refuse_what_takes_one_machine(self, launcher: str) -> None:
+        """Raise for what runs on other machines would not share."""
+        if launcher in ON_THIS_MACHINE:
+            return
+        where = f"runs go to other machines ({launcher})"
+        if not self.is_lake:
+            raise ConfigError(
+                "duckdb_path",
+                f"{where}, and each of them would fill a file of its own. Name a lake, "
+                "ducklake:postgres:dbname=… host=….",
+            )
+        if not self.pace_url:
+            raise ConfigError(
+                "pace_url",
+                f"{where}, and each of them would take the whole pace of the token. Name the "
+                "Postgres that they share, postgresql://….",
+            )
 
     def _is_wanted(self, entry: Entry) -> bool:
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
@@ -568,6 +633,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             account=self.account,
             host=urlsplit(self.base_url).hostname or "",
             wait_seconds=self.database_wait_seconds if wait_seconds is None else wait_seconds,
+            lake_data=self.lake_data,
         )
 
 
@@ -581,6 +647,12 @@ def _refuse_twins(components: Sequence[DixaAnalytics]) -> None:
                     "account",
                     f"{named} is taken twice in this project. Give each DixaAnalytics an "
                     "account of its own, which becomes the first part of its asset keys.",
+                )
+            if one.is_lake and one.lake_data == other.lake_data:
+                raise ConfigError(
+                    "lake_data",
+                    f"{one.lake_data} is where the accounts '{other.account}' and '{one.account}' "
+                    "keep their rows. Each lake needs its own.",
                 )
             if is_same_file(one.duckdb_path, other.duckdb_path):
                 raise ConfigError(

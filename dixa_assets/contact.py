@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from dixa_assets.api.client import DixaClient
@@ -60,7 +59,7 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
         with _client(component, scheme, max_attempts=1) as client:
             probe = Probe(client, catalogue, component.timezone, today.date(), say=say)
             facts = probe.run(since, [form])
-        page = Path(component.duckdb_path).with_name("probe.md")
+        page = component.beside("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
         text = to_markdown(facts, host=component.base_url, asked=probe.usage.requests)
         page.write_text(text, encoding="utf-8")

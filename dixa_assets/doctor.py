@@ -144,7 +144,7 @@ def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]
             }
         if lost := sorted(green - held):
             print(
-                f"! the database: {warehouse.path} lacks days that Dagster shows as loaded, such "
+                f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
                 f"as {lost[0][0]} of {lost[0][1]}. Is it another database than before? The last "
                 f"{component.history_days} days are loaded anew by themselves; materialize what "
                 "else you need, or go back to the former database."

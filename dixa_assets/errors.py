@@ -13,7 +13,8 @@
     ├── DaysFailed              some days of a load failed                   as its errors are
     ├── CatalogueError          the catalogue cannot be what was meant       permanent
     ├── WarehouseError          the database cannot take the write           permanent
-    │   └── WarehouseBusy       another process holds it                     retryable
+    │   ├── WarehouseBusy       another process holds it                     retryable
+    │   └── WarehouseLost       the server behind it does not answer         retryable
     ├── PaceUnavailable         the database of the pace cannot be asked     retryable
     └── AlertNotSent            a webhook did not take a line                permanent
 
@@ -152,6 +153,15 @@ class WarehouseError(DixaAssetsError):
 
 class WarehouseBusy(WarehouseError):
     """Another process held the database for as long as this one was allowed to wait."""
+
+    retryable = True
+
+
+class WarehouseLost(WarehouseError):
+    """The server that a shared database stands on does not answer, or broke off.
+
+    A partition that was being written is as it was, or was replaced whole.
+    """
 
     retryable = True
 

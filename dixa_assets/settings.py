@@ -5,7 +5,9 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dagster import DagsterError
 from dagster.components.resolved.errors import ResolutionException
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.model.unknown import hint, unknown_variables
 
 # What makes a folder a project, for Python as for `dg`.
@@ -87,6 +90,62 @@ def database_path(setting: str, path: str | Path) -> Path:
             "parameters. Take another name.",
         )
     return found
+
+
+def database_address(setting: str, address: str) -> str:
+    """A database: the path of a file, absolute, or a lake's address without a password."""
+    if not address.startswith(LAKE_SCHEME):
+        return str(database_path(setting, address))
+    if not find_spec("psycopg"):
+        raise ConfigError(setting, "is a lake: install dixa-assets with the extra 'lake'.")
+    if "://" in address:
+        raise ConfigError(setting, f"must be like {LAKE_SCHEME}dbname=… host=… user=….")
+    _refuse_password(setting, address)
+    return address
+
+
+def postgres_url(setting: str, url: str) -> str:
+    """The address of a Postgres, without a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(setting, f"is not an address: {error}.") from None
+    if not find_spec("psycopg"):
+        raise ConfigError(setting, "needs psycopg: install dixa-assets with the extra 'postgres'.")
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ConfigError(setting, "must be like postgresql://user@host/database.")
+    _refuse_password(setting, f"password={parts.password}" if parts.password else parts.query)
+    return url
+
+
+def published_path(setting: str, path: str, *, of_lake: bool) -> str:
+    """A file that is made of the database: absolute; of a lake, for all machines the same."""
+    if of_lake and not Path(path).expanduser().is_absolute():
+        raise ConfigError(
+            setting,
+            f"'{path}' would lie on whichever machine ran. Name an absolute path, in a folder that "
+            "all of them have.",
+        )
+    return str(database_path(setting, path))
+
+
+def refuse_local_data(setting: str, place: str) -> None:
+    """Raise for a place of a lake's rows that each machine would take for another."""
+    if "://" not in place and not Path(place).is_absolute():
+        raise ConfigError(
+            setting,
+            f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
+            "the absolute path of a folder, or s3://….",
+        )
+
+
+def _refuse_password(setting: str, text: str) -> None:
+    if "password=" in text:
+        raise ConfigError(
+            setting,
+            "must not hold the password, which would be shown with the settings; Postgres takes it "
+            "from PGPASSFILE or PGPASSWORD.",
+        )
 
 
 def is_same_file(one: str, other: str) -> bool:

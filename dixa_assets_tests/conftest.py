@@ -10,6 +10,7 @@ from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.store import Warehouse
+from dixa_assets_tests.support.services import lake
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
 
 # What these assert is explained as it is in a test.
@@ -19,6 +20,10 @@ pytest.register_assert_rewrite(
         for name in ("asking", "catalogues", "columns", "faults", "staged")
     )
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lake", action="store_true", help="run on a lake instead of a file")
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +46,12 @@ def world() -> World:
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=10)
+def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
+    if not pytestconfig.getoption("lake"):
+        yield Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=10)
+        return
+    with lake(tmp_path) as where:
+        yield Warehouse(**where, timezone=COPENHAGEN, wait_seconds=10)
 
 
 @pytest.fixture

@@ -137,6 +137,30 @@ def test_each_switch_is_found_out_and_loads_are_right_afterwards(
 
 
 @pytest.mark.usefixtures("home")
+def test_a_period_that_looks_at_another_time_is_found_out(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("quirks", looks_back_minutes=95)
+    facts, kept = probed(simulator, tmp_path)
+    looked_at = facts["timestamp of a period"]
+    assert (looked_at.observed, looked_at.verdict) == ("another one", NEEDS_YOU), looked_at.evidence
+    assert kept.adapted == {}
+
+
+@pytest.mark.usefixtures("home")
+def test_headers_about_a_limit_are_told_when_one_comes(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    facts, _ = probed(simulator, tmp_path)
+    assert facts["rate headers"].verdict == UNKNOWN
+
+    headers = {"Retry-After": "1", "X-RateLimit-Remaining": "0"}
+    simulator.tell("faults", kind="status", status=429, headers=headers, skip=8, times=1)
+    facts, _ = probed(simulator, tmp_path)
+    assert facts["rate headers"].observed == "retry-after, x-ratelimit-remaining"
+
+
+@pytest.mark.usefixtures("home")
 def test_the_unit_of_durations_is_told_by_the_instants_of_their_rows(
     simulator: Simulator, tmp_path: Path
 ) -> None:

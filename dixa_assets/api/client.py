@@ -110,6 +110,11 @@ class DixaClient:
         """Rows in a page that is full."""
         return self._page_size
 
+    @property
+    def rate_headers(self) -> set[str]:
+        """The names of headers about a limit that answers have had so far."""
+        return self._transport.rate_headers
+
     def ask(
         self,
         method: str,

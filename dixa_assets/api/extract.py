@@ -23,6 +23,8 @@ from dixa_assets.model.window import Window
 
 logger = logging.getLogger(__name__)
 
+# The types of aggregates that the vendor documents.
+AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
 # A window's pages are read this often before its rows are said to be moving.
 READINGS = 3
 
@@ -80,6 +82,8 @@ def _extract_metric(client: DixaClient, request: Request, window: Window, staged
                     "aggregate": unknown,
                 }
             )
+        for kind in _unknown_aggregates(data):
+            staged.unknown["aggregates"] = kind
 
 
 def _extract_record(
@@ -161,6 +165,14 @@ def _stage_pages(
                     counts.nulls[name] += 1
             staged.add(line)
     return repeats
+
+
+def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
+    """The types of a metric's aggregates that nobody knows."""
+    for item in data.get("aggregates") or []:
+        kind = item.get("_type") if isinstance(item, dict) else None
+        if isinstance(kind, str) and kind not in AGGREGATES:
+            yield kind
 
 
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:

@@ -41,7 +41,6 @@ ENOUGH_ROWS = 5
 SHORTEST_LENGTH = 5
 # What cannot be asked for without waiting for it, or without knowing the rows.
 NOT_ASKED = (
-    ("rate headers", "none is relied on", "the probe draws no 429, and only that would show them"),
     ("freshness", "the trailing days are reloaded", "only time shows how late rows arrive"),
 )
 
@@ -118,6 +117,7 @@ class Probe:
         yield "fields of records", "may differ from the catalogue", self._fields
         yield "types of values", "those documented", self._types
         yield "unit of durations", "none: numbers as given", self._unit
+        yield "rate headers", "Retry-After is heeded, no other", self._rate_headers
 
     # One question each: what was observed, the verdict, the evidence, and what is adapted.
 
@@ -417,6 +417,12 @@ class Probe:
             if votes[unit] >= ENOUGH_ROWS and votes[unit] > ENOUGH_ROWS * votes[other]:
                 return unit, AS_ASSUMED, f"{evidence}, in {len(timed[:RECORDS_OF_TIME])} records"
         raise LookupError(f"no value tells by itself: {evidence or 'no row fits any unit'}")
+
+    def _rate_headers(self) -> tuple[str, ...]:
+        seen, asked = self.client.rate_headers, self.usage.requests
+        if seen:
+            return ", ".join(sorted(seen)), AS_ASSUMED, f"in {asked} answers"
+        raise LookupError(f"none in {asked} answers, and no 429 was drawn")
 
     # How they ask.
 

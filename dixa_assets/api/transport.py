@@ -60,6 +60,8 @@ LOOK_SECONDS = 0.2
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
+# Headers that say something about a limit, whatever a gateway calls them.
+RATE_HEADER = re.compile("^retry-after$|rate-?limit", re.IGNORECASE)
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
@@ -113,6 +115,8 @@ class Transport:
         self._key_variable = key_variable
         self._give_up_after = give_up_after
         self._end = time.monotonic() + lifetime
+        # The names of headers about a limit that answers have had.
+        self.rate_headers: set[str] = set()
         self._stopping = threading.Event()
         self._http = httpx.Client(
             base_url=self.base,
@@ -174,6 +178,7 @@ class Transport:
         usage.requests += 1
         response = self._exchange(call, min(deadline, time.monotonic() + ANSWER_SECONDS))
         usage.bytes += len(response.content)
+        self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}
         if response.is_success:
             return self._decode(response, request)
         raise self._refusal(response, request)

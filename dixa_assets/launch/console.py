@@ -87,7 +87,7 @@ def banner(
     title: str,
     *,
     ui: str,
-    report: Path,
+    report: Path | None,
     read_copy: Path | None,
     log: Path,
     ending: str,
@@ -105,7 +105,7 @@ def banner(
         f"\n{title}\n\n"
         f"  Assets  {ui}/assets\n"
         f"  CSAT    {ui}/assets/dixa_metrics/csat?view=events\n"
-        f"  Report  {report}, once loads have ended\n"
+        f"  Report  {report or 'set DIXA_REPORT_PATH for one'}, once loads have ended\n"
         f"  Query   {query}\n"
         f"{found}"
         f"  Log     {log}\n\n"

@@ -16,7 +16,6 @@ def start(port: int) -> int:
     """Serve Dagster until it ends; return the exit code."""
     from dixa_assets.component import load_component
     from dixa_assets.errors import DixaAssetsError
-    from dixa_assets.report.render import beside
 
     load_dotenv(Path.cwd() / ".env", override=True)
     try:
@@ -30,7 +29,7 @@ def start(port: int) -> int:
         banner(
             f"Dixa at {component.base_url}, loading into Dagster.",
             ui=f"http://127.0.0.1:{port}",
-            report=from_here(beside(Path(component.duckdb_path))),
+            report=from_here(component.report_file) if component.report_file else None,
             read_copy=from_here(Path(component.read_copy_path))
             if component.read_copy_path
             else None,

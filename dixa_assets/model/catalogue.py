@@ -305,6 +305,27 @@ def merge(
     return Catalogue(ordered, known.changes + tuple(changes), filter_names, known.facts)
 
 
+def note_unknown_types(
+    known: Catalogue, seen: Iterable[tuple[str, str, str]], at: str
+) -> Catalogue:
+    """The catalogue with a change for each type of values that it has not told of.
+
+    Args:
+        known: The catalogue so far.
+        seen: Types that the vendor does not document, as loads met them: asset key, field, type.
+        at: The instant to note, ISO.
+    """
+    by_key = {entry.key: entry for entry in known.entries}
+    told = {(each.kind, each.id, each.change, each.item, each.after) for each in known.changes}
+    changes = [
+        Change(at, entry.kind, entry.id, "unknown type", field, after=json.dumps(type_))
+        for key, field, type_ in sorted(seen)
+        if (entry := by_key.get(key))
+        and (entry.kind, entry.id, "unknown type", field, json.dumps(type_)) not in told
+    ]
+    return replace(known, changes=known.changes + tuple(changes)) if changes else known
+
+
 def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:
     """The listed entries by the ids that they are known by, whatever their capitals."""
     now = {(entry.kind, entry.id) for entry in listed}

@@ -15,6 +15,7 @@ from dixa_assets.model.tables import Table
 from dixa_assets.model.values import (
     BIGINT,
     EXACT_IN_DOUBLE,
+    FIELD_TYPES,
     PLAIN,
     VARCHAR,
     Value,
@@ -133,6 +134,8 @@ class Staged:
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
+        # Values of types that nobody knows: the type by the field, the latest of each.
+        self.unknown: dict[str, str] = {}
         self._habits: dict[str, _Habit] = {}
         # By partition date.
         self.days: defaultdict[str, Counts] = defaultdict(Counts)
@@ -186,6 +189,8 @@ class Staged:
             found, number = f"{speakable(name)}_{number}", number + 1
         self._put_value(line, found, read_value(typed))
         claimed = typed.get("_type") if isinstance(typed, dict) else None
+        if isinstance(claimed, str) and claimed not in FIELD_TYPES:
+            self.unknown[name] = claimed
         if found == name and isinstance(claimed, str) and claimed in PLAIN:
             expected, _ = PLAIN[claimed]
             if type(typed.get("value")) is expected:

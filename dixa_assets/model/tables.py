@@ -11,6 +11,9 @@ from typing import Any, Self
 from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
+# How the address of a database begins that many machines write.
+LAKE_SCHEME = "ducklake:postgres:"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -210,7 +213,9 @@ CHANGES = _catalogue_table(
     Column("changed_at", TIMESTAMPTZ, "When the change was noticed."),
     Column("kind", VARCHAR, "metric or record."),
     Column("id", VARCHAR, "Dixa's id; empty for what is new in the whole list."),
-    Column("change", VARCHAR, "What happened: added, retired, restored, field added and so on."),
+    Column(
+        "change", VARCHAR, "What happened: added, retired, field added, unknown type and so on."
+    ),
     Column("item", VARCHAR, "The filter, measure, field or related id it happened to."),
     Column("before", VARCHAR, "What it was, as JSON."),
     Column("after", VARCHAR, "What it is, as JSON."),
@@ -296,6 +301,7 @@ LOADS = Table(
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes the metric was broken down by."),
         Column("schema_changes", JSON, "Columns this load added or widened."),
+        Column("unknown_types", JSON, "Types of values that are not documented, by field."),
         Column("reach", BIGINT, "Days the answer is proven to cover; 0: joint answers lack rows."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
 from dixa_assets.orchestration.metadata import to_markdown
 from dixa_assets.orchestration.names import DixaAsset, Names, Specs
-from dixa_assets.orchestration.partitions import BACKFILL_POLICY, to_window
+from dixa_assets.orchestration.partitions import backfill_policy, to_window
 from dixa_assets.orchestration.private import (
     CODE_VERSION_TAG,
     has_dependants,
@@ -43,9 +44,12 @@ from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
 # What is made of the whole database.
+LAKE = ("dixa", "lake")
 READ_COPY = ("dixa", "read_copy")
 REPORT = ("dixa", "report")
 VIEW_OF_ALL = (METRICS_DAILY.schema, METRICS_DAILY.name)
+# How long a state of the lake that is no longer the latest can still be read.
+KEPT = timedelta(days=7)
 # What people look at first is loaded first.
 LOADED_FIRST = ("csat", "ratings")
 # The materialization of a catalogue table shows this many rows, the latest first.
@@ -63,6 +67,7 @@ class DailyAssets:
         partitions_def: The days.
         setup: How loads are configured, as far as checks must know.
         choices: What the user chose about requests.
+        days_per_run: Days that a run of a backfill takes; 0: all that it is asked for.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class DailyAssets:
         partitions_def: dg.DailyPartitionsDefinition,
         setup: Setup,
         choices: Choices,
+        days_per_run: int = 0,
     ) -> None:
+        self._backfill_policy = backfill_policy(days_per_run)
         self._catalogue = catalogue
         self._names = names
         self._partitions_def = partitions_def
@@ -109,7 +116,7 @@ class DailyAssets:
         @dg.multi_asset(
             name=_step(self._names.key(entry.schema, entry.name)),
             specs=[spec],
-            backfill_policy=BACKFILL_POLICY,
+            backfill_policy=self._backfill_policy,
             check_specs=check_specs(spec.key, self._subject(entry)),
             can_subset=True,
             op_tags={"dagster/priority": str(_priority(entry))},
@@ -346,21 +353,55 @@ def build_read_copy_asset(path: Path, names: Names, specs: Specs) -> dg.AssetsDe
     return read_copy
 
 
+def describe_lake(names: Names) -> DixaAsset:
+    """A lake's order as an asset."""
+    spec = dg.AssetSpec(
+        names.key(*LAKE),
+        group_name=names.of("dixa"),
+        description="The lake's files: many small ones are written together, and those that no "
+        "reader needs any more are removed.",
+        kinds={"ducklake"},
+    )
+    return DixaAsset(*LAKE, spec)
+
+
+def build_lake_asset(names: Names, specs: Specs) -> dg.AssetsDefinition:
+    """What keeps a lake in order, while no load writes."""
+    warehouse = names.of(WAREHOUSE)
+
+    @dg.multi_asset(
+        name=_step(names.key(*LAKE)),
+        specs=[specs[LAKE]],
+        required_resource_keys={warehouse},
+    )
+    def lake(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        started = time.monotonic()
+        with as_failure():
+            found = getattr(context.resources, warehouse).maintain(KEPT)
+        seconds = time.monotonic() - started
+        context.log.info(
+            f"{found['files_before']} files became {found['files']} in {seconds:.1f} s"
+        )
+        return dg.MaterializeResult(metadata=found | {"seconds": round(seconds, 3)})
+
+    return lake
+
+
 def describe_report(names: Names, made_from: Iterable[dg.AssetKey]) -> DixaAsset:
     """The report as an asset."""
     spec = dg.AssetSpec(
         names.key(*REPORT),
         deps=list(made_from),
         group_name=names.of("dixa"),
-        description="Every metric and record as a page for any browser, in one HTML file beside "
-        "the database, written anew after loads.",
+        description="Every metric and record as a page for any browser, in one HTML file, "
+        "written anew after loads.",
         kinds={"html"},
     )
     return DixaAsset(*REPORT, spec)
 
 
-def build_report_asset(setup: Setup, names: Names, specs: Specs) -> dg.AssetsDefinition:
-    """The report, a file beside the database."""
+def build_report_asset(path: Path, setup: Setup, names: Names, specs: Specs) -> dg.AssetsDefinition:
+    """The report, a file."""
     warehouse = names.of(WAREHOUSE)
 
     @dg.multi_asset(
@@ -370,13 +411,11 @@ def build_report_asset(setup: Setup, names: Names, specs: Specs) -> dg.AssetsDef
     )
     def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         # Imported here, because only this step needs the drawing libraries.
-        from dixa_assets.report.render import beside, write_report
+        from dixa_assets.report.render import write_report
 
         started = time.monotonic()
         with as_failure():
-            source = getattr(context.resources, warehouse)
-            path = beside(source.path)
-            written = write_report(source, path, setup=setup)
+            written = write_report(getattr(context.resources, warehouse), path, setup=setup)
         # Nothing runs to make the view: without an event Dagster would show it as missing.
         context.log_event(dg.AssetMaterialization(specs.key(*VIEW_OF_ALL)))
         seconds = time.monotonic() - started

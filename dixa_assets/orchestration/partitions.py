@@ -16,11 +16,6 @@ from dixa_assets.orchestration.private import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-# One run for each range of days without a gap: a process for each day would cost seconds a day, and
-# the command line takes ranges only of assets with this policy. A run that dies keeps the days it
-# has finished.
-BACKFILL_POLICY = dg.BackfillPolicy.single_run()
-
 
 def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDefinition:
     """Local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
@@ -42,6 +37,17 @@ def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDe
             f"{start_date} must be a day from 2000-01-01 to yesterday: the first day to load.",
         )
     return dg.DailyPartitionsDefinition(start_date=start_date, timezone=timezone)
+
+
+def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
+    """One run for each range of days without a gap, or for so many days of it.
+
+    A process for each day would cost seconds a day, and the command line takes ranges only of
+    assets with a single run for them. A run that dies keeps the days it has finished.
+    """
+    if days_per_run:
+        return dg.BackfillPolicy.multi_run(days_per_run)
+    return dg.BackfillPolicy.single_run()
 
 
 def to_window(partition_key: str, timezone: str) -> Window:

@@ -3,7 +3,9 @@
 Each name has a test that says what is relied on, so that an upgrade which changes it fails there.
 """
 
+import os
 from collections.abc import Collection
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
@@ -12,6 +14,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as AssetJob,
 )
 from dagster._core.execution.plan.inputs import StepInput
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import DefsStateStorage
@@ -37,6 +40,7 @@ __all__ = [
     "has_dependants",
     "is_valid_cron",
     "loaded_partitions",
+    "run_launcher",
     "steps_after",
     "to_evaluation",
 ]
@@ -45,6 +49,15 @@ __all__ = [
 def loaded_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Collection[str]:
     """The partitions of an asset that Dagster has a materialization of."""
     return instance.event_log_storage.get_materialized_partitions(key)
+
+
+def run_launcher() -> str:
+    """The class that starts the runs of DAGSTER_HOME's instance; empty if there is none."""
+    home = os.environ.get("DAGSTER_HOME", "")
+    if not home or not (Path(home) / "dagster.yaml").is_file():
+        return ""
+    launcher = InstanceRef.from_dir(home).run_launcher_data
+    return launcher.class_name if launcher else ""
 
 
 def steps_after(context: dg.AssetExecutionContext) -> list[str]:

@@ -81,13 +81,14 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class WarehouseResource(dg.ConfigurableResource[Warehouse]):
-    """The warehouse in the file that a DuckDBResource names."""
+    """The warehouse in the database that a DuckDBResource names."""
 
     duckdb: dg.ResourceDependency[DuckDBResource]
     timezone: str = Field(description="The zone whose midnights bound a day.")
     account: str = Field(description="The account whose days it holds; empty if it has no name.")
     host: str = Field(description="The API's host that the days come from.")
     wait_seconds: float = Field(description="How long another user of the database is waited for.")
+    lake_data: str = Field(default="", description="Where a lake keeps its rows.")
 
     def create_resource(self, context: dg.InitResourceContext | None = None) -> Warehouse:
         """The plain warehouse."""
@@ -98,6 +99,7 @@ class WarehouseResource(dg.ConfigurableResource[Warehouse]):
             host=self.host,
             connection_config=self.duckdb.connection_config,
             wait_seconds=self.wait_seconds,
+            lake_data=self.lake_data,
         )
 
 

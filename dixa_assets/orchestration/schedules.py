@@ -1,4 +1,4 @@
-"""The daily schedule: everything live, the trailing days, in one run.
+"""The schedules: everything live, the trailing days, in one run; and a lake's order.
 
 See https://docs.dagster.io/guides/automate/schedules
 """
@@ -48,3 +48,28 @@ def build_daily_schedule(
         return range_request(keys, days[0], days[-1])
 
     return daily_refresh
+
+
+def build_lake_schedule(
+    *,
+    name: str,
+    job: AssetJob,
+    cron: str,
+    key: dg.AssetKey,
+    timezone: str,
+    default_status: dg.DefaultScheduleStatus,
+) -> dg.ScheduleDefinition:
+    """Puts the lake in order every night."""
+
+    @dg.schedule(
+        name=name,
+        cron_schedule=cron,
+        execution_timezone=timezone,
+        job=job,
+        default_status=default_status,
+        description="Writes the lake's small files together.",
+    )
+    def lake_order() -> dg.RunRequest:
+        return dg.RunRequest(asset_selection=[key])
+
+    return lake_order

@@ -9,7 +9,7 @@ import os
 import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import dagster as dg
@@ -17,7 +17,7 @@ import dagster as dg
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.catalogue import Catalogue, Entry, note_unknown_types
 from dixa_assets.model.unknown import Mistake
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
@@ -95,6 +95,7 @@ def build_catalogue_sensor(
                 raise dg.Failure(
                     f"The catalogue was not refreshed, and everything stays as it is: {error}"
                 ) from None
+            live = _with_unknown_types(live, warehouse)
             is_new = live.version != loaded.version
             try:
                 unmeant = mistakes(live, client if is_new else None)
@@ -118,6 +119,15 @@ def _as_remembered(warehouse: Warehouse) -> Catalogue:
         return warehouse.catalogue()
     except DixaAssetsError:
         return Catalogue()
+
+
+def _with_unknown_types(live: Catalogue, warehouse: Warehouse) -> Catalogue:
+    """With what loads have met that the vendor does not document, if the database can be asked."""
+    try:
+        seen = warehouse.unknown_types()
+    except DixaAssetsError:
+        return live
+    return note_unknown_types(live, seen, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def reload_code_location(origin: object) -> str:
@@ -227,7 +237,7 @@ def build_publish_sensor(
     job: AssetJob,
     keys: Sequence[dg.AssetKey],
     loaded: Collection[dg.AssetKey],
-    database: Path,
+    changed_at: Callable[[], float | None],
     default_status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
     """Renews what is made of the whole database, once loads have ended.
@@ -237,7 +247,7 @@ def build_publish_sensor(
         job: Loads `keys`.
         keys: Assets without partitions that read all of it.
         loaded: Assets whose loads are waited for; other people's runs are not.
-        database: The file; its time of change tells whether they are out of date.
+        changed_at: Says when the database changed last, and so whether they are out of date.
         default_status: Whether the sensor runs by itself.
     """
     own = {*keys, *loaded}
@@ -251,11 +261,11 @@ def build_publish_sensor(
         "load is under way.",
     )
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        if not database.exists():
+        changed = changed_at()
+        if changed is None:
             return dg.SkipReason("There is no database yet.")
         if not _assets_in_progress(context.instance).isdisjoint(own):
             return dg.SkipReason("Loads are under way; what they write is published after them.")
-        changed = database.stat().st_mtime
         events = map(context.instance.get_latest_materialization_event, keys)
         if all(event is not None and event.timestamp > changed for event in events):
             return dg.SkipReason("Nothing has changed since.")

@@ -68,11 +68,6 @@ def write_report(
     return report
 
 
-def beside(database: Path) -> Path:
-    """Where the report of a database is written if nobody says where."""
-    return database.with_name(f"{database.stem}_report.html")
-
-
 def shown(value: float, unit: str) -> str:
     """A number as people read it: `1,204`, `87.5%`, `5 min 12 s`; what it is of is `unit`."""
     if unit in SECONDS:

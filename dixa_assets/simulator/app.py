@@ -199,7 +199,9 @@ class Simulator:
         about = {"now": now, "filters": offered(query.filters, listed.filters)}
         if query.start is None or query.end is None:
             return query, listed, of_conversations(listed.like, query.csids, **about)
-        compute = partial(of_period, listed.like, start=query.start, end=query.end, **about)
+        back = timedelta(minutes=self._state.quirks.looks_back_minutes)
+        start, end = query.start + back, query.end + back
+        compute = partial(of_period, listed.like, start=start, end=end, **about)
 
         def think() -> list[T]:
             # One at a time: two that ask for the same days would think them up twice.

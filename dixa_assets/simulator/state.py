@@ -59,6 +59,8 @@ class Quirks(Changeable):
 
     auth: Literal["either", "raw", "bearer"] = "either"
     longest_days: int | None = None
+    # A period looks at a time that lies so long before a row's primary timestamp.
+    looks_back_minutes: float = 0.0
 
 
 def _is_number(value: Any) -> bool:
@@ -80,6 +82,7 @@ _ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "next_form": lambda value: value in ("relative", "absolute", "bare_key"),
     "auth": lambda value: value in ("either", "raw", "bearer"),
     "longest_days": lambda value: value is None or _is_positive(value),
+    "looks_back_minutes": _is_number,
     "retry_after": lambda value: value is None or _is_number(value),
 }
 

@@ -1,4 +1,4 @@
-"""Where the data are: a DuckDB file, how it is opened, locked and copied.
+"""Where the data are, and how they are opened, locked and copied: here, a DuckDB file.
 
 A lock file beside the database queues this project's own processes; whoever else has the file
 open is waited for.
@@ -11,8 +11,10 @@ import re
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +23,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
-from dixa_assets.warehouse.sql import literal, quote
+from dixa_assets.warehouse.sql import FILE, literal, quote
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,98 @@ WAIT_SECONDS = 600.0
 COPY = "dixa read copy"
 
 
-class DuckDBFile:
+class Engine(ABC):
+    """A database as the warehouse uses it.
+
+    Attributes:
+        name: Where it is, as people may read it.
+        scratch: A folder for files that are about to be loaded.
+        dialect: The SQL it takes.
+        is_shared: Machines write in turn, and reading waits for nobody. Otherwise one process at a
+            time has the database open, for whatever it does.
+    """
+
+    name: str
+    scratch: Path
+    dialect = FILE
+    is_shared = False
+    _config: Mapping[str, Any]
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Tells the database from others that have stood in its place."""
+
+    @abstractmethod
+    def changed_at(self) -> float | None:
+        """When something was written last, in seconds since 1970; None while there is nothing."""
+
+    @abstractmethod
+    def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that writes and sees all that was written; nobody else writes meanwhile."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that reads."""
+
+    def maintain(self, keep: timedelta) -> dict[str, int]:
+        """Tidy up, where a database does not by itself; what there was before, and is now."""
+        return {}
+
+    def is_lost(self, error: duckdb.Error) -> bool:
+        """Whether an error says that the database went away, and nothing of what was asked."""
+        return False
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder for files to be loaded, gone afterwards.
+
+        What a killed process left behind is removed by the next one: a folder whose lock is free
+        has no owner.
+        """
+        make_folder(self.scratch)
+        for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
+            with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
+                shutil.rmtree(left, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+        folder = self.scratch / uuid4().hex
+        with FileLock(f"{folder}.lock") as lock:
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+
+    def copy_to(self, path: Path, *, finish: Callable[[duckdb.DuckDBPyConnection], None]) -> int:
+        """Put a compact copy at `path`, in place of the one before; its bytes.
+
+        Args:
+            path: Where readers open it.
+            finish: Called with a connection to the copy before it is put in place.
+        """
+        make_folder(path.parent)
+        # The copy is made under its final file name, because DuckDB names a database after it.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            with self.reading() as connection:
+                (own,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+                connection.execute(
+                    f"ATTACH {literal(str(made))} AS {quote(COPY)} "
+                    f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
+                )
+                try:
+                    connection.execute(f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}")
+                finally:
+                    connection.execute(f"DETACH {quote(COPY)}")
+            with duckdb.connect(str(made), config=dict(self._config)) as connection:
+                finish(connection)
+            size = made.stat().st_size
+            os.replace(made, path)
+        return size
+
+
+class DuckDBFile(Engine):
     """A database file.
 
     Args:
@@ -46,7 +139,8 @@ class DuckDBFile:
     def __init__(
         self, path: Path, *, connection_config: Mapping[str, Any], wait_seconds: float
     ) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
+        self.scratch = Path(f"{path}.staging")
         if path.stem.lower() in SCHEMAS:
             raise ConfigError(
                 "duckdb_path",
@@ -63,14 +157,18 @@ class DuckDBFile:
         self._wait_seconds = wait_seconds
 
     @property
-    def identity(self) -> int:
-        """Which file it is, among those that have stood at the path; 0 while there is none."""
-        return self.path.stat().st_ino if self.path.exists() else 0
+    def identity(self) -> str:
+        """The path, and which of the files that have stood there."""
+        return f"{self.path.absolute()} {self.path.stat().st_ino if self.path.exists() else 0}"
+
+    def changed_at(self) -> float | None:
+        """The file's time of change; None while there is none."""
+        return self.path.stat().st_mtime if self.path.exists() else None
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that writes; nobody else has one meanwhile."""
-        _make_folder(self.path.parent)
+        """A connection; nobody else has one meanwhile."""
+        make_folder(self.path.parent)
         deadline = time.monotonic() + self._wait_seconds
         lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
         try:
@@ -89,52 +187,7 @@ class DuckDBFile:
         except PermissionError as error:
             raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None
 
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """A folder beside the database for files to be loaded, gone afterwards.
-
-        What a killed process left behind is removed by the next one: a folder whose lock is free
-        has no owner.
-        """
-        root = Path(f"{self.path}.staging")
-        _make_folder(root)
-        for left in {path.with_suffix("") for path in root.iterdir()}:
-            with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
-                shutil.rmtree(left, ignore_errors=True)
-                Path(lock.lock_file).unlink(missing_ok=True)
-        folder = root / uuid4().hex
-        with FileLock(f"{folder}.lock") as lock:
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-                Path(lock.lock_file).unlink(missing_ok=True)
-
-    def copy_to(self, path: Path, *, finish: Callable[[duckdb.DuckDBPyConnection], None]) -> int:
-        """Put a compact copy at `path`, in place of the one before; its bytes.
-
-        Args:
-            path: Where readers open it.
-            finish: Called with a connection to the copy before it is put in place.
-        """
-        _make_folder(path.parent)
-        # The copy is made under its final file name, because DuckDB names a database after it.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-            made = Path(folder) / path.name
-            with self.connect() as connection:
-                (own,) = connection.execute("SELECT current_database()").fetchone() or ("",)
-                connection.execute(
-                    f"ATTACH {literal(str(made))} AS {quote(COPY)} "
-                    f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
-                )
-                connection.execute(f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}")
-                connection.execute(f"DETACH {quote(COPY)}")
-            with duckdb.connect(str(made), config=dict(self._config)) as connection:
-                finish(connection)
-            size = made.stat().st_size
-            os.replace(made, path)
-        return size
+    reading = connect
 
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
         waits_for = ""
@@ -168,7 +221,8 @@ class DuckDBFile:
                 raise WarehouseError(f"{self.path} cannot be opened: {error}") from None
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder that the database needs, or say why it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

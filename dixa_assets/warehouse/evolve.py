@@ -28,7 +28,17 @@ from dixa_assets.model.values import (
     VARCHAR,
     widest,
 )
-from dixa_assets.warehouse.sql import Query, literal, name_of, names_of, quote, transaction
+from dixa_assets.warehouse.sql import (
+    FILE,
+    Dialect,
+    Query,
+    literal,
+    marks,
+    name_of,
+    names_of,
+    quote,
+    transaction,
+)
 
 # The columns that every write fills itself.
 TAIL = tuple(column.name for column in LOADED_COLUMNS)
@@ -53,7 +63,9 @@ def create_table(
     _comment(connection, "TABLE", table, columns)
 
 
-def add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+def add_missing_columns(
+    connection: duckdb.DuckDBPyConnection, table: Table, dialect: Dialect = FILE
+) -> None:
     """Give one of the project's own tables the columns that it has got since it was made."""
     found = connection.execute(
         "SELECT column_name FROM duckdb_columns() "
@@ -68,13 +80,21 @@ def add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> 
             connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
         _comment(connection, "TABLE", table, missing)
         remember_columns(connection, table, table.columns)
-    connection.execute("CHECKPOINT")
+    settle(connection, dialect)
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, view: Table, select: str) -> None:
+def settle(connection: duckdb.DuckDBPyConnection, dialect: Dialect) -> None:
+    """Leave no change of a table in the log: DuckDB 1.5 recovers more surely without."""
+    if dialect.checkpoints:
+        connection.execute("CHECKPOINT")
+
+
+def _create_view(
+    connection: duckdb.DuckDBPyConnection, view: Table, select: str, dialect: Dialect
+) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
     connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
-    _comment(connection, "VIEW", view, view.columns)
+    _comment(connection, "VIEW", view, view.columns if dialect.comments_view_columns else ())
 
 
 def _comment(
@@ -96,7 +116,7 @@ def _table_comment(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
     return (found and found[0]) or ""
 
 
-def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
+def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = FILE) -> None:
     """The view over all metrics, where `dixa.metrics_daily` finds it.
 
     A database file is a catalog named after it. In `dixa.duckdb` a schema `dixa` would make every
@@ -119,10 +139,13 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection) -> None:
                 connection,
                 view,
                 f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}",
+                dialect,
             )
 
 
-def ensure_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> None:
+def ensure_view(
+    connection: duckdb.DuckDBPyConnection, relation: Relation, dialect: Dialect = FILE
+) -> None:
     """The view people query, where the rows stand in a shared table.
 
     It is made when missing, and commented anew when its description changed.
@@ -141,11 +164,12 @@ def ensure_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> No
                 connection,
                 view,
                 f"SELECT {names_of(view.columns)} FROM {name_of(relation.stored_in)} WHERE {own}",
+                dialect,
             )
 
 
 def evolve(
-    connection: duckdb.DuckDBPyConnection, table: Table, seen: Types
+    connection: duckdb.DuckDBPyConnection, table: Table, seen: Types, dialect: Dialect = FILE
 ) -> tuple[list[Column], list[str]]:
     """Bring a table to where values of the seen types fit; its columns, and what was changed."""
     known = _known_columns(connection, table)
@@ -167,15 +191,35 @@ def evolve(
                         f"ALTER TABLE {relation} ADD COLUMN {name} {physical(column.type)}"
                     )
                 elif physical(old.type) != physical(column.type):
-                    connection.execute(
-                        f"ALTER TABLE {relation} ALTER COLUMN {name} "
-                        f"SET DATA TYPE {column.type} USING {_converted(name, old.type, column)}"
-                    )
+                    _retype(connection, relation, old, column, dialect)
             _comment(connection, "TABLE", table, [c for c in columns if c not in known])
         remember_columns(connection, table, columns)
-    # DuckDB 1.5 recovers from a crash more surely when its log holds no ALTER.
-    connection.execute("CHECKPOINT")
+    settle(connection, dialect)
     return columns, changes
+
+
+def _retype(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    old: Column,
+    new: Column,
+    dialect: Dialect,
+) -> None:
+    """Give a column its new type, with its old values in it."""
+    name = quote(new.name)
+    if dialect.retypes_freely:
+        converted = _converted(name, old.type, new)
+        connection.execute(
+            f"ALTER TABLE {relation} ALTER COLUMN {name} SET DATA TYPE {new.type} USING {converted}"
+        )
+        return
+    # A column of that type takes its place. A new list cannot be renamed, so the old one is.
+    before = quote(f"{new.name} as {physical(old.type)}")
+    converted = _converted(before, old.type, new)
+    connection.execute(f"ALTER TABLE {relation} RENAME COLUMN {name} TO {before}")
+    connection.execute(f"ALTER TABLE {relation} ADD COLUMN {name} {new.type}")
+    connection.execute(f"UPDATE {relation} SET {name} = {converted} WHERE {before} IS NOT NULL")
+    connection.execute(f"ALTER TABLE {relation} DROP COLUMN {before}")
 
 
 def _plan(
@@ -272,7 +316,9 @@ def remember_columns(
         f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
         [table.schema, table.name],
     )
-    connection.executemany(
-        f"INSERT INTO {name_of(COLUMNS)} VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns],
+    rows = [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns]
+    # One statement: in a lake, each would make a file.
+    connection.execute(
+        f"INSERT INTO {name_of(COLUMNS)} VALUES " + ", ".join(f"({marks(row)})" for row in rows),
+        [value for row in rows for value in row],
     )

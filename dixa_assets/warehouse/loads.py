@@ -67,6 +67,7 @@ def note(
             "breakdowns": json.dumps(list(batch.breakdowns)),
             "reach": batch.reach,
             "schema_changes": "[]",
+            "unknown_types": "{}",
             "loaded_at": datetime.now(UTC),
             "run_id": batch.run_id,
         }
@@ -87,6 +88,8 @@ def note(
                 | _cost(usage)
             )
     rows[0]["schema_changes"] = json.dumps(list(changes))
+    unknown = [part.unknown for batch in batches for part in batch.parts]
+    rows[0]["unknown_types"] = json.dumps({k: v for each in unknown for k, v in each.items()})
     names = [column.name for column in LOADS.columns]
     days = [row.get("partition_date") for row in rows]
     connection.execute(
@@ -125,6 +128,19 @@ def noted(query: Query) -> set[tuple[str, str]]:
         "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day FROM dixa_catalogue.loads"
     )
     return {*zip(found.asset_key, found.day, strict=True)}
+
+
+def unknown_types(query: Query) -> set[tuple[str, str, str]]:
+    """Types of values that are not documented: in which asset, of which field."""
+    found = query(
+        "SELECT DISTINCT asset_key, unknown_types FROM dixa_catalogue.loads "
+        "WHERE unknown_types <> '{}'"
+    )
+    return {
+        (key, field, type_)
+        for key, types in zip(found.asset_key, found.unknown_types, strict=True)
+        for field, type_ in json.loads(types).items()
+    }
 
 
 def spent(query: Query) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
@@ -19,6 +20,25 @@ class Query(Protocol):
     def __call__(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
         """The result of one, its parameters bound."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where databases differ in the SQL that they take.
+
+    Attributes:
+        comments_view_columns: Columns of views take comments, as those of tables do.
+        retypes_freely: A column can be given any type that its values convert to.
+        checkpoints: CHECKPOINT empties the log, and does nothing else.
+    """
+
+    comments_view_columns: bool = True
+    retypes_freely: bool = True
+    checkpoints: bool = True
+
+
+FILE = Dialect()
+LAKE = Dialect(comments_view_columns=False, retypes_freely=False, checkpoints=False)
 
 
 def quote(identifier: str) -> str:

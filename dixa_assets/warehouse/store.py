@@ -1,6 +1,6 @@
 """The warehouse: a partition is replaced whole, in one transaction.
 
-The file is held for as long as it takes to open, write and close it.
+The database is held for as long as a write takes.
 
 No primary key, index or default expression anywhere: replacing whole partitions needs none, and
 DuckDB recovers best from a crash without them.
@@ -10,20 +10,28 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from dixa_assets.errors import ConfigError, WarehouseError
+from dixa_assets.errors import ConfigError, WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.rows import Staged, Types, Volume
-from dixa_assets.model.tables import COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE, Column, Relation
+from dixa_assets.model.tables import (
+    COLUMNS,
+    LAKE_SCHEME,
+    LOADS,
+    METRIC_VALUES,
+    WAREHOUSE,
+    Column,
+    Relation,
+)
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
 from dixa_assets.model.zones import is_same_zone
 from dixa_assets.warehouse import loads
-from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile
+from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile, Engine
 from dixa_assets.warehouse.evolve import (
     TAIL,
     add_missing_columns,
@@ -34,8 +42,10 @@ from dixa_assets.warehouse.evolve import (
     fields_of,
     physical,
     remember_columns,
+    settle,
 )
 from dixa_assets.warehouse.loads import Batch
+from dixa_assets.warehouse.moving import attached
 from dixa_assets.warehouse.remembered import remembered
 from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, quote, transaction
 
@@ -47,6 +57,9 @@ IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
 PREVIEWED = 5
 # One thread, and each row group written out when it is full: DuckDB would keep ten in memory.
 SPARING = "SET threads = 1; SET write_buffer_row_group_count = 1"
+# Two writes that overlap both change this row, and a lake lets one of them commit: should the lock
+# ever be lost, no day is written twice.
+FENCE = f"UPDATE {name_of(WAREHOUSE)} SET created_at = created_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +75,17 @@ class Written:
 
 
 class Warehouse:
-    """A DuckDB file as this project writes it.
+    """A database as this project writes it.
 
     Args:
-        path: The database file; its folder is made when missing.
+        path: The database file, whose folder is made when missing; or the address of a lake,
+            `ducklake:postgres:dbname=… host=…`.
         timezone: The zone of the partitions. A warehouse holds days of one zone only.
         account: Whose days it holds, and of no other account's.
         host: The API's host that they come from; empty if that does not matter.
         connection_config: DuckDB settings, as DuckDBResource takes them.
-        wait_seconds: How long another holder of the file is waited for.
+        wait_seconds: How long another holder of the file is waited for, or another writer.
+        lake_data: Where a new lake keeps its rows: a folder that all machines have, or `s3://…`.
     """
 
     def __init__(
@@ -82,15 +97,16 @@ class Warehouse:
         host: str = "",
         connection_config: Mapping[str, Any] | None = None,
         wait_seconds: float = WAIT_SECONDS,
+        lake_data: str = "",
     ) -> None:
         self.path = Path(path)
         self.timezone = timezone
         self._account, self._host = account, host
-        self._file = DuckDBFile(
-            self.path, connection_config=connection_config or {}, wait_seconds=wait_seconds
-        )
-        self.staging = self._file.staging
-        self._founded: int | None = None
+        self._engine = _open(str(path), connection_config or {}, wait_seconds, lake_data)
+        self.name = self._engine.name
+        self.staging = self._engine.staging
+        self.changed_at = self._engine.changed_at
+        self._founded = ""
 
     def replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
         """Replace what the batches are about by their rows.
@@ -108,13 +124,16 @@ class Warehouse:
         where = " AND ".join(f"{quote(name)} IN ({marks(v)})" for name, v in scope.items())
         rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
-        with self._connect() as connection, self._naming(relation, values):
+        dialect = self._engine.dialect
+        with self._naming(relation, values), self._connect() as connection:
             self._ensure_own(connection)
             connection.execute(SPARING)
             types = sum((part.types for part in parts), Types())
-            columns, changes = evolve(connection, relation.stored_in, types)
-            ensure_view(connection, relation)
+            columns, changes = evolve(connection, relation.stored_in, types, dialect)
+            ensure_view(connection, relation, dialect)
             with transaction(connection):
+                if self._engine.is_shared:
+                    connection.execute(FENCE)
                 connection.execute(f"DELETE FROM {rows}", values)
                 for batch in batches:
                     for part in batch.parts:
@@ -130,28 +149,32 @@ class Warehouse:
 
     @property
     def identity(self) -> str:
-        """Which database it is: where, and which of the files that have stood there."""
-        return f"{self.path.absolute()} {self._file.identity}"
+        """Which database it is: where, and which of those that have stood there."""
+        return self._engine.identity
 
     def loaded(self) -> set[tuple[str, str]]:
         """What the load log notes: asset key and day, the day empty for a whole table."""
-        if not self._file.identity:
+        if self.changed_at() is None:
             return set()
-        with self._connect() as connection:
+        with self._read() as connection:
             self._ensure_own(connection)
             return loads.noted(_asking(connection))
 
     def fields(self) -> dict[str, set[str]]:
         """The fields that each record's table has a column for."""
-        return fields_of(self.query) if self._file.identity else {}
+        return {} if self.changed_at() is None else fields_of(self.query)
 
     def catalogue(self) -> Catalogue:
         """The catalogue as it was last written here; an empty one before."""
-        return remembered(self.query) if self._file.identity else Catalogue()
+        return Catalogue() if self.changed_at() is None else remembered(self.query)
+
+    def unknown_types(self) -> set[tuple[str, str, str]]:
+        """Types of values that are not documented, seen by loads: asset key, field, type."""
+        return set() if self.changed_at() is None else loads.unknown_types(self.query)
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""
-        with self._connect() as connection:
+        with self._read() as connection:
             return loads.volumes(connection)
 
     def publish(self, path: Path) -> int:
@@ -160,7 +183,46 @@ class Warehouse:
         Whoever has the old copy open goes on reading it; the next to open the path gets the new.
         """
         self.check()
-        return self._file.copy_to(path, finish=ensure_daily_view)
+        return self._engine.copy_to(path, finish=ensure_daily_view)
+
+    def adopt(self, source: Path) -> dict[str, int]:
+        """Take over a database file into this database, which holds no days yet.
+
+        All of it or nothing: every row is compared at both ends before it counts.
+
+        Returns:
+            The rows of each table, by its name with its schema.
+
+        Raises:
+            ConfigError: The file is not one of this project's, of this zone and account.
+            WarehouseError: There are days here already, or what was written differs.
+        """
+        with self._connect() as connection:
+            if loads.noted(_asking(connection)):
+                raise WarehouseError(f"{self.name} holds days already; name an empty database.")
+            with attached(connection, source) as tables:
+                found = connection.execute(
+                    f"SELECT timezone, account FROM {tables.name_of(WAREHOUSE)}"
+                ).fetchone()
+                zone, account = found or ("", "")
+                if not is_same_zone(zone, self.timezone) or account not in (None, self._account):
+                    raise ConfigError(
+                        "duckdb_path",
+                        f"{source} holds days of {zone} and of {account or 'no named account'}, "
+                        f"but the settings say {self.timezone} and {self._account or 'none'}.",
+                    )
+                with transaction(connection):
+                    taken = {name: tables.take(name) for name in tables.names}
+                    tables.take_views()
+                return taken
+
+    def maintain(self, keep: timedelta) -> dict[str, int]:
+        """Tidy up a lake: many small files become few; files and snapshots before, and now.
+
+        Args:
+            keep: How long a state of the lake that is no longer the latest can be read.
+        """
+        return self._engine.maintain(keep)
 
     def check(self) -> None:
         """Raise what would keep a load from writing: folder, file, lock, zone, account, host."""
@@ -175,12 +237,41 @@ class Warehouse:
     @contextmanager
     def reading(self) -> Iterator[Query]:
         """A function that answers queries like `query`, for several in a row."""
+        if self._engine.is_shared:
+            yield self._ask
+            return
         with self._connect() as connection:
             yield _asking(connection)
 
+    def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
+        """The result of a query of a shared database, asked for again where it went away."""
+        for is_last in (False, True):
+            try:
+                with self._read() as connection:
+                    return _asking(connection)(sql, parameters)
+            except duckdb.Error as error:
+                if not self._engine.is_lost(error):
+                    raise
+                if is_last:
+                    raise WarehouseLost(f"{self.name} could not be read: {error}") from None
+        raise AssertionError
+
+    @contextmanager
+    def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to read from; the project's own tables are there."""
+        if not self._engine.is_shared:
+            with self._connect() as connection:
+                yield connection
+            return
+        if self._engine.identity != self._founded:
+            with self._connect():
+                pass
+        with self._engine.reading() as connection:
+            yield connection
+
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._file.connect() as connection:
+        with self._engine.connect() as connection:
             self._ensure_foundation(connection)
             yield connection
 
@@ -190,9 +281,9 @@ class Warehouse:
         Without parameters: for the first of them DuckDB imports pandas, which takes longer than all
         that is done here, and a load does this before its first request.
         """
-        # Looked at once for each file that stands at the path.
-        file = self._file.identity
-        if file == self._founded:
+        # Looked at once for each database that stands in the place.
+        identity, dialect = self._engine.identity, self._engine.dialect
+        if identity == self._founded:
             return
         exists = connection.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE "
@@ -208,16 +299,16 @@ class Warehouse:
                     f"INSERT INTO {name_of(WAREHOUSE)} (timezone, created_at) VALUES (?, ?)",
                     [self.timezone, datetime.now(UTC)],
                 )
-            connection.execute("CHECKPOINT")
-        add_missing_columns(connection, LOADS)
-        add_missing_columns(connection, WAREHOUSE)
-        ensure_daily_view(connection)
+            settle(connection, dialect)
+        add_missing_columns(connection, LOADS, dialect)
+        add_missing_columns(connection, WAREHOUSE, dialect)
+        ensure_daily_view(connection, dialect)
         known = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
         zone = known[0] if known else ""
         if not is_same_zone(zone, self.timezone):
             self._refuse_days_of(connection, "timezone", self.timezone, zone)
             connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
-        self._founded = file
+        self._founded = identity
 
     def _ensure_own(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Refuse to write into a database that holds days of another account or host."""
@@ -240,7 +331,7 @@ class Warehouse:
         if days != (0,):
             raise ConfigError(
                 setting,
-                f"is {own or 'empty'}, but {self.path} holds days of {other or 'no named account'},"
+                f"is {own or 'empty'}, but {self.name} holds days of {other or 'no named account'},"
                 " and days of two cannot stand in one table. Set it back, or load into another "
                 "file (DIXA_DUCKDB_PATH).",
             )
@@ -251,10 +342,30 @@ class Warehouse:
         try:
             yield
         except duckdb.Error as error:
+            where = f"{relation.stored_in.key} in {self.name}"
+            what = ", ".join(scope) or "all rows"
+            if self._engine.is_lost(error):
+                raise WarehouseLost(
+                    f"{where} could not be written ({what}); its rows are the old or the new ones, "
+                    f"whole: {error}"
+                ) from None
             raise WarehouseError(
-                f"{relation.stored_in.key} in {self.path} could not be written and is as it was "
-                f"({', '.join(scope) or 'all rows'}): {error}"
+                f"{where} could not be written and is as it was ({what}): {error}"
             ) from error
+
+
+def _open(address: str, config: Mapping[str, Any], wait_seconds: float, lake_data: str) -> Engine:
+    if not address.startswith(LAKE_SCHEME):
+        return DuckDBFile(Path(address), connection_config=config, wait_seconds=wait_seconds)
+    # Its driver is an extra.
+    from dixa_assets.warehouse.lake import DuckLake
+
+    return DuckLake(
+        address.removeprefix(LAKE_SCHEME),
+        data=lake_data,
+        connection_config=config,
+        wait_seconds=wait_seconds,
+    )
 
 
 def _asking(connection: duckdb.DuckDBPyConnection) -> Query:

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.pace import shared_limiter
 from dixa_assets.errors import ApiUnavailable
-from dixa_assets_tests.support.services import postgres_url
+from dixa_assets_tests.support.services import postgres_database, url_of
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 pytestmark = pytest.mark.services
@@ -41,14 +40,8 @@ NAMES = ("channel", "queue_id", "agent_id", "initial_direction")
 @pytest.fixture
 def database() -> Iterator[str]:
     """A database of this test's own."""
-    server, name = postgres_url(), f"dixa_{uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    try:
-        yield f"{server.rpartition('/')[0]}/{name}"
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres_database() as parameters:
+        yield url_of(parameters)
 
 
 @pytest.mark.slow

@@ -306,7 +306,16 @@ def main() -> int:
                     found = replace(found, target="", met=None)
                 print(found, file=sys.stderr, flush=True)
                 (rows if isinstance(found, Row) else notes).append(found)
-    table = "\n".join(
+    print("\n\n".join([as_table(rows), *map(str, notes)]))
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    if not (options.quick or options.case):
+        publish(rows, [str(note) for note in notes])
+    return int(any(isinstance(row, Row) and row.met is False for row in rows))
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown, with when and on what they were measured."""
+    return "\n".join(
         [
             "| case | ours | floor | alternative | ratio | target |",
             "|---|---|---|---|---|---|",
@@ -315,20 +324,15 @@ def main() -> int:
             f"Measured {datetime.now(UTC):%Y-%m-%d} in one run on {machine()}.",
         ]
     )
-    print("\n\n".join([table, *map(str, notes)]))
-    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    if not (options.quick or options.case):
-        publish(table, [str(note) for note in notes])
-    return int(any(isinstance(row, Row) and row.met is False for row in rows))
 
 
-def publish(table: str, notes: list[str]) -> None:
-    """Put the table, and where the time goes, into docs/benchmarks.md."""
-    DOCUMENT.write_text(
+def publish(rows: Sequence[Row], notes: Sequence[str], document: Path = DOCUMENT) -> None:
+    """Put the rows, and where the time goes, into a page."""
+    document.write_text(
         re.sub(
             rf"{BEGIN}.*{END}",
-            lambda _: "\n\n".join([BEGIN, table, *notes, END]),
-            DOCUMENT.read_text(),
+            lambda _: "\n\n".join([BEGIN, as_table(rows), *notes, END]),
+            document.read_text(),
             flags=re.DOTALL,
         )
     )

@@ -266,6 +266,33 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
     assert "under way" in str(tick().skip_message)
 
 
+def test_a_type_of_values_that_nobody_knows_is_a_change_told_once(
+    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue, instance: dg.DagsterInstance
+) -> None:
+    (sensor, *_) = analytics.build_definitions(known).sensors or ()
+
+    def told() -> list[tuple[str, str, str | None, str | None]]:
+        context = dg.build_sensor_context(
+            instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
+        )
+        sensor.evaluate_tick(context)
+        assert instance.defs_state_storage is not None
+        stored = state.load(instance.defs_state_storage, analytics.defs_state_config.key)
+        assert stored is not None
+        changes = [each for each in stored.changes if each.change == "unknown type"]
+        return [(each.kind, each.id, each.item, each.after) for each in changes]
+
+    assert told() == []
+    simulator.tell("faults", kind="unknown_type", operation="postAnalyticsRecords", id="ratings")
+    simulator.tell("faults", kind="unknown_type", operation="postAnalyticsMetrics", id="csat")
+    keys = ["dixa_metrics/csat", "dixa_records/ratings"]
+    assert load(analytics, keys, "2025-11-01", catalogue=known).success
+    found = told()
+    assert ("metric", "csat", "aggregates", '"HologramField"') in found
+    assert ("record", "ratings", "agent_id", '"HologramField"') in found
+    assert told() == found
+
+
 def test_a_lost_catalogue_is_fetched_anew_and_the_database_remembers_what_was(
     simulator: Simulator,
     analytics: DixaAnalytics,

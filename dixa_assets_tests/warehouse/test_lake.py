@@ -1,0 +1,386 @@
+"""A lake that many machines write: what holds of a file holds of it, and nobody waits to read."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import date, timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, WarehouseLost
+from dixa_assets.model.tables import LAKE_SCHEME
+from dixa_assets.model.values import BIGINT, DOUBLE, JSON, VARCHAR, Value
+from dixa_assets.warehouse import loads
+from dixa_assets.warehouse.store import Warehouse
+from dixa_assets_tests.support.handmade import (
+    DAY,
+    DAYS,
+    integers,
+    load,
+    load_metric,
+    noted_rows,
+    numbers_by_day,
+    record,
+    selected,
+)
+from dixa_assets_tests.support.processes import child
+from dixa_assets_tests.support.services import lake
+from dixa_assets_tests.support.simulator import COPENHAGEN
+
+pytestmark = pytest.mark.services
+
+WRITERS, WRITTEN, ROUNDS, KILLS = 4, 50, 3, 20
+FIELDS = (
+    "SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name = 'dixa_records' "
+    "AND column_name LIKE 'field%'"
+)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with lake(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def warehouse(where: dict[str, str]) -> Warehouse:
+    return opened(where)
+
+
+def opened(where: dict[str, str], wait_seconds: float = 30) -> Warehouse:
+    return Warehouse(**where, timezone=COPENHAGEN, wait_seconds=wait_seconds)
+
+
+def cut(where: dict[str, str]) -> int:
+    """End every session of the lake's Postgres; how many there were."""
+    dsn = where["path"].removeprefix(LAKE_SCHEME)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert found
+    return int(found[0])
+
+
+def hold_lake(where: dict[str, str], pipe: Connection) -> None:
+    """Write until told to let go."""
+    with opened(where)._engine.connect():
+        pipe.send("held")
+        pipe.recv()
+
+
+# Who may write when
+
+
+def test_reading_waits_for_no_writer_and_a_writer_for_the_other(where: dict[str, str]) -> None:
+    warehouse = opened(where, wait_seconds=0.5)
+    load(warehouse, record(), DAY, integers(1))
+
+    with child(hold_lake, where) as (process, pipe):
+        assert pipe.recv() == "held"
+        assert numbers_by_day(warehouse) == {DAY: [1]}
+        with pytest.raises(WarehouseBusy, match=f"dixa_assets .* {process.pid} kept the lake"):
+            load(warehouse, record(), DAY, integers(2))
+        pipe.send("let go")
+        process.join()
+
+    load(warehouse, record(), DAY, integers(3))
+    assert numbers_by_day(warehouse) == {DAY: [3]}
+
+
+def test_a_writer_that_is_killed_keeps_nobody_waiting(where: dict[str, str]) -> None:
+    warehouse = opened(where, wait_seconds=10)
+    warehouse.check()
+
+    with child(hold_lake, where) as (process, pipe):
+        assert pipe.recv() == "held"
+        process.kill()
+        load(warehouse, record(), DAY, integers(1))
+
+    assert numbers_by_day(warehouse) == {DAY: [1]}
+
+
+def write_without_lock(where: dict[str, str], number: int, pipe: Connection) -> None:
+    warehouse = opened(where)
+    warehouse._engine._writing = nullcontext  # type: ignore[attr-defined]
+    while day := pipe.recv():
+        try:
+            load(warehouse, record(), day, integers(*[number] * 20))
+            pipe.send("written")
+        except WarehouseError as error:
+            pipe.send(f"refused: {error}")
+
+
+@pytest.mark.slow
+def test_a_day_is_not_doubled_even_if_the_lock_is_lost(warehouse: Warehouse, where: Any) -> None:
+    load(warehouse, record(), "2024-12-31", integers(0))
+
+    with (
+        child(write_without_lock, where, 1) as (_, one),
+        child(write_without_lock, where, 2) as (_, other),
+    ):
+        for day in DAYS:
+            for pipe in (one, other):
+                pipe.send(day)
+            assert "written" in {one.recv(), other.recv()}
+
+    days = numbers_by_day(warehouse)
+    assert sorted(days) == ["2024-12-31", *DAYS]
+    assert all(days[day] in ([1] * 20, [2] * 20) for day in DAYS)
+
+
+# When the server goes away
+
+
+def test_what_was_cut_is_connected_again(warehouse: Warehouse, where: dict[str, str]) -> None:
+    load(warehouse, record(), DAY, integers(1))
+
+    assert cut(where) > 0
+    assert numbers_by_day(warehouse) == {DAY: [1]}
+
+    assert cut(where) > 0
+    load(warehouse, record(), DAY, integers(2))
+    assert numbers_by_day(warehouse) == {DAY: [2]}
+
+
+def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
+    warehouse: Warehouse, where: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(warehouse, record(), DAY, integers(1, 2))
+    note = loads.note
+    monkeypatch.setattr(loads, "note", lambda *given: (cut(where), note(*given)))
+
+    with pytest.raises(WarehouseLost, match=r"dixa_records/conversations in ducklake.*2025-01-02"):
+        load(warehouse, record(), DAY, integers(3))
+    assert numbers_by_day(warehouse) == {DAY: [1, 2]}
+
+    monkeypatch.setattr(loads, "note", note)
+    load(warehouse, record(), DAY, integers(3))
+    assert numbers_by_day(warehouse) == {DAY: [3]}
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    nowhere = Warehouse(
+        f"{LAKE_SCHEME}dbname=dixa host=127.0.0.1 port=1", timezone=COPENHAGEN, lake_data="/tmp/x"
+    )
+    with pytest.raises(WarehouseLost, match="port 1 failed"):
+        nowhere.check()
+
+
+# Types, comments, order
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "type_", "kept"),
+    [
+        (Value(BIGINT, 7), Value(DOUBLE, 0.5), "DOUBLE", 7.0),
+        (Value(BIGINT, 7), Value(VARCHAR, "x"), "VARCHAR", "7"),
+        (Value(DOUBLE, 0.5), Value(VARCHAR, "x"), "VARCHAR", "0.5"),
+        (Value("BIGINT[]", [1, 2]), Value("VARCHAR[]", ["x"]), "VARCHAR[]", ["1", "2"]),
+        (Value(VARCHAR, "x"), Value(JSON, {"a": 1}), "JSON", '"x"'),
+        (Value(BIGINT, 2**60 + 1), Value(DOUBLE, 0.5), "VARCHAR", str(2**60 + 1)),
+    ],
+    ids=lambda each: str(getattr(each, "type", each)),
+)
+def test_a_column_is_widened_without_loss(
+    warehouse: Warehouse, old: Value, new: Value, type_: str, kept: Any
+) -> None:
+    load(warehouse, record(fields={"field": "What it is."}), DAYS[0], [{"field": old}])
+    written = load(warehouse, record(fields={"field": "What it is."}), DAYS[1], [{"field": new}])
+
+    assert [column.type for column in written.columns if column.name == "field"] == [type_]
+    found = warehouse.query(
+        "SELECT field FROM dixa_records.conversations WHERE partition_date = ?", [DAYS[0]]
+    )
+    value = found.field[0]
+    assert (list(value) if isinstance(kept, list) else value) == kept
+    (comment,) = selected(
+        warehouse,
+        "SELECT comment FROM duckdb_columns() WHERE schema_name = 'dixa_records' "
+        "AND column_name = 'field'",
+    )
+    assert "What it is." in comment[0]
+
+
+def test_a_list_that_came_later_is_widened_twice(warehouse: Warehouse) -> None:
+    load(warehouse, record(), DAYS[0], integers(1))
+    values = [Value("BIGINT[]", [1, 2]), Value("VARCHAR[]", ["x"]), Value(JSON, {"a": 1})]
+    for day, value in zip(DAYS[1:], values, strict=False):
+        load(warehouse, record(), day, [{"field": value}])
+
+    found = warehouse.query("SELECT field FROM dixa_records.conversations ORDER BY partition_date")
+    assert [json.loads(each) for each in found.field[1:]] == [["1", "2"], ["x"], {"a": 1}]
+
+
+def test_small_files_are_written_together_and_no_row_is_lost(
+    warehouse: Warehouse, where: dict[str, str]
+) -> None:
+    for number, day in enumerate(DAYS):
+        load(warehouse, record(), day, integers(number, number))
+        load(warehouse, record(), day, integers(number))
+    before = numbers_by_day(warehouse)
+    files = [*Path(where["lake_data"]).rglob("*.parquet")]
+
+    found = warehouse.maintain(timedelta(0))
+
+    assert found["files"] < found["files_before"] / 4
+    assert found["snapshots"] < found["snapshots_before"] / 4
+    assert len([*Path(where["lake_data"]).rglob("*.parquet")]) < len(files) / 4
+    assert numbers_by_day(warehouse) == before
+    load(warehouse, record(), DAY, integers(99))
+    assert numbers_by_day(warehouse) == before | {DAY: [99]}
+
+
+# What is made of it, and of what it is made
+
+
+def test_the_read_copy_of_a_lake_is_a_file(warehouse: Warehouse, tmp_path: Path) -> None:
+    load(warehouse, record(), DAY, integers(1, 2))
+    load_metric(warehouse, "csat", DAY, [80.0])
+
+    warehouse.publish(tmp_path / "copy" / "dixa.duckdb")
+
+    with duckdb.connect(str(tmp_path / "copy" / "dixa.duckdb"), read_only=True) as connection:
+        records = connection.execute("SELECT number FROM dixa_records.conversations").fetchall()
+        assert sorted(records) == [(1,), (2,)]
+        assert connection.execute("SELECT value FROM dixa_metrics.csat").fetchall() == [(80.0,)]
+        assert connection.execute("SELECT count(*) FROM dixa.metrics_daily").fetchall() == [(1,)]
+
+
+def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    file = Warehouse(tmp_path / "dixa.duckdb", timezone=COPENHAGEN)
+    load(file, record(about="Every conversation."), DAYS[0], integers(1, 2))
+    load(file, record(about="Every conversation."), DAYS[1], [{"number": Value(VARCHAR, "x")}])
+    load_metric(file, "csat", DAY, [80.0, 81.0])
+
+    moved = warehouse.adopt(file.path)
+
+    assert moved['"dixa_records"."conversations"'] == 3
+    everything = (
+        "SELECT partition_date::VARCHAR, number, run_id FROM dixa_records.conversations ORDER BY 2"
+    )
+    assert selected(warehouse, everything) == selected(file, everything)
+    assert noted_rows(warehouse) == noted_rows(file)
+    assert selected(warehouse, "SELECT value FROM dixa_metrics.csat ORDER BY 1") == [(80,), (81,)]
+    comments = (
+        "SELECT column_name, coalesce(comment, '') FROM duckdb_columns() "
+        "WHERE schema_name = 'dixa_records' ORDER BY 1"
+    )
+    assert selected(warehouse, comments) == selected(file, comments)
+    load(warehouse, record(), DAYS[2], [{"number": Value(VARCHAR, "y")}])
+    assert len(selected(warehouse, everything)) == 4
+
+    with pytest.raises(WarehouseError, match="holds days already"):
+        warehouse.adopt(file.path)
+
+
+def test_a_file_of_another_zone_is_not_taken_over(warehouse: Warehouse, tmp_path: Path) -> None:
+    file = Warehouse(tmp_path / "apia.duckdb", timezone="Pacific/Apia")
+    file.check()
+
+    with pytest.raises(ConfigError, match="holds days of Pacific/Apia"):
+        warehouse.adopt(file.path)
+
+    with pytest.raises(ConfigError, match="cannot be read as a database"):
+        warehouse.adopt(tmp_path / "nothing.duckdb")
+
+
+# Four machines at once
+
+
+def write_when_told(where: dict[str, str], number: int, pipe: Connection) -> None:
+    warehouse = opened(where, wait_seconds=120)
+    while task := pipe.recv():
+        turn, day, is_changed = task
+        fields = {"number": Value(BIGINT, 1000 * turn + number)}
+        if is_changed:
+            # A new column, or a wider one.
+            fields[f"field_{is_changed // 2}"] = Value(
+                *((BIGINT, 1), (VARCHAR, "x"))[is_changed % 2]
+            )
+        load(warehouse, record(), day, [fields] * 5)
+        pipe.send(task)
+
+
+class Machines:
+    """Four processes that write what they are told, each in its order, killed and started anew."""
+
+    def __init__(self, where: dict[str, str], tasks: list[list[Any]]) -> None:
+        self._where, self._tasks = where, tasks
+        self.running: dict[Connection, Any] = {}
+        for number in range(len(tasks)):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        manager = child(write_when_told, self._where, number)
+        _, pipe = manager.__enter__()
+        pipe.send(self._tasks[number][0])
+        self.running[pipe] = manager, number
+
+    def written(self) -> int:
+        """How many were written since the last time; those who wrote go on."""
+        done = wait([*self.running], timeout=60)
+        for pipe in done:
+            manager, number = self.running[pipe]
+            assert pipe.recv() == self._tasks[number].pop(0)
+            if self._tasks[number]:
+                pipe.send(self._tasks[number][0])
+            else:
+                manager.__exit__(None, None, None)
+                del self.running[pipe]
+        return len(done)
+
+    def kill(self, pipe: Connection) -> None:
+        """End one in whatever it does. It may be done or not, and is done again by the next."""
+        manager, number = self.running.pop(pipe)
+        manager.__exit__(None, None, None)
+        self._start(number)
+
+
+@pytest.mark.slow
+def test_four_machines_write_while_they_are_killed_and_nothing_is_lost_or_doubled(
+    warehouse: Warehouse, where: dict[str, str]
+) -> None:
+    chance = random.Random(7)
+    days = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(WRITTEN)]
+    changes = iter(range(1, 100))
+    warehouse.check()
+    kills = 0
+    for turn in range(1, ROUNDS + 1):
+        tasks = [[(turn, day, 0) for day in days] for _ in range(WRITERS)]
+        for mine in tasks:
+            mine[chance.randrange(WRITTEN)] = (turn, days[-1], next(changes))
+        to_kill = sorted(chance.randrange(WRITERS * WRITTEN) for _ in range(KILLS // ROUNDS + 1))
+        machines, done = Machines(where, tasks), 0
+        deadline = time.monotonic() + 240
+        while machines.running:
+            assert time.monotonic() < deadline
+            done += machines.written()
+            while to_kill and done >= to_kill[0] and machines.running:
+                del to_kill[0]
+                time.sleep(chance.uniform(0, 0.2))
+                machines.kill(chance.choice([*machines.running]))
+                kills += 1
+            if chance.random() < 0.02:
+                warehouse.maintain(timedelta(0))
+        warehouse.maintain(timedelta(0))
+    assert kills >= KILLS
+    found = numbers_by_day(warehouse)
+    assert sorted(found) == days
+    for numbers in found.values():
+        assert len(numbers) == 5
+        assert len(set(numbers)) == 1
+        assert numbers[0] // 1000 == ROUNDS
+    assert {rows for rows, _ in noted_rows(warehouse).values()} == {5}
+    columns = {column for (column,) in selected(warehouse, FIELDS)}
+    assert len(columns) >= 10 / 2
