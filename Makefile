@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
+# On all cores: most tests wait for processes that they start.
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
@@ -32,10 +34,10 @@ report: .venv/installed ## Every metric as a page, in one HTML file beside the d
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 test: .venv/installed ## Run the tests, all but the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python $(PYTEST) -m "not slow"
 
 test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults, fuzzing, kills
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python $(PYTEST) -m slow
 
 .venv-services/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-services

@@ -29,14 +29,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"errors", "model", "api", "component", "orchestration", "warehouse"},
     "contact": {"errors", "model", "api", "component", "orchestration"},
     "__main__": {"errors", "settings", "component", "contact", "doctor", "report"},
-    "launch": {"errors", "model", "component", "report"},
+    "launch": {"errors", "model", "component", "orchestration"},
     "simulator": set(),
 }
 HAS_ALONE: dict[str, set[str]] = {
     "httpx": {"api"},
     "tenacity": {"api"},
     "pyrate_limiter": {"api"},
-    "psycopg": {"api"},
+    "psycopg": {"api", "warehouse"},
     "duckdb": {"warehouse"},
     "jinja2": {"report"},
     "plotly": {"report"},

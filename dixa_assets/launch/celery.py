@@ -6,10 +6,11 @@ further. See https://docs.dagster.io/deployment/execution/celery
 
 from typing import Any
 
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._core.storage.dagster_run import DagsterRun
+from dagster import DagsterRun
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+
+from dixa_assets.orchestration.private import CheckRunHealthResult, WorkerStatus
 
 # How long a worker may take to say which tasks it has.
 PATIENCE_SECONDS = 2.0

@@ -15,6 +15,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 from dagster._core.execution.plan.inputs import StepInput
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import DefsStateStorage
@@ -33,10 +34,12 @@ __all__ = [
     "NOT_FINISHED_STATUSES",
     "AssetJob",
     "CheckError",
+    "CheckRunHealthResult",
     "DefinitionsLoadContext",
     "DefsStateManagementType",
     "DefsStateStorage",
     "GrpcServerCodeLocationOrigin",
+    "WorkerStatus",
     "has_dependants",
     "is_valid_cron",
     "loaded_partitions",

@@ -309,7 +309,7 @@ def main() -> int:
     print("\n\n".join([as_table(rows), *map(str, notes)]))
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     if not (options.quick or options.case):
-        publish(rows, [str(note) for note in notes])
+        publish(as_table(rows), [str(note) for note in notes])
     return int(any(isinstance(row, Row) and row.met is False for row in rows))
 
 
@@ -326,12 +326,13 @@ def as_table(rows: Sequence[Row]) -> str:
     )
 
 
-def publish(rows: Sequence[Row], notes: Sequence[str], document: Path = DOCUMENT) -> None:
-    """Put the rows, and where the time goes, into a page."""
+def publish(table: str, notes: Sequence[str], document: Path | None = None) -> None:
+    """Put the table, and where the time goes, into a page, by default docs/benchmarks.md."""
+    document = document or DOCUMENT
     document.write_text(
         re.sub(
             rf"{BEGIN}.*{END}",
-            lambda _: "\n\n".join([BEGIN, as_table(rows), *notes, END]),
+            lambda _: "\n\n".join([BEGIN, table, *notes, END]),
             document.read_text(),
             flags=re.DOTALL,
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.warehouse.store import Warehouse
-from dixa_assets_tests.bench.__main__ import Row, publish
+from dixa_assets_tests.bench.__main__ import Row, as_table, publish
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
 from dixa_assets_tests.support.processes import PROJECT, child
@@ -184,7 +184,7 @@ def main() -> int:
         rows.append(two_workers(folder))
     for row in rows:
         print(row, flush=True)
-    publish(rows, [], DOCUMENT)
+    publish(as_table(rows), [], DOCUMENT)
     return int(any(row.met is False for row in rows))
 
 
