@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.store import Warehouse
-from dixa_assets_tests.support.processes import PROJECT, free_port, graphql, wait_until
+from dixa_assets_tests.support.processes import PROJECT, free_port, wait_until
 from dixa_assets_tests.support.services import OwnServer, answers, own_postgres, own_redis
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
 
@@ -49,6 +50,16 @@ class Cluster:
 
     def warehouse(self) -> Warehouse:
         return Warehouse(**self.lake, timezone=COPENHAGEN)
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of a GraphQL answer; None while the webserver or its database is away."""
+        try:
+            answer = httpx.post(
+                f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
+            )
+        except httpx.HTTPError:
+            return None
+        return answer.json()["data"] if answer.is_success else None
 
     def start(self, name: str, *command: str) -> None:
         """A process on a machine of its own, which has `deploy/`'s files and nothing else."""
@@ -94,7 +105,7 @@ class Cluster:
 
     def runs(self, backfill: str = "") -> list[dict[str, Any]]:
         """Every run, or those of a backfill, with their tags as a dictionary."""
-        data = graphql(self.url, RUNS)
+        data = self.ask(RUNS)
         found = data["runsOrError"]["results"] if data else []
         for run in found:
             run["tags"] = {tag["key"]: tag["value"] for tag in run["tags"]}
