@@ -12,6 +12,7 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.settings import explained
 from dixa_assets_tests.support.processes import PROJECT, run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -313,3 +314,93 @@ def test_doctor_and_the_tick_name_what_dixa_does_not_have(
         )
         told = sensor.evaluate_tick(context).skip_message
     assert "include: 'csatt' is no metric or record of Dixa's; did you mean csat?" in str(told)
+
+
+# Several machines
+
+LAKE = "ducklake:postgres:dbname=lake host=db.internal user=dixa"
+PACE = "postgresql://dixa@db.internal/lake"
+REMOTE = """
+run_launcher:
+  module: dagster_k8s
+  class: K8sRunLauncher
+"""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({}, "lake_data: is empty"),
+        ({"lake_data": "lake"}, "lake_data: is lake"),
+        ({"duckdb_path": f"{LAKE} password=secret"}, "duckdb_path: must not hold the password"),
+        ({"duckdb_path": "ducklake:postgres://dixa@db/lake"}, "duckdb_path: must be like ducklake"),
+        ({"duckdb_path": "ducklake:lake.sqlite"}, "duckdb_path: .*'ducklake:' is not supported"),
+        ({"lake_data": "/lake", "report_path": "report.html"}, "report_path: 'report.html' would"),
+        ({"lake_data": "/lake", "read_copy_path": "copy.duckdb"}, "read_copy_path: 'copy.duckdb'"),
+        ({"lake_data": "/lake", "pace_url": "postgresql://a:secret@db/x"}, "pace_url: must not"),
+        ({"days_per_run": -1}, "days_per_run: is -1"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_only_one_machine_could_use_is_refused_of_a_lake(
+    attributes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as raised:
+        DixaAnalytics(**({"duckdb_path": LAKE} | attributes))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"DIXA_DUCKDB_PATH": "data/dixa.duckdb"}, "DIXA_DUCKDB_PATH: runs go to other machines"),
+        (
+            {"DIXA_DUCKDB_PATH": LAKE, "DIXA_LAKE_DATA": "/shared/lake"},
+            "pace_url: runs go to other machines",
+        ),
+        (
+            {"DIXA_DUCKDB_PATH": LAKE, "DIXA_LAKE_DATA": "s3://lake", "DIXA_PACE_URL": PACE},
+            None,
+        ),
+    ],
+    ids=["file", "lake without a pace", "lake with a pace"],
+)
+def test_runs_on_other_machines_take_a_lake_and_a_shared_pace(
+    settings: dict[str, str],
+    problem: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(REMOTE)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    tree = dg.ComponentTree.for_project(PROJECT)
+    if problem is None:
+        assert [sensor.name for sensor in tree.build_defs().sensors or ()] == ["dixa_catalogue"]
+        return
+    with pytest.raises(dg.DagsterError) as raised:
+        tree.build_defs()
+    assert re.search(problem, str(explained(raised.value, ())))
+
+
+def test_a_lake_has_an_order_of_its_own_and_a_report_where_somebody_says(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    catalogue = fetched(component(simulator, tmp_path))
+    lake = {"base_url": simulator.url, "duckdb_path": LAKE, "lake_data": "/shared/lake"}
+
+    def built(**more: str) -> tuple[set[str], set[str]]:
+        own = DixaAnalytics(**lake, **more).build_definitions(catalogue)
+        keys = own.resolve_asset_graph().get_all_asset_keys()
+        return (
+            {key.to_user_string() for key in keys},
+            {schedule.name for schedule in own.schedules or ()},
+        )
+
+    assets, schedules = built()
+    assert "dixa/lake" in assets
+    assert "dixa/report" not in assets
+    assert schedules == {"dixa_daily_refresh", "dixa_lake_order"}
+    assets, _ = built(report_path="/shared/report.html")
+    assert "dixa/report" in assets
