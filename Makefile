@@ -47,8 +47,8 @@ test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults
 	@touch $@
 
 test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and those of the database on a lake
-	@.venv-services/bin/python -m pytest -m services
-	@.venv-services/bin/python -m pytest --lake -m "not slow" dixa_assets_tests/warehouse/test_store.py \
+	@.venv-services/bin/python $(PYTEST) -m services
+	@.venv-services/bin/python $(PYTEST) --lake -m "not slow" dixa_assets_tests/warehouse/test_store.py \
 		dixa_assets_tests/warehouse/test_evolve_*.py dixa_assets_tests/load
 
 check: .venv/installed ## Lint, formatting, types, definitions

@@ -40,11 +40,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel_environment(tmp_path_factory.mktemp("environment"))
 
 
-@pytest.fixture
-def cluster(simulator_process: Simulator, tmp_path: Path, python: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster(
+    simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory, python: Path
+) -> Iterator[Cluster]:
     simulator_process.tell("reset")
     with running_cluster(
-        tmp_path,
+        tmp_path_factory.mktemp("machines"),
         simulator_process,
         python,
         DIXA_HISTORY_DAYS="0",
@@ -154,6 +156,7 @@ def test_a_backfill_survives_a_worker_and_both_servers(
     cluster.postgres.stop()
     simulator_process.tell("metrics", entry={"id": "brand_new"}, like="csat")
     cluster.postgres.start()
+    simulator_process.tell("settings", latency_ms=0)
 
     until_done(cluster, launched)
     # A step may have met the restart: what it left is loaded again, as a person would.
