@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -688,7 +689,9 @@ def project_tree() -> dg.ComponentTree:
     for place in (Path.cwd(), HOUSE.parent):
         with suppress(DagsterError, CheckError):
             return dg.ComponentTree.for_project(place)
-    raise ConfigError("project", f"{Path.cwd()} is in no project of `dg`'s; go to yours.")
+    # As an installed wheel, which is a code location by itself.
+    module = import_module("dixa_assets.defs")
+    return dg.ComponentTree.from_module(defs_module=module, project_root=Path.cwd())
 
 
 def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:

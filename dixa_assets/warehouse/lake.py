@@ -25,6 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine, make_folder
 from dixa_assets.warehouse.sql import LAKE, literal
 
@@ -39,6 +40,7 @@ SESSION: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
     "application_name": f"dixa_assets {socket.gethostname()} {os.getpid()}",
 }
 # Folders of this project's below the temporary one begin like this.
@@ -72,7 +74,7 @@ class DuckLake(Engine):
     def __init__(
         self, dsn: str, *, data: str, connection_config: Mapping[str, Any], wait_seconds: float
     ) -> None:
-        self.name = f"ducklake:postgres:{dsn}"
+        self.name = f"{LAKE_SCHEME}{dsn}"
         self.scratch = Path(tempfile.gettempdir()) / f"{OWN}.staging"
         self._config = connection_config
         self._wait_seconds = wait_seconds
@@ -199,11 +201,11 @@ class _Attached:
     """A process' one DuckDB with a lake in it: to attach it takes half a second."""
 
     def __init__(self, dsn: str, data: str) -> None:
-        self._address, self._data = f"ducklake:postgres:{dsn}", data
+        self._name, self._data = f"{LAKE_SCHEME}{dsn}", data
         try:
             self._dsn = make_conninfo(dsn, **SESSION)
         except psycopg.ProgrammingError as error:
-            raise ConfigError("duckdb_path", f"'{self._address}' is no address: {error}") from None
+            raise ConfigError("duckdb_path", f"'{self._name}' is no address: {error}") from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         # A thread's turn to write; other processes are kept out by Postgres.
@@ -235,7 +237,7 @@ class _Attached:
                 if isinstance(error, psycopg.Error) or LOST.search(str(error)):
                     raise _lost(error) from None
                 raise ConfigError(
-                    "duckdb_path", f"{self._address} cannot be opened as a lake ({error})."
+                    "duckdb_path", f"{self._name} cannot be opened as a lake ({error})."
                 ) from None
             return cursor
 
@@ -253,7 +255,8 @@ class _Attached:
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SELECT pg_advisory_xact_lock(%s)", [ATTACHING])
             connection.execute(
-                f"ATTACH {literal(self._address)} AS {CATALOG} (DATA_INLINING_ROW_LIMIT 0{options})"
+                f"ATTACH {literal(LAKE_SCHEME + self._dsn)} AS {CATALOG} "
+                f"(DATA_INLINING_ROW_LIMIT 0{options})"
             )
         return connection
 

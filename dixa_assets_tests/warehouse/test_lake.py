@@ -1,10 +1,13 @@
 """A lake that many machines write: what holds of a file holds of it, and nobody waits to read."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import date, timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -30,9 +33,9 @@ from dixa_assets_tests.support.handmade import (
     record,
     selected,
 )
-from dixa_assets_tests.support.processes import child
-from dixa_assets_tests.support.services import lake
-from dixa_assets_tests.support.simulator import COPENHAGEN
+from dixa_assets_tests.support.processes import PROJECT, child, run, settings_for
+from dixa_assets_tests.support.services import lake, needs_lake, own_postgres
+from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
 
 pytestmark = pytest.mark.services
 
@@ -175,6 +178,78 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         nowhere.check()
 
 
+def write_through_a_cut(where: dict[str, str], seconds: float) -> None:
+    """Write for so long on whichever host this is; say how many, and how long the slowest took."""
+    warehouse = opened(where, wait_seconds=60)
+    warehouse.check()
+    print("begun", flush=True)
+    end, written, slowest = time.monotonic() + seconds, 0, 0.0
+    while time.monotonic() < end:
+        began = time.monotonic()
+        # One that is cut off may say so; what it was about is written again.
+        with suppress(WarehouseLost):
+            load(warehouse, record(), DAYS[written % 20], integers(*[written] * 20))
+            written += 1
+        slowest = max(slowest, time.monotonic() - began)
+    print(written, slowest, flush=True)
+
+
+@pytest.fixture
+def other_host() -> Iterator[tuple[str, list[str], Callable[[str], None]]]:
+    """Another host: this one's address as it sees it, how to run there, and what sets its link."""
+    name, here = f"dixa{os.getpid()}", "10.77.119.1"
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    try:
+        ip("netns", "add", name)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no second host: network namespaces take root and iproute2")
+    inside = ["ip", "netns", "exec", name]
+    try:
+        ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
+        ip("addr", "add", f"{here}/24", "dev", f"{name}a")
+        ip("link", "set", f"{name}a", "up")
+        for command in (f"addr add 10.77.119.2/24 dev {name}b", f"link set {name}b up"):
+            subprocess.run([*inside, "ip", *command.split()], check=True)
+        yield here, inside, lambda state: ip("link", "set", f"{name}a", state)
+    finally:
+        ip("netns", "del", name)
+
+
+@pytest.mark.slow
+def test_a_host_whose_link_is_cut_for_half_a_minute_goes_on(
+    tmp_path: Path, other_host: tuple[str, list[str], Callable[[str], None]]
+) -> None:
+    needs_lake()
+    here, inside, link = other_host
+    with own_postgres(here) as server:
+        at = f"port={server.port} user=postgres"
+        with psycopg.connect(f"dbname=postgres host=127.0.0.1 {at}", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE lake")
+        where = {"lake_data": str(tmp_path / "lake")}
+        there = where | {"path": f"{LAKE_SCHEME}dbname=lake host={here} {at}"}
+        program = f"from {__name__} import *; write_through_a_cut({there!r}, 60)"
+        with subprocess.Popen(
+            [*inside, sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT
+        ) as writer:
+            assert writer.stdout
+            assert writer.stdout.readline() == "begun\n"
+            time.sleep(5)
+            link("down")
+            time.sleep(30)
+            link("up")
+            written, slowest = map(float, writer.stdout.readline().split())
+        assert written > 20
+        assert slowest > 5
+        warehouse = opened(where | {"path": f"{LAKE_SCHEME}dbname=lake host=127.0.0.1 {at}"})
+        found = numbers_by_day(warehouse)
+        assert sorted(found) == DAYS
+        assert all(len(numbers) == 20 and len(set(numbers)) == 1 for numbers in found.values())
+        assert max(map(max, found.values())) == written - 1
+
+
 # Types, comments, order
 
 
@@ -282,6 +357,26 @@ def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
 
     with pytest.raises(WarehouseError, match="holds days already"):
         warehouse.adopt(file.path)
+
+
+def test_one_command_takes_a_file_over(
+    where: dict[str, str], tmp_path: Path, simulator: Simulator
+) -> None:
+    file = Warehouse(tmp_path / "dixa.duckdb", timezone=COPENHAGEN)
+    load_metric(file, "csat", DAY, [80.0, 81.0])
+    settings = settings_for(
+        simulator, tmp_path, DIXA_DUCKDB_PATH=where["path"], DIXA_LAKE_DATA=where["lake_data"]
+    )
+
+    done = run(["dixa_assets", "move", str(file.path)], settings)
+
+    assert done.returncode == 0, done.stderr
+    assert '"dixa_metrics"."metric_values": 2 rows, the same at both ends' in done.stdout
+    assert selected(opened(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
+    done = run(["dixa_assets", "move", str(file.path)], settings)
+    assert done.returncode == 1
+    assert "holds days already" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_file_of_another_zone_is_not_taken_over(warehouse: Warehouse, tmp_path: Path) -> None:
