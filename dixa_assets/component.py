@@ -279,6 +279,14 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 f"{component.read_copy_path} is the database itself, which a copy in its place "
                 "would undo loads of. Take another name.",
             )
+        if any(
+            is_same_file(component.report_path, each)
+            for each in (component.duckdb_path, component.read_copy_path)
+            if each
+        ):
+            raise ConfigError(
+                "report_path", f"{component.report_path} is a database. Take another name."
+            )
         if component.is_lake:
             refuse_local_data("lake_data", component.lake_data)
         build_partitions_def(component.start_date, component.timezone)
@@ -332,7 +340,6 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Definitions from the catalogue version this process is pinned to, or the latest."""
         _refuse_twins(context.component_tree.get_all_components(of_type=DixaAnalytics))
-        self._refuse_what_takes_one_machine(run_launcher())
         storage, key = DefsStateStorage.get(), self.defs_state_config.key
         if storage is None:
             return self.build_defs_from_state(context, None)
@@ -360,6 +367,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def build_definitions(self, catalogue: Catalogue) -> dg.Definitions:
         """Everything for one catalogue; with an empty one, what it takes to fetch the first."""
+        self._refuse_what_takes_one_machine(run_launcher())
         fetching = dg.Definitions(
             sensors=[
                 build_catalogue_sensor(
@@ -469,7 +477,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 )
             )
         if os.environ.get("DIXA_ALERT_WEBHOOK"):
-            own = {*undated, *live, *published_keys}
+            own = {*undated, *live, *published_keys, *order_keys}
             sensors.append(
                 build_failure_sensor(names=names, own=own, default_status=self._sensor_status)
             )
@@ -689,7 +697,9 @@ def project_tree() -> dg.ComponentTree:
     for place in (Path.cwd(), HOUSE.parent):
         with suppress(DagsterError, CheckError):
             return dg.ComponentTree.for_project(place)
-    # As an installed wheel, which is a code location by itself.
+    if "DIXA_DUCKDB_PATH" not in os.environ:
+        raise ConfigError("project", f"{Path.cwd()} is in no project of `dg`'s; go to yours.")
+    # An installed wheel is a code location by itself, configured by the environment alone.
     module = import_module("dixa_assets.defs")
     return dg.ComponentTree.from_module(defs_module=module, project_root=Path.cwd())
 

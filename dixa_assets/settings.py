@@ -140,7 +140,7 @@ def refuse_local_data(setting: str, place: str) -> None:
 
 
 def _refuse_password(setting: str, text: str) -> None:
-    if "password=" in text:
+    if re.search(r"password\s*=", text):
         raise ConfigError(
             setting,
             "must not hold the password, which would be shown with the settings; Postgres takes it "

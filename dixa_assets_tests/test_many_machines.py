@@ -173,7 +173,7 @@ def test_a_backfill_survives_a_worker_and_both_servers(
 def test_a_run_that_is_stopped_by_hand_stays_stopped(
     cluster: Cluster, simulator_process: Simulator
 ) -> None:
-    simulator_process.tell("settings", latency_ms=700)
+    simulator_process.tell("settings", latency_ms=5000)
     launched = backfill(cluster)
     run = wait_until(lambda: busy(cluster, launched), seconds=120, what="a run under way")
     cluster.ask(TERMINATE, run=run["runId"])

@@ -28,21 +28,24 @@ class WatchingCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the worker that took a run still has it."""
         result = self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG])
-        worker = result.info.get("hostname") if isinstance(result.info, dict) else None
-        if result.state != "STARTED" or not worker:
+        if result.state in ("SUCCESS", "FAILURE"):
             health: CheckRunHealthResult = super().check_run_worker_health(run)
             return health
-        inspect = self.celery.control.inspect(destination=[worker], timeout=PATIENCE_SECONDS)
-        answers = inspect.active()
-        tasks = (answers or {}).get(worker)
+        worker = result.info.get("hostname") if isinstance(result.info, dict) else ""
+        tasks = None
+        if worker:
+            inspect = self.celery.control.inspect(destination=[worker], timeout=PATIENCE_SECONDS)
+            tasks = (inspect.active() or {}).get(worker)
         if tasks is not None and result.id in {task["id"] for task in tasks}:
             self._missed.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         self._missed[run.run_id] = self._missed.get(run.run_id, 0) + 1
         # What has ended meanwhile is not missed.
-        if self._missed[run.run_id] < MISSES or result.state != "STARTED":
+        if self._missed[run.run_id] < MISSES or result.state in ("SUCCESS", "FAILURE"):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         del self._missed[run.run_id]
+        if not worker:
+            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "Nobody knows which worker has it.")
         why = "does not answer" if tasks is None else "was started anew, without the run"
         return CheckRunHealthResult(WorkerStatus.FAILED, f"Worker {worker} {why}.")
 

@@ -33,7 +33,7 @@ class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="Empty sends the raw token, 'Bearer' puts that word before it."
     )
     requests_per_second: float = Field(
-        description="Pace of all processes on this machine that share the token. Lower it when "
+        description="Pace of all processes that share the token. Lower it when "
         "other programs use the same token."
     )
     burst: int = Field(description="Requests that may go at once; Dixa allows four.")

@@ -85,7 +85,7 @@ class Engine(ABC):
         What a killed process left behind is removed by the next one: a folder whose lock is free
         has no owner.
         """
-        make_folder(self.scratch)
+        make_folder(self.scratch, mode=0o700)
         for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
             with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
                 shutil.rmtree(left, ignore_errors=True)
@@ -221,10 +221,10 @@ class DuckDBFile(Engine):
                 raise WarehouseError(f"{self.path} cannot be opened: {error}") from None
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder that the database needs, or say why it cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             "duckdb_path", f"its folder {folder} cannot be made ({error.strerror})."

@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.engine import Engine, make_folder
+from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.sql import LAKE, literal
 
 # The lake's name in DuckDB.
@@ -41,10 +41,10 @@ SESSION: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    "application_name": f"dixa_assets {socket.gethostname()} {os.getpid()}",
+    # So does the server miss a machine that holds a lock and is gone.
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=30000",
 }
-# Folders of this project's below the temporary one begin like this.
-OWN = f"dixa_assets-{getattr(os, 'getuid', int)()}"
 # Seconds in which a server that is being started again is waited for.
 PATIENCE = 30.0
 # A file that no snapshot needs is kept for so long, for whoever still reads it.
@@ -52,7 +52,8 @@ LONGEST_READ = timedelta(days=1)
 # How errors begin, or what is in them, when the server is gone.
 LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
-    "|could not receive data|could not send data|starting up|shutting down|connection is lost",
+    "|could not receive data|could not send data|starting up|shutting down|connection is lost"
+    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
     re.IGNORECASE,
 )
 T = TypeVar("T")
@@ -75,7 +76,8 @@ class DuckLake(Engine):
         self, dsn: str, *, data: str, connection_config: Mapping[str, Any], wait_seconds: float
     ) -> None:
         self.name = f"{LAKE_SCHEME}{dsn}"
-        self.scratch = Path(tempfile.gettempdir()) / f"{OWN}.staging"
+        owner = getattr(os, "getuid", int)()
+        self.scratch = Path(tempfile.gettempdir()) / f"dixa_assets-{owner}.staging"
         self._config = connection_config
         self._wait_seconds = wait_seconds
         self._lake = _attached_once(dsn, data)
@@ -122,16 +124,18 @@ class DuckLake(Engine):
             f"older_than => now() - INTERVAL {each.total_seconds():.0f} SECOND"
             for each in (keep, unread)
         )
-        with self.connect() as connection:
+        with self.reading() as connection:
             found = {"files_before": _files(connection), "snapshots_before": _snapshots(connection)}
-            for task in (
-                f"ducklake_expire_snapshots({lake}, {expired})",
-                f"ducklake_rewrite_data_files({lake})",
-                f"ducklake_merge_adjacent_files({lake})",
-                f"ducklake_expire_snapshots({lake}, {expired})",
-                f"ducklake_cleanup_old_files({lake}, {unused})",
-            ):
+        for task in (
+            f"ducklake_rewrite_data_files({lake})",
+            f"ducklake_merge_adjacent_files({lake})",
+            f"ducklake_expire_snapshots({lake}, {expired})",
+            f"ducklake_cleanup_old_files({lake}, {unused})",
+        ):
+            # Loads may write in between.
+            with self.connect() as connection:
                 connection.execute(f"CALL {task}").fetchall()
+        with self.reading() as connection:
             return found | {"files": _files(connection), "snapshots": _snapshots(connection)}
 
     @contextmanager
@@ -203,7 +207,8 @@ class _Attached:
     def __init__(self, dsn: str, data: str) -> None:
         self._name, self._data = f"{LAKE_SCHEME}{dsn}", data
         try:
-            self._dsn = make_conninfo(dsn, **SESSION)
+            who = f"dixa_assets {socket.gethostname()} {os.getpid()}"
+            self._dsn = make_conninfo(dsn, application_name=who, **SESSION)
         except psycopg.ProgrammingError as error:
             raise ConfigError("duckdb_path", f"'{self._name}' is no address: {error}") from None
         self._lock = threading.Lock()
@@ -233,8 +238,9 @@ class _Attached:
                     f"WHERE database_name = {literal(CATALOG)}"
                 ).fetchone()
             except (duckdb.Error, psycopg.OperationalError) as error:
-                self._connection = None
-                if isinstance(error, psycopg.Error) or LOST.search(str(error)):
+                was_there, self._connection = self._connection is not None, None
+                # What has answered before is there: it went away, whatever the error says.
+                if was_there or isinstance(error, psycopg.Error) or LOST.search(str(error)):
                     raise _lost(error) from None
                 raise ConfigError(
                     "duckdb_path", f"{self._name} cannot be opened as a lake ({error})."
@@ -242,10 +248,10 @@ class _Attached:
             return cursor
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
-        spill = Path(tempfile.gettempdir()) / f"{OWN}.spill"
-        make_folder(spill)
+        # Two processes must not spill into one folder; what is in it is this user's alone.
+        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
         connection = duckdb.connect(
-            config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
+            config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
         )
         for extension in ("postgres_scanner", "ducklake"):
             _load(connection, extension)
@@ -253,6 +259,7 @@ class _Attached:
             _load(connection, "httpfs")
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
+            session.execute(b"SET lock_timeout = '60s'")
             session.execute(b"SELECT pg_advisory_xact_lock(%s)", [ATTACHING])
             connection.execute(
                 f"ATTACH {literal(LAKE_SCHEME + self._dsn)} AS {CATALOG} "

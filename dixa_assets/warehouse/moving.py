@@ -90,5 +90,6 @@ class Source:
             [SOURCE, *sorted(SCHEMAS)],
         ).fetchall()
         for schema, view, statement, comment in views:
+            ask(f"DROP VIEW IF EXISTS {quote(schema)}.{quote(view)}")
             ask(statement)
             ask(f"COMMENT ON VIEW {quote(schema)}.{quote(view)} IS {literal(comment or '')}")

@@ -115,9 +115,17 @@ class Warehouse:
         takes the old rows out, puts the new ones in and notes the loads. Whatever fails, every
         partition is as it was.
         """
+        for batch in batches:
+            for part in batch.parts:
+                part.close()
+        try:
+            return self._replace(relation, batches)
+        except WarehouseLost:
+            # Whichever rows are there now, what was to be written is still staged.
+            return self._replace(relation, batches)
+
+    def _replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
         parts = [part for batch in batches for part in batch.parts]
-        for part in parts:
-            part.close()
         days = [day.day.isoformat() for batch in batches for day in batch.days]
         scope = {"partition_date": days} if days else {}
         scope |= {name: [value] for name, value in relation.only.items()}
@@ -125,7 +133,7 @@ class Warehouse:
         rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
         dialect = self._engine.dialect
-        with self._naming(relation, values), self._connect() as connection:
+        with self._connect() as connection, self._naming(relation, values):
             self._ensure_own(connection)
             connection.execute(SPARING)
             types = sum((part.types for part in parts), Types())
@@ -157,7 +165,7 @@ class Warehouse:
         if self.changed_at() is None:
             return set()
         with self._read() as connection:
-            self._ensure_own(connection)
+            self._refuse_others(connection)
             return loads.noted(_asking(connection))
 
     def fields(self) -> dict[str, set[str]]:
@@ -202,19 +210,26 @@ class Warehouse:
                 raise WarehouseError(f"{self.name} holds days already; name an empty database.")
             with attached(connection, source) as tables:
                 found = connection.execute(
-                    f"SELECT timezone, account FROM {tables.name_of(WAREHOUSE)}"
+                    f"SELECT timezone, account, host FROM {tables.name_of(WAREHOUSE)}"
                 ).fetchone()
-                zone, account = found or ("", "")
-                if not is_same_zone(zone, self.timezone) or account not in (None, self._account):
+                zone, account, host = found or ("", "", "")
+                if (
+                    not is_same_zone(zone, self.timezone)
+                    or account not in (None, self._account)
+                    or (self._host and host not in (None, self._host))
+                ):
                     raise ConfigError(
                         "duckdb_path",
-                        f"{source} holds days of {zone} and of {account or 'no named account'}, "
-                        f"but the settings say {self.timezone} and {self._account or 'none'}.",
+                        f"{source} holds days of {zone}, {account or 'no named account'} and "
+                        f"{host or 'no host'}, but the settings say {self.timezone}, "
+                        f"{self._account or 'no account'} and {self._host or 'no host'}.",
                     )
                 with transaction(connection):
                     taken = {name: tables.take(name) for name in tables.names}
                     tables.take_views()
-                return taken
+            for table in (LOADS, WAREHOUSE):
+                add_missing_columns(connection, table, self._engine.dialect)
+            return taken
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Tidy up a lake: many small files become few; files and snapshots before, and now.
@@ -245,16 +260,12 @@ class Warehouse:
 
     def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
         """The result of a query of a shared database, asked for again where it went away."""
-        for is_last in (False, True):
-            try:
-                with self._read() as connection:
-                    return _asking(connection)(sql, parameters)
-            except duckdb.Error as error:
-                if not self._engine.is_lost(error):
-                    raise
-                if is_last:
-                    raise WarehouseLost(f"{self.name} could not be read: {error}") from None
-        raise AssertionError
+        try:
+            with self._read() as connection:
+                return _asking(connection)(sql, parameters)
+        except WarehouseLost:
+            with self._read() as connection:
+                return _asking(connection)(sql, parameters)
 
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -266,14 +277,24 @@ class Warehouse:
         if self._engine.identity != self._founded:
             with self._connect():
                 pass
-        with self._engine.reading() as connection:
+        with self._noticing(), self._engine.reading() as connection:
             yield connection
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._engine.connect() as connection:
+        with self._noticing(), self._engine.connect() as connection:
             self._ensure_foundation(connection)
             yield connection
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Tell an error that says that the database went away from others."""
+        try:
+            yield
+        except duckdb.Error as error:
+            if not self._engine.is_lost(error):
+                raise
+            raise WarehouseLost(f"{self.name} went away: {error}") from None
 
     def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the project's own tables in a new database; refuse one of another zone.
@@ -312,15 +333,22 @@ class Warehouse:
 
     def _ensure_own(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Refuse to write into a database that holds days of another account or host."""
+        account, host = self._refuse_others(connection)
+        now = (self._account, self._host or host)
+        if now != (account, host):
+            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET account = ?, host = ?", now)
+
+    def _refuse_others(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> tuple[str | None, str | None]:
+        """Whose days the database holds, by account and host, unless they are another's."""
         known = connection.execute(f"SELECT account, host FROM {name_of(WAREHOUSE)}").fetchone()
         account, host = known or (None, None)
         if account not in (None, self._account):
             self._refuse_days_of(connection, "account", self._account, account)
         if self._host and host not in (None, self._host):
             self._refuse_days_of(connection, "base_url", self._host, host)
-        now = (self._account, self._host or host)
-        if now != (account, host):
-            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET account = ?, host = ?", now)
+        return account, host
 
     def _refuse_days_of(
         self, connection: duckdb.DuckDBPyConnection, setting: str, own: str, other: str
