@@ -116,11 +116,12 @@ def shared_pace() -> Row:
             child(ask, simulator.url, pace, NAMES[3]) as (_, four),
         ):
             pipes: Sequence[Any] = (one, two, three, four)
-            for answer in ("ready", "done"):
-                for pipe in pipes:
-                    assert pipe.recv() == answer
-                for pipe in pipes:
-                    pipe.send("go on")
+            for pipe in pipes:
+                assert pipe.recv() == "ready"
+            for pipe in pipes:
+                pipe.send("go on")
+            for pipe in pipes:
+                assert pipe.recv() == "done"
         asked = simulator.requests()
     instants = sorted(datetime.fromisoformat(each["at"]).timestamp() for each in asked)
     rate = (len(asked) - 1) / (instants[-1] - instants[0])
