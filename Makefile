@@ -47,9 +47,8 @@ test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults
 	@touch $@
 
 test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and those of the database on a lake
-	@.venv-services/bin/python $(PYTEST) -m services
-	@.venv-services/bin/python $(PYTEST) --lake -m "not slow" dixa_assets_tests/warehouse/test_store.py \
-		dixa_assets_tests/warehouse/test_evolve_*.py dixa_assets_tests/load
+	@.venv-services/bin/python $(PYTEST) --lake -m "services or not slow" dixa_assets_tests/warehouse \
+		dixa_assets_tests/api/test_pace_postgres.py dixa_assets_tests/test_many_machines.py
 
 check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/ruff check .

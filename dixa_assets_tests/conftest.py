@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lake", action="store_true", help="run on a lake instead of a file")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if config.getoption("lake") and item.get_closest_marker("file"):
+            item.add_marker(pytest.mark.skip(reason="holds of a database file alone"))
+
+
 @pytest.fixture(scope="session")
 def simulator_process() -> Iterator[Simulator]:
     with running_simulator("--rate", "0") as simulator:

@@ -111,12 +111,18 @@ def combinations() -> list[Any]:
     return [(), *(pytest.param(names, marks=pytest.mark.slow) for names in slow)]
 
 
+@pytest.fixture(scope="module")
+def truth(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What a load brings from an account without any switch."""
+    simulator_process.tell("reset")
+    return loaded(simulator_process, tmp_path_factory.mktemp("account") / "truth")
+
+
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("names", combinations(), ids=", ".join)
 def test_each_switch_is_found_out_and_loads_are_right_afterwards(
-    names: tuple[str, ...], simulator: Simulator, tmp_path: Path
+    names: tuple[str, ...], truth: list[Any], simulator: Simulator, tmp_path: Path
 ) -> None:
-    truth = loaded(simulator, tmp_path / "truth")
     for name in names:
         for switch, value in SWITCHES[name][0].items():
             simulator.tell(

@@ -29,6 +29,8 @@ from dixa_assets_tests.support.handmade import (
 from dixa_assets_tests.support.processes import child, hold
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
+pytestmark = pytest.mark.file
+
 # The read copy
 
 

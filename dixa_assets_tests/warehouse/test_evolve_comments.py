@@ -33,6 +33,7 @@ def test_comments_of_a_table_follow_the_catalogue(
         assert column_comments(warehouse, TABLE)["x"] == (about or before)
 
 
+@pytest.mark.file
 @pytest.mark.parametrize(("before", "after"), itertools.permutations(ABOUT, 2))
 def test_comments_of_a_view_follow_the_catalogue(
     warehouse: Warehouse, before: str, after: str

@@ -297,6 +297,7 @@ def test_a_renamed_file_goes_on_and_back(tmp_path: Path, names: tuple[str, str])
 # The file
 
 
+@pytest.mark.file
 def test_the_file_can_be_opened_by_duckdb_1_5_whatever_version_wrote_it(
     warehouse: Warehouse,
 ) -> None:
