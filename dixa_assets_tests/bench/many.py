@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +28,7 @@ from dixa_assets_tests.test_many_machines import DAYS, KEYS, backfill, until_don
 
 DOCUMENT = PROJECT / "docs" / "many-machines.md"
 MANY, FEW, TIMES = 50_000, 50, 15
+WRITERS, DAYS_EACH = 4, 25
 RATE, BURST, EACH = 10, 4, 60
 # What each process asks for, so that its requests can be told from the others'.
 NAMES = ("channel", "queue_id", "agent_id", "initial_direction")
@@ -57,32 +59,33 @@ def on_both(folder: Path, where: dict[str, str], rows: int, times: int, target: 
 
 
 def write_days(where: dict[str, str], number: int, pipe: Connection) -> None:
-    """Write days of a month of its own until told the last."""
+    """Write days of a month of its own."""
     warehouse = Warehouse(**where, timezone=COPENHAGEN, wait_seconds=120)
     warehouse.check()
     pipe.send("ready")
-    times = pipe.recv()
-    for day in range(times):
+    pipe.recv()
+    for day in range(DAYS_EACH):
         load(warehouse, record(), f"2023-{number + 1:02}-{day + 1:02}", integers(*range(FEW)))
     pipe.send("done")
 
 
-def four_writers(where: dict[str, str]) -> Row:
-    with (
-        child(write_days, where, 0) as (_, one),
-        child(write_days, where, 1) as (_, two),
-        child(write_days, where, 2) as (_, three),
-        child(write_days, where, 3) as (_, four),
-    ):
-        pipes = (one, two, three, four)
+def side_by_side(target: Callable[..., None], arguments: Iterable[tuple[Any, ...]]) -> float:
+    """Seconds that processes take together, from when all of them are ready."""
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(child(target, *each))[1] for each in arguments]
         for pipe in pipes:
             assert pipe.recv() == "ready"
         began = time.monotonic()
         for pipe in pipes:
-            pipe.send(25)
+            pipe.send("go on")
         for pipe in pipes:
             assert pipe.recv() == "done"
-        rate = 100 / (time.monotonic() - began)
+        return time.monotonic() - began
+
+
+def four_writers(where: dict[str, str]) -> Row:
+    seconds = side_by_side(write_days, [(where, number) for number in range(WRITERS)])
+    rate = WRITERS * DAYS_EACH / seconds
     return Row(
         "Four processes writing days of one table",
         ours=f"{rate:.1f} writes/s",
@@ -109,19 +112,7 @@ def shared_pace() -> Row:
         running_simulator("--rate", f"{RATE}", "--burst", f"{BURST}") as simulator,
     ):
         pace = url_of(database)
-        with (
-            child(ask, simulator.url, pace, NAMES[0]) as (_, one),
-            child(ask, simulator.url, pace, NAMES[1]) as (_, two),
-            child(ask, simulator.url, pace, NAMES[2]) as (_, three),
-            child(ask, simulator.url, pace, NAMES[3]) as (_, four),
-        ):
-            pipes: Sequence[Any] = (one, two, three, four)
-            for pipe in pipes:
-                assert pipe.recv() == "ready"
-            for pipe in pipes:
-                pipe.send("go on")
-            for pipe in pipes:
-                assert pipe.recv() == "done"
+        side_by_side(ask, [(simulator.url, pace, name) for name in NAMES])
         asked = simulator.requests()
     instants = sorted(datetime.fromisoformat(each["at"]).timestamp() for each in asked)
     rate = (len(asked) - 1) / (instants[-1] - instants[0])

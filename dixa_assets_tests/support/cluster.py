@@ -123,9 +123,6 @@ class Cluster:
             info = app.AsyncResult(run["tags"].get("dagster-celery/task_id", "none")).info
         return str(info["hostname"]).split("@")[0] if isinstance(info, dict) else ""
 
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(errors="replace")
-
 
 @contextmanager
 def running_cluster(

