@@ -157,7 +157,9 @@ class DuckLake(Engine):
     def _writer(self) -> str:
         found = self._lake.questions.ask(
             "SELECT min(application_name) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            f"WHERE locktype = 'advisory' AND objid = {WRITING} AND granted"
+            f"WHERE locktype = 'advisory' AND objid = {WRITING} AND granted "
+            # Other lakes on the server have writers too.
+            "AND datname = current_database()"
         )
         return found[0] or "another writer"
 
