@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -393,17 +392,17 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def _build_loading(self, catalogue: Catalogue, wanted: Sequence[Entry]) -> dg.Definitions:
         """The assets of the wanted entries, and what loads and publishes them."""
         names = self.names
-        required_filter = self.required_filter or catalogue.adapted.get("required_filter", "")
+        setup = self._setup(catalogue.adapted)
         partitions_def = build_partitions_def(self.start_date, self.timezone)
         daily = DailyAssets(
             catalogue,
             names=names,
             partitions_def=partitions_def,
-            setup=replace(self.setup, required_filter=required_filter),
+            setup=setup,
             choices=Choices(
                 self.filters,
                 self.breakdowns,
-                required_filter,
+                setup.required_filters,
                 is_end_exclusive=catalogue.adapted.get("period_end") == "exclusive",
             ),
             days_per_run=self.days_per_run,
@@ -584,12 +583,17 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     @property
     def setup(self) -> Setup:
         """What checks and the report must know of the configuration."""
+        return self._setup({})
+
+    def _setup(self, adapted: Mapping[str, str]) -> Setup:
+        metrics = self.required_filter or adapted.get("required_filter", "")
+        records = self.required_filter or adapted.get("required_filter_of_records", metrics)
         return Setup(
             self.timezone,
             self.start_date,
             self.history_days,
             self.exclude_fields,
-            self.required_filter,
+            {"metric": metrics, "record": records},
         )
 
     def build_resources(

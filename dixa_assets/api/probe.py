@@ -13,18 +13,21 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from dixa_assets.api.client import PAGE_SIZES, DixaClient
-from dixa_assets.api.requests import FilterValue, Request, fetch_filter_values
+from dixa_assets.api.extract import AGGREGATES
+from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import ApiError, ApiRefused
-from dixa_assets.model.catalogue import Catalogue, Entry, Fact
+from dixa_assets.model.catalogue import Catalogue, Entry, Fact, Kind
 from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
 from dixa_assets.model.window import MILLISECOND, Window
 
 # The conversation is not longer than this, with some left for the catalogue before it and for the
 # pages of a long list of filter values.
-MOST_REQUESTS = 64
+MOST_REQUESTS = 70
 # So many days back are looked at for one with rows.
 DAYS_BACK = 10
+# History is told to so many days.
+ENOUGH_DAYS = 7
 # Attributes that are tried as a filter of all their values.
 ATTRIBUTES = 6
 AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = (
@@ -71,10 +74,16 @@ class Probe:
 
     def __post_init__(self) -> None:
         self.usage = Usage()
-        self.filters: dict[str, Sequence[str]] = {}
+        # Where a filter is compulsory: by kind of entry, the one that is sent.
+        self.filters: dict[Kind, Mapping[str, Sequence[str]]] = {}
         self.metric, self.record = self._subjects()
         self.day = Window.of_day(self.today - timedelta(days=2), self.timezone)
+        self.values: dict[str, list[str]] = {}
+        self.counts: dict[str, float] = {}
         self.rows: list[Json] = []
+        self.aggregates: set[str | None] = set()
+        # Days in the longest period that was accepted.
+        self.longest = 1
 
     def run(self, since: str, facts: Sequence[Fact] = ()) -> list[Fact]:
         """Every finding, those of `facts` first; `since` is the instant noted with them."""
@@ -110,13 +119,13 @@ class Probe:
         yield "timestamp of a period", "the row's primary timestamp", self._timestamp
         yield "days together", "the rows of each day alone", self._together
         yield "longest period", "found by halving what is refused", self._longest
-        yield "history", "asked for and seen", self._history
         yield "empty period", "no value is no row, never 0", self._empty
         yield "measures left out", "those advertised are asked for", self._measures
         yield "zone beside an interval", "changes no number", self._zone
         yield "fields of records", "may differ from the catalogue", self._fields
         yield "types of values", "those documented", self._types
         yield "unit of durations", "none: numbers as given", self._unit
+        yield "history", "asked for and seen", self._history
         yield "rate headers", "Retry-After is heeded, no other", self._rate_headers
 
     # One question each: what was observed, the verdict, the evidence, and what is adapted.
@@ -130,27 +139,26 @@ class Probe:
             except ApiRefused as error:
                 if not self._is_about_filters(error):
                     raise
-                return self._choose_filter(metric, error)
+                return self._choose_filter(metric, error, "required_filter", "metric", "record")
             if count:
                 return "none", AS_ASSUMED, f"'{metric.id}' of {self.day.day}: {count:g}"
         raise LookupError(f"no rows in the last {DAYS_BACK} days")
 
-    def _choose_filter(self, metric: Entry, error: ApiRefused) -> tuple[str, ...]:
+    def _choose_filter(
+        self, metric: Entry, error: ApiRefused, setting: str, *kinds: Kind
+    ) -> tuple[str, ...]:
         """Take the attribute with which most is left, since a filter is compulsory."""
-        counts: dict[str, float] = {}
-        for attribute, values in self._attributes(metric):
-            counts[attribute] = self._count(metric, self.day, {attribute: values}) or 0
-            if counts[attribute] == max(counts.values()):
-                self.filters = {attribute: values}
+        counts = self._counts(metric)
         if not counts:
             raise LookupError(f"refused with {error.status}, and '{metric.id}' has no filter")
         best = max(counts, key=lambda each: counts[each])
+        self.filters |= dict.fromkeys(kinds, {best: self._values(best)})
         tried = ", ".join(f"{each} {count:g}" for each, count in counts.items())
         return (
             f"compulsory; {best} leaves most",
             NEEDS_YOU if len(set(counts.values())) > 1 else HANDLED,
             f"status {error.status} without one; '{metric.id}' of {self.day.day} by {tried}",
-            "required_filter",
+            setting,
             best,
         )
 
@@ -161,19 +169,23 @@ class Probe:
         except ApiRefused as error:
             if not self._is_about_filters(error):
                 raise
+            chosen: tuple[str, ...] = ("compulsory", HANDLED, f"status {error.status} without one")
+            if not self.filters:
+                metric, setting = self._needed(self.metric, "metric"), "required_filter_of_records"
+                chosen = self._choose_filter(metric, error, setting, "record")
             self.rows = self._page(record, self.day)["data"] or []
-            return "compulsory", HANDLED, f"status {error.status} without one for '{record.id}'"
-        return "none", AS_ASSUMED, f"'{record.id}' of {self.day.day}: {len(self.rows)} rows"
+            return chosen
+        evidence = f"'{record.id}' of {self.day.day}: {len(self.rows)} rows"
+        if self.filters.pop("record", None):
+            return "none", AS_ASSUMED, evidence, "required_filter_of_records", ""
+        return "none", AS_ASSUMED, evidence
 
     def _all_values(self) -> tuple[str, ...]:
         metric = self._needed(self.metric, "metric with Count")
-        if self.filters:
+        if "metric" in self.filters:
             raise LookupError("a filter is compulsory, so there is no total to compare with")
         total = self._count(metric, self.day) or 0
-        counts = {
-            attribute: self._count(metric, self.day, {attribute: values}) or 0
-            for attribute, values in self._attributes(metric)
-        }
+        counts = self._counts(metric)
         losing = [each for each, count in counts.items() if count < total]
         return (
             f"loses rows for {', '.join(losing)}" if losing else "loses no row",
@@ -184,20 +196,17 @@ class Probe:
 
     def _largest_page(self) -> tuple[str, ...]:
         record = self._needed(self.record, "record")
+        body = self._body(record, self.day)
+        without = len(self._ask("POST", "/records", body=body).get("data") or [])
         for size in PAGE_SIZES:
             try:
-                payload = self._ask(
-                    "POST",
-                    "/records",
-                    body=self._body(record, self.day),
-                    params={"pageLimit": f"{size}"},
-                )
+                payload = self._ask("POST", "/records", body=body, params={"pageLimit": f"{size}"})
             except ApiRefused as error:
                 if error.status != 400:
                     raise
                 continue
             rows = payload.get("data") or []
-            evidence = f"pageLimit={size} gave {len(rows)} rows"
+            evidence = f"pageLimit={size} gave {len(rows)} rows, none {without}"
             if size == PAGE_SIZES[0]:
                 return f"{size} rows", AS_ASSUMED, evidence
             return f"{size} rows", HANDLED, evidence, "page_size", f"{size}"
@@ -220,9 +229,15 @@ class Probe:
         few = Window(self.day.day, self.day.start, instants[-1], self.timezone)
         rows = self._page(record, few)["data"]
         payload = self._page(record, few, size=len(rows))
-        if self.client.next_page(payload) is None:
+        key = self.client.next_page(payload)
+        if key is None:
             return "none", AS_ASSUMED, f"{len(rows)} rows in a page of as many, no link"
-        return "there is one", HANDLED, f"a link after all {len(rows)} rows"
+        then = self._ask("POST", "/records", body=self._body(record, few), params=key)
+        link = "no link" if self.client.next_page(then) is None else "a link again"
+        evidence = (
+            f"a link after all {len(rows)} rows, then {len(then.get('data') or [])} and {link}"
+        )
+        return "there is one", HANDLED, evidence
 
     def _body_with_key(self) -> tuple[str, ...]:
         record = self._needed(self.record, "record")
@@ -232,7 +247,7 @@ class Probe:
             without = self._ask("POST", "/records", params=key)
         except ApiRefused as error:
             return "is needed", AS_ASSUMED, f"status {error.status} without it"
-        same = without.get("data") == with_body.get("data")
+        same = _sorted(without.get("data")) == _sorted(with_body.get("data"))
         return (
             ("is not needed" if same else "changes the rows"),
             AS_ASSUMED,
@@ -244,7 +259,7 @@ class Probe:
         pages = [self._page(record, self.day)["data"] or [] for _ in range(2)]
         if pages[0] == pages[1]:
             return "same rows, same order", AS_ASSUMED, f"{len(pages[0])} rows twice"
-        same = sorted(map(str, pages[0])) == sorted(map(str, pages[1]))
+        same = _sorted(pages[0]) == _sorted(pages[1])
         return (
             "same rows in another order" if same else "other rows",
             HANDLED if same else NEEDS_YOU,
@@ -302,7 +317,7 @@ class Probe:
         joint = Window(days[0].day, days[0].start, days[-1].end, self.timezone)
         together = self._all_rows(record, joint)
         evidence = f"{len(alone)} rows of three days alone, {len(together)} together"
-        if sorted(map(str, alone)) == sorted(map(str, together)):
+        if _sorted(alone) == _sorted(together):
             return "the same rows", AS_ASSUMED, evidence
         return "other rows", HANDLED, evidence, "days_together", "1"
 
@@ -317,11 +332,11 @@ class Probe:
                 if accepted > 1:
                     evidence = f"{accepted} days were accepted, {evidence}"
                     return f"less than {days} days", HANDLED, evidence
-                accepted = self._accepted(metric, (31, 7))
+                accepted = self.longest = self._accepted(metric, (31, 7))
                 evidence = f"{accepted} days were accepted, {evidence}"
                 setting = "longest_period", f"{accepted}"
                 return f"less than {days} days", HANDLED, evidence, *setting
-            accepted = days
+            accepted = self.longest = days
         return f"at least {accepted} days", AS_ASSUMED, f"{accepted} days were accepted"
 
     def _accepted(self, metric: Entry, candidates: Sequence[int]) -> int:
@@ -333,14 +348,26 @@ class Probe:
         return 1
 
     def _history(self) -> tuple[str, ...]:
+        """Years back, then halving between the last with values and the first without."""
         metric = self._needed(self.metric, "metric with Count")
-        earliest = self.day.day
+        days = min(self.longest, 7)
+        there, gone = 0, 0
         for years in (1, 2, 3, 5, 8):
-            day = self.day.day - timedelta(days=365 * years)
-            if not self._count(metric, Window.of_day(day, self.timezone)):
-                return f"to {earliest} at least", AS_ASSUMED, f"'{metric.id}' of {day} has no value"
-            earliest = day
-        return f"to {earliest} at least", AS_ASSUMED, f"'{metric.id}' of {earliest} has a value"
+            if not self._count_of_days(metric, days, back=365 * years):
+                gone = 365 * years
+                break
+            there = 365 * years
+        while gone - there > ENOUGH_DAYS:
+            middle = (there + gone) // 2
+            if self._count_of_days(metric, days, back=middle):
+                there = middle
+            else:
+                gone = middle
+        earliest = self.day.day - timedelta(days=there)
+        evidence = f"'{metric.id}' of {earliest} has a value"
+        if gone:
+            evidence += f", none {gone - there} days before"
+        return f"to {earliest} at least", AS_ASSUMED, evidence
 
     def _empty(self) -> tuple[str, ...]:
         metric = self._needed(self.metric, "metric with Count")
@@ -352,9 +379,11 @@ class Probe:
         return said, AS_ASSUMED if said == "null" else HANDLED, f"'{metric.id}' of 2001-01-01"
 
     def _measures(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
+        metrics = [each for each in self.catalogue.live if each.kind == "metric"]
+        metric = max(metrics, key=lambda each: len(each.aggregations), default=None)
+        metric = self._needed(metric, "metric")
         body = self._body(metric, self.day)
-        del body["aggregations"]
+        body.pop("aggregations", None)
         answer = self._ask("POST", "/metrics", body=body).get("data") or {}
         came = sorted(str(each.get("measure")) for each in answer.get("aggregates") or [])
         advertised = sorted(item.measure for item in metric.aggregations)
@@ -394,11 +423,12 @@ class Probe:
             for _, value in _fields_of(row)
             if isinstance(value, dict)
         }
-        if not seen:
+        if not seen | self.aggregates:
             raise LookupError(f"no rows of {self.day.day}")
-        if odd := sorted(str(each) for each in seen - FIELD_TYPES):
-            return f"also {', '.join(odd)}", HANDLED, "kept as JSON"
-        return "those documented", AS_ASSUMED, ", ".join(sorted(map(str, seen)))
+        known = sorted(map(str, seen | self.aggregates))
+        if odd := sorted(map(str, (seen - FIELD_TYPES) | (self.aggregates - {*AGGREGATES}))):
+            return f"also {', '.join(odd)}", HANDLED, f"kept as JSON; of {len(known)} types"
+        return "those documented", AS_ASSUMED, ", ".join(known)
 
     def _unit(self) -> tuple[str, ...]:
         """A hint: values of rows that are as long as the time between two of their instants."""
@@ -450,22 +480,32 @@ class Probe:
             raise LookupError(f"the catalogue has no {what}")
         return entry
 
-    def _attributes(self, entry: Entry) -> Iterator[tuple[str, list[str]]]:
-        for attribute in sorted(entry.attributes)[:ATTRIBUTES]:
-            values: Sequence[FilterValue] = ()
-            try:
-                self._pay()
-                values = fetch_filter_values(self.client, attribute, self.usage)
-            except ApiRefused:
-                continue
-            if values:
-                yield attribute, [each.value for each in values]
+    def _counts(self, metric: Entry) -> Mapping[str, float]:
+        """How many are left by a filter of all values, per attribute; asked for once."""
+        for attribute in sorted(metric.attributes)[:ATTRIBUTES] if not self.counts else ():
+            if values := self._values(attribute):
+                self.counts[attribute] = self._count(metric, self.day, {attribute: values}) or 0
+        return self.counts
+
+    def _values(self, attribute: str) -> list[str]:
+        """Those of a filter attribute, asked for once; none of one that is refused."""
+        if attribute not in self.values:
+            self._pay()
+            self.values[attribute] = []
+            with suppress(ApiRefused):
+                found = fetch_filter_values(self.client, attribute, self.usage)
+                self.values[attribute] = [each.value for each in found]
+        return self.values[attribute]
 
     def _body(
         self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
     ) -> Json:
-        own = {name: values for name, values in self.filters.items() if name in entry.attributes}
-        return Request(entry, own if filters is None else filters).body(window)
+        if filters is None:
+            filters = self.filters.get(entry.kind, {})
+            if not filters.keys() <= entry.attributes:
+                own = entry.compulsory_filter(next(iter(filters)))
+                filters = {own: self._values(own)} if own else {}
+        return Request(entry, filters).body(window)
 
     def _ask(
         self,
@@ -487,6 +527,7 @@ class Probe:
     ) -> Json:
         body = self._body(entry, window, filters)
         data: Json = self._ask("POST", "/metrics", body=body).get("data") or {}
+        self.aggregates |= {each.get("_type") for each in data.get("aggregates") or []}
         return data
 
     def _count(
@@ -497,10 +538,11 @@ class Probe:
                 return _number(each.get("value"))
         return None
 
-    def _count_of_days(self, entry: Entry, days: int) -> float | None:
-        """Of so many days in one period, up to the probe's own."""
-        start = Window.of_day(self.day.day - timedelta(days=days - 1), self.timezone).start
-        return self._count(entry, Window(self.day.day, start, self.day.end, self.timezone))
+    def _count_of_days(self, entry: Entry, days: int, *, back: int = 0) -> float | None:
+        """Of so many days in one period, up to the probe's own or so many days before it."""
+        last = Window.of_day(self.day.day - timedelta(days=back), self.timezone)
+        start = Window.of_day(last.day - timedelta(days=days - 1), self.timezone).start
+        return self._count(entry, Window(last.day, start, last.end, self.timezone))
 
     def _page(
         self,
@@ -582,6 +624,10 @@ def _units_of(row: Json) -> set[str]:
         # A moment fits any unit.
         if length >= SHORTEST_LENGTH and abs(value / parts - length) <= 1
     }
+
+
+def _sorted(rows: Sequence[Json] | None) -> list[str]:
+    return sorted(map(str, rows or []))
 
 
 def _fields_of(row: Json) -> Iterator[tuple[Any, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiContractBroken, ConfigError
-from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.catalogue import Entry, Kind
 from dixa_assets.model.rows import Usage
 from dixa_assets.model.window import MILLISECOND, Window
 
@@ -73,13 +73,13 @@ class Choices:
     """What the user chose about requests, by the vendor's id.
 
     `filters` are values to keep, `breakdowns` the attributes a metric is broken down by.
-    `required_filter` names an attribute whose values are all sent with every request that has no
-    filter on it.
+    `required_filters` name, per kind of entry, an attribute whose values are all sent with every
+    request that has no filter on it.
     """
 
     filters: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     breakdowns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    required_filter: str = ""
+    required_filters: Mapping[Kind, str] = field(default_factory=dict)
     is_end_exclusive: bool = False
 
     def breakdowns_of(self, entry: Entry) -> Sequence[str]:
@@ -91,8 +91,8 @@ class Choices:
     ) -> Request:
         """The request for an entry; the values of its breakdowns are asked for."""
         filters = dict(self.filters.get(entry.id, {}))
-        required = self.required_filter
-        if required and required in entry.attributes and required not in filters:
+        required = entry.compulsory_filter(self.required_filters.get(entry.kind, ""))
+        if required and required not in filters:
             filters[required] = [item.value for item in fetch_filter_values(client, required)]
         breakdowns = self.breakdowns_of(entry)
         check_attributes(entry, filters=filters, breakdowns=breakdowns)

@@ -135,6 +135,17 @@ class Entry:
         """The attributes the entry can be filtered by."""
         return frozenset(item.attribute for item in self.filters)
 
+    def compulsory_filter(self, preferred: str) -> str:
+        """The attribute whose values are all sent, where Dixa insists on a filter.
+
+        It is the preferred one, or one of the entry's own where it has no such attribute: first
+        one that every row has by the catalogue. Empty if nothing is preferred or there is none.
+        """
+        if not preferred or preferred in self.attributes:
+            return preferred
+        always = {item.field for item in self.fields if not item.nullable}
+        return min(self.attributes, key=lambda each: (each not in always, each), default="")
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

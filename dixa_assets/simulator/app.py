@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,13 +17,18 @@ from starlette.types import Receive, Scope, Send
 from dixa_assets.simulator import faults
 from dixa_assets.simulator.control import build_control
 from dixa_assets.simulator.faults import NO_FAULT, Fault
-from dixa_assets.simulator.measures import measure_of
 from dixa_assets.simulator.operations import operation_of
-from dixa_assets.simulator.paging import Page, fingerprint_of, link_to, parse_page
+from dixa_assets.simulator.paging import (
+    Page,
+    fingerprint_in,
+    fingerprint_of,
+    link_to,
+    parse_page,
+)
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
 from dixa_assets.simulator.state import Kind, Listed, State
-from dixa_assets.simulator.values import Json
+from dixa_assets.simulator.values import Json, Row
 from dixa_assets.simulator.world import offered
 
 VERSIONS = ("/v1/", "/beta/")
@@ -115,7 +120,7 @@ class Simulator:
         except Exception:
             traceback.print_exc()
             return _json({"message": "There was an internal server error"}, 500)
-        return _json(faults.disfigure(call.fault, payload), 200)
+        return _json(faults.disfigure(call.fault, payload), 200, self._state.quirks.headers)
 
     async def _answer(self, call: Call) -> Json:
         if call.operation is None:
@@ -131,7 +136,7 @@ class Simulator:
             case "getAnalyticsMetricsMetricid":
                 return {"data": self._find("metrics", call.id).entry}
             case "getAnalyticsRecordsRecordid":
-                return {"data": self._find("records", call.id).entry}
+                return {"data": self._described("records", self._find("records", call.id))}
             case "postAnalyticsMetrics":
                 return await self._metric_data(call)
             case "postAnalyticsRecords":
@@ -141,7 +146,17 @@ class Simulator:
 
     def _list_entries(self, call: Call, kind: Kind) -> Json:
         listed = self._state.shelf.entries(kind).values()
-        return self._catalogue_page(call, [one.entry for one in listed])
+        return self._catalogue_page(call, [self._described(kind, one) for one in listed])
+
+    def _described(self, kind: Kind, listed: Listed) -> Json:
+        state = self._state
+        if kind == "metrics" or not state.quirks.declares_its_fields:
+            return listed.entry
+        now = state.now()
+        rows = state.world.rows(listed.like, start=now - 7 * DAY, end=now, now=now)
+        extra = state.shelf.extra_fields.get(str(listed.entry["id"]), {})
+        names = dict.fromkeys(name for row in rows for name in row.names)
+        return state.quirks.entry(listed.entry, [*names, *extra])
 
     def _list_filter_values(self, call: Call) -> Json:
         values = filter_values(call.id or "")
@@ -161,18 +176,34 @@ class Simulator:
         query, listed, found = await self._compute(
             call, "metrics", world.aggregate, world.aggregate_of_conversations
         )
-        # A measure the metric does not offer is left out, not refused.
-        wanted = query.aggregations or listed.measures
-        aggregates = [one for one in found if not wanted or measure_of(one) in wanted]
+        aggregates = self._state.quirks.aggregates(
+            listed.like, found, query.aggregations, listed.measures
+        )
         return {"data": {"id": query.id, "aggregates": aggregates}}
 
     async def _record_data(self, call: Call) -> Json:
         state = self._state
+        if state.quirks.key_is_enough:
+            call = self._whole(call)
         page = self._asked_page(call, RECORDS_PER_PAGE)
-        query, _, rows = await self._compute(
+        query, listed, rows = await self._compute(
             call, "records", state.world.rows, state.world.rows_of_conversations
         )
-        return self._page(call, page, rows, lambda row: state.shelf.extend(query.id, row.to_api()))
+
+        def to_api(row: Row) -> Json:
+            return state.quirks.row(listed.like, state.shelf.extend(query.id, row.to_api()))
+
+        answer = self._page(call, page, rows, to_api)
+        return {**answer, "data": state.quirks.page(answer["data"])}
+
+    def _whole(self, call: Call) -> Call:
+        """The call with the body of the question that its page key continues."""
+        questions = self._state.questions
+        if "pageKey" not in call.query:
+            questions[fingerprint_of(call.operation, call.id, call.body)] = call.body
+            return call
+        body = questions.get(fingerprint_in(call.query["pageKey"]))
+        return replace(call, body=body, id=body["id"]) if body else call
 
     async def _compute(
         self,
@@ -182,25 +213,26 @@ class Simulator:
         of_conversations: Callable[..., list[T]],
     ) -> tuple[Query, Listed, list[T]]:
         """The query a call holds, the entry it is about, and what the world says."""
-        settings, now = self._state.settings, self._state.now()
+        settings, quirks, now = self._state.settings, self._state.quirks, self._state.now()
         if call.body is None:
             raise bad_body("missing")
         query = parse_query(
             call.body,
             now=now,
             for_metric=kind == "metrics",
-            require_filter=settings.require_filter,
+            require_filter=settings.require_filter or quirks.needs_filter == kind,
             inclusive_end=settings.end == "inclusive",
         )
-        longest = self._state.quirks.longest_days
+        longest = quirks.longest_days
         if longest and query.start and query.end and query.end - query.start > longest * DAY:
             raise ApiError(400, f"Invalid value for: body (a period has {longest} days at most)")
         listed = self._find(kind, query.id)
-        about = {"now": now, "filters": offered(query.filters, listed.filters)}
+        filters = quirks.filters(offered(query.filters, listed.filters))
+        about = {"now": now, "filters": filters}
         if query.start is None or query.end is None:
             return query, listed, of_conversations(listed.like, query.csids, **about)
-        back = timedelta(minutes=self._state.quirks.looks_back_minutes)
-        start, end = query.start + back, query.end + back
+        zone = call.body["timezone"]
+        start, end = quirks.period(query.start, query.end, timezone=zone)
         compute = partial(of_period, listed.like, start=start, end=end, **about)
 
         def think() -> list[T]:
@@ -235,6 +267,8 @@ class Simulator:
             page.number + 1 if page.stop < len(items) else None,
             call.base if next_form == "absolute" else "",
         )
+        if self._state.quirks.links_to_an_empty_page and items[page.start : page.stop]:
+            following = page.number + 1
         answer: Json = {"data": [to_api(item) for item in items[page.start : page.stop]]}
         if next_form == "bare_key":
             if following is not None:
@@ -269,7 +303,7 @@ async def _read(request: Request) -> Call:
     )
 
 
-def _json(payload: Any, status: int) -> Response:
+def _json(payload: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
     # Not Starlette's JSONResponse: a bare NaN must be possible.
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, media_type="application/json")
+    return Response(text, status, headers, media_type="application/json")

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dixa_assets.simulator.state import Kind, State
+from dixa_assets.simulator.state import Kind, State, changed
 from dixa_assets.simulator.values import Json
 
 
@@ -58,7 +58,7 @@ def build_control(state: State) -> Starlette:
             get("summary", lambda: _summary(state)),
             get("settings", lambda: asdict(state.settings)),
             post("settings", _change_settings),
-            post("quirks", lambda state, wish: state.quirks.change(wish)),
+            post("quirks", _change_quirks),
             post("clock", _set_clock),
             get("faults", state.faults.to_json),
             post("faults", lambda state, wish: {"id": state.faults.add(wish).id}),
@@ -95,10 +95,15 @@ def _summary(state: State) -> Json:
 
 
 def _change_settings(state: State, wish: Json) -> Json:
-    state.settings.change(wish)
+    state.settings = changed(state.settings, wish)
     if {"rate", "burst"} & set(wish):
         state.fill_bucket()
     return asdict(state.settings)
+
+
+def _change_quirks(state: State, wish: Json) -> Json:
+    state.quirks = changed(state.quirks, wish)
+    return {}
 
 
 def _set_clock(state: State, wish: Json) -> Json:

@@ -44,6 +44,15 @@ def fingerprint_of(*what: Any) -> str:
     return blake2s(text.encode(), digest_size=4).hexdigest()
 
 
+def fingerprint_in(key: str) -> str:
+    """The digest that a page key is tied to; empty if it is none."""
+    try:
+        match = KEY.fullmatch(base64.b64decode(key, validate=True).decode("ascii"))
+    except ValueError:
+        return ""
+    return match[3] if match else ""
+
+
 def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum: int) -> Page:
     """The page a query string asks for.
 

@@ -1,15 +1,18 @@
 """What changes while the server runs: settings, clock, token bucket, request log, catalogue."""
 
+import json
 import time
 from collections import deque
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal, TypeVar
+
+from pydantic import ConfigDict, NonNegativeFloat, PositiveInt, TypeAdapter
 
 from dixa_assets.simulator.faults import Faults
 from dixa_assets.simulator.metrics import LATE_METRIC, METRICS
+from dixa_assets.simulator.quirks import Quirks
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import Json
 from dixa_assets.simulator.world import World
@@ -17,74 +20,32 @@ from dixa_assets.simulator.world import World
 KEPT_REQUESTS = 100_000
 
 Kind = Literal["metrics", "records"]
+T = TypeVar("T")
 
 
-class Changeable:
-    """Values that can be changed while the server runs, each if it makes sense."""
-
-    __slots__ = ()
-
-    def change(self, changes: Json) -> None:
-        """Take over some settings, or none of them when one is not acceptable."""
-        own = type(self).__dataclass_fields__  # type: ignore[attr-defined]
-        unknown = set(changes) - set(own)
-        if unknown:
-            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        for name, value in changes.items():
-            if not _ACCEPTS[name](value):
-                raise ValueError(f"not a value for {name}: {value!r}")
-        for name, value in changes.items():
-            setattr(self, name, value)
-
-
-@dataclass(slots=True)
-class Settings(Changeable):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """How the server behaves; every value can be changed while it runs."""
 
-    rate: float = 10.0
-    burst: int = 4
-    latency_ms: float = 0.0
-    max_page_limit: int = 300
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    rate: NonNegativeFloat = 10.0
+    burst: PositiveInt = 4
+    latency_ms: NonNegativeFloat = 0.0
+    max_page_limit: PositiveInt = 300
     # Caps the pages of catalogues and filter values, whatever a request asks for.
-    catalogue_page_limit: int | None = None
+    catalogue_page_limit: PositiveInt | None = None
     require_filter: bool = False
     end: Literal["inclusive", "exclusive"] = "inclusive"
     next_form: Literal["relative", "absolute", "bare_key"] = "relative"
-    retry_after: float | None = None
+    retry_after: NonNegativeFloat | None = None
 
 
-@dataclass(slots=True)
-class Quirks(Changeable):
-    """How an account differs from what most have, where nothing is documented."""
-
-    auth: Literal["either", "raw", "bearer"] = "either"
-    longest_days: int | None = None
-    # A period looks at a time that lies so long before a row's primary timestamp.
-    looks_back_minutes: float = 0.0
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-_ACCEPTS: dict[str, Callable[[Any], bool]] = {
-    "rate": _is_number,
-    "burst": _is_positive,
-    "latency_ms": _is_number,
-    "max_page_limit": _is_positive,
-    "catalogue_page_limit": lambda value: value is None or _is_positive(value),
-    "require_filter": lambda value: type(value) is bool,
-    "end": lambda value: value in ("inclusive", "exclusive"),
-    "next_form": lambda value: value in ("relative", "absolute", "bare_key"),
-    "auth": lambda value: value in ("either", "raw", "bearer"),
-    "longest_days": lambda value: value is None or _is_positive(value),
-    "looks_back_minutes": _is_number,
-    "retry_after": lambda value: value is None or _is_number(value),
-}
+def changed(switches: T, changes: Json) -> T:
+    """Settings or quirks with some of them changed; raises ValueError for what makes no sense."""
+    adapter = TypeAdapter(type(switches))
+    whole = {**adapter.dump_python(switches, mode="json"), **changes}
+    return adapter.validate_json(json.dumps(whole), strict=True)
 
 
 class Bucket:
@@ -190,6 +151,8 @@ class State:
     quirks: Quirks = field(default_factory=Quirks)
     stopped_at: datetime | None = None
     shelf: Shelf = field(default_factory=Shelf)
+    # What each page key continues, where a key is enough.
+    questions: dict[str, Json] = field(default_factory=dict)
     log: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     faults: Faults = field(default_factory=Faults)
     bucket: Bucket = field(init=False)
@@ -207,6 +170,7 @@ class State:
         self.quirks = Quirks()
         self.stopped_at = now
         self.shelf = Shelf()
+        self.questions.clear()
         self.log.clear()
         self.faults.clear()
         self.fill_bucket()

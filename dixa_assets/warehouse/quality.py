@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.catalogue import Entry, Kind
 from dixa_assets.model.tables import METRIC_VALUES, relation_of
 from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.model.window import Window, local_day
@@ -64,14 +64,15 @@ class Setup:
     """How loads are configured, as far as checks must know.
 
     `exclude_fields` are, per record id, fields that are not stored; `*` stands for every record.
-    `required_filter` is the attribute whose values are all sent where Dixa insists on a filter.
+    `required_filters` are, per kind of entry, the attribute whose values are all sent where Dixa
+    insists on a filter.
     """
 
     timezone: str
     start_date: str = "2000-01-01"
     history_days: int = 0
     exclude_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    required_filter: str = ""
+    required_filters: Mapping[Kind, str] = field(default_factory=dict)
 
     def excluded_fields(self, entry: Entry) -> frozenset[str]:
         """The fields of a record that are not stored."""
@@ -109,8 +110,8 @@ class Subject:
     @property
     def only_with(self) -> str:
         """The attribute without which a row is not asked for; empty if all rows are."""
-        attribute = self.setup.required_filter
-        return attribute if attribute in self.entry.attributes else ""
+        preferred = self.setup.required_filters.get(self.entry.kind, "")
+        return self.entry.compulsory_filter(preferred)
 
     @property
     def record(self) -> Entry | None:
@@ -331,9 +332,9 @@ def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
         return Finding(Verdict.PASSED, reason)
     return Finding(
         Verdict.FAILED,
-        f"Only what has one of {attribute}'s values is asked for, since required_filter is "
-        f"{attribute}. What has none, such as a conversation without {attribute}, is in no number "
-        "here. Take an attribute that every conversation has, such as initial_direction.",
+        f"Only what has one of {attribute}'s values is asked for, since Dixa insists on a filter. "
+        f"What has none, such as a conversation without {attribute}, is in no number here. Take an "
+        "attribute that every conversation has, such as initial_direction, as required_filter.",
     )
 
 

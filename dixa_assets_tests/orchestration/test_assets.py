@@ -222,6 +222,26 @@ def test_a_tenant_that_insists_on_a_filter_is_served_when_one_is_named(
     ]
 
 
+def test_what_has_no_such_attribute_is_filtered_by_one_of_its_own(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    keys = ["dixa_metrics/agent_presence_duration", "dixa_records/agent_presence"]
+    rows = []
+    for number, insists in enumerate((False, True)):
+        simulator.tell("settings", require_filter=insists)
+        choice = {"required_filter": "channel"} if insists else {}
+        analytics = component(simulator, tmp_path, duckdb_path=f"{tmp_path}/{number}.db", **choice)
+        assert load(analytics, keys, "2025-11-01").success
+        query = analytics.build_warehouse().query
+        tables = [key.replace("/", ".") for key in keys]
+        rows += [query(f"SELECT * EXCLUDE (loaded_at, run_id) FROM {each}") for each in tables]
+    assert len(rows[1])
+    assert rows[0].equals(rows[2])
+    assert rows[1].equals(rows[3])
+    bodies = [r["body"] for r in simulator.requests() if r["operation"].startswith("post")]
+    assert [each["attribute"] for each in bodies[-1]["filters"]] == ["agent_id"]
+
+
 def test_excluded_fields_are_in_no_column_and_no_byte_of_the_database(
     simulator: Simulator, tmp_path: Path
 ) -> None:
