@@ -2,8 +2,8 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
-# On all cores: most tests wait for processes that they start.
-PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadscope
+# Modules side by side, in their order: the last would otherwise be those with the longest tests.
+PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services

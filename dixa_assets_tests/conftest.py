@@ -1,5 +1,6 @@
 """What every test may begin with: one simulated Dixa for all, its truth, an empty warehouse."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ pytest.register_assert_rewrite(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lake", action="store_true", help="run on a lake instead of a file")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, up to four: many tests wait for processes that they start."""
+    return min((os.cpu_count() or 1) + 1, 4)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

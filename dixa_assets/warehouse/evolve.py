@@ -1,7 +1,7 @@
 """DuckDB's tables and views: made, commented, widened where the data ask for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -108,12 +108,13 @@ def _comment(
         )
 
 
-def _table_comment(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) -> str | None:
+    """The comment of a table or view, empty if it has none; None where there is no such thing."""
     found = connection.execute(
-        "SELECT comment FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
+        f"SELECT comment FROM duckdb_{kind}() WHERE schema_name = ? AND {kind[:-1]}_name = ?",
         [table.schema, table.name],
     ).fetchone()
-    return (found and found[0]) or ""
+    return (found[0] or "") if found else None
 
 
 def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = FILE) -> None:
@@ -143,59 +144,78 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = 
             )
 
 
-def ensure_view(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, dialect: Dialect = FILE
-) -> None:
-    """The view people query, where the rows stand in a shared table.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a relation must have so that a write fits: columns, and those that its table has.
 
-    It is made when missing, and commented anew when its description changed.
+    `changes` says in words how they differ. `has_view` is false where the view that people query
+    is missing or described otherwise.
     """
-    view = relation.table
-    if view is relation.stored_in:
-        return
-    found = connection.execute(
-        "SELECT comment FROM duckdb_views() WHERE schema_name = ? AND view_name = ?",
-        [view.schema, view.name],
-    ).fetchone()
-    if found is None or (found[0] or "") != view.comment:
-        own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
-        with transaction(connection):
-            _create_view(
-                connection,
-                view,
-                f"SELECT {names_of(view.columns)} FROM {name_of(relation.stored_in)} WHERE {own}",
-                dialect,
-            )
+
+    columns: Sequence[Column]
+    known: Sequence[Column]
+    changes: Sequence[str]
+    has_comment: bool
+    has_view: bool
+
+    @property
+    def is_met(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.has_table and self.has_view
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the table is as it must be."""
+        return bool(self.known) and self.columns == self.known and self.has_comment
 
 
-def evolve(
-    connection: duckdb.DuckDBPyConnection, table: Table, seen: Types, dialect: Dialect = FILE
-) -> tuple[list[Column], list[str]]:
-    """Bring a table to where values of the seen types fit; its columns, and what was changed."""
+def plan(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
+    """Look at what it takes that values of the seen types fit; nothing is changed."""
+    table, view = relation.stored_in, relation.table
     known = _known_columns(connection, table)
     columns, changes = _plan(connection, table, seen, known)
-    if known and columns == known and _table_comment(connection, table) == table.comment:
-        return columns, []
-    before = {column.name: column for column in known}
-    with transaction(connection):
-        if not known:
-            create_table(connection, table, columns)
-            changes = []
-        else:
-            relation = name_of(table)
-            for column in columns:
-                name = quote(column.name)
-                old = before.get(column.name)
-                if old is None:
-                    connection.execute(
-                        f"ALTER TABLE {relation} ADD COLUMN {name} {physical(column.type)}"
-                    )
-                elif physical(old.type) != physical(column.type):
-                    _retype(connection, relation, old, column, dialect)
-            _comment(connection, "TABLE", table, [c for c in columns if c not in known])
-        remember_columns(connection, table, columns)
-    settle(connection, dialect)
-    return columns, changes
+    return Plan(
+        columns,
+        known,
+        changes if known else [],
+        has_comment=_comment_of(connection, "tables", table) == table.comment,
+        has_view=view is table or _comment_of(connection, "views", view) == view.comment,
+    )
+
+
+def carry_out(
+    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, dialect: Dialect = FILE
+) -> None:
+    """Do what a plan says, in transactions of its own."""
+    if not plan.has_table:
+        with transaction(connection):
+            _evolve(connection, relation.stored_in, plan, dialect)
+        settle(connection, dialect)
+    if not plan.has_view:
+        own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
+        names = names_of(relation.table.columns)
+        select = f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {own}"
+        with transaction(connection):
+            _create_view(connection, relation.table, select, dialect)
+
+
+def _evolve(
+    connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, dialect: Dialect
+) -> None:
+    if plan.known:
+        before = {column.name: column for column in plan.known}
+        relation = name_of(table)
+        for column in plan.columns:
+            old = before.get(column.name)
+            if old is None:
+                definition = f"{quote(column.name)} {physical(column.type)}"
+                connection.execute(f"ALTER TABLE {relation} ADD COLUMN {definition}")
+            elif physical(old.type) != physical(column.type):
+                _retype(connection, relation, old, column, dialect)
+        _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
+    else:
+        create_table(connection, table, plan.columns)
+    remember_columns(connection, table, plan.columns)
 
 
 def _retype(

@@ -34,13 +34,14 @@ from dixa_assets.warehouse import loads
 from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile, Engine
 from dixa_assets.warehouse.evolve import (
     TAIL,
+    Plan,
     add_missing_columns,
+    carry_out,
     create_table,
     ensure_daily_view,
-    ensure_view,
-    evolve,
     fields_of,
     physical,
+    plan,
     remember_columns,
     settle,
 )
@@ -125,35 +126,42 @@ class Warehouse:
             return self._replace(relation, batches)
 
     def _replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
-        parts = [part for batch in batches for part in batch.parts]
+        types = sum((part.types for batch in batches for part in batch.parts), Types())
         days = [day.day.isoformat() for batch in batches for day in batch.days]
         scope = {"partition_date": days} if days else {}
         scope |= {name: [value] for name, value in relation.only.items()}
         where = " AND ".join(f"{quote(name)} IN ({marks(v)})" for name, v in scope.items())
         rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
-        dialect = self._engine.dialect
-        with self._connect() as connection, self._naming(relation, values):
-            self._ensure_own(connection)
-            connection.execute(SPARING)
-            types = sum((part.types for part in parts), Types())
-            columns, changes = evolve(connection, relation.stored_in, types, dialect)
-            ensure_view(connection, relation, dialect)
-            with transaction(connection):
-                if self._engine.is_shared:
-                    connection.execute(FENCE)
-                connection.execute(f"DELETE FROM {rows}", values)
-                for batch in batches:
-                    for part in batch.parts:
-                        _insert(connection, part, columns, batch.run_id)
-                loads.note(connection, relation.key, batches, changes)
-            plain = [column for column in columns if column.type in IMPERSONAL]
+
+        def put(plan: Plan) -> Written:
+            if self._engine.is_shared:
+                connection.execute(FENCE)
+            connection.execute(f"DELETE FROM {rows}", values)
+            for batch in batches:
+                for part in batch.parts:
+                    _insert(connection, part, plan.columns, batch.run_id)
+            loads.note(connection, relation.key, batches, plan.changes)
+            plain = [column for column in plan.columns if column.type in IMPERSONAL]
             preview = connection.execute(
                 f"SELECT {names_of(plain) or 'NULL'} FROM {rows} "
                 f"ORDER BY rowid DESC LIMIT {PREVIEWED}",
                 values,
             ).df()
-        return Written(tuple(changes), tuple(columns), preview)
+            return Written(tuple(plan.changes), tuple(plan.columns), preview)
+
+        with self._connect() as connection, self._naming(relation, values):
+            connection.execute(SPARING)
+            # One transaction where nothing is to be changed first: a lake's Postgres is asked anew
+            # for each.
+            with transaction(connection):
+                self._ensure_own(connection)
+                needed = plan(connection, relation, types)
+                if needed.is_met:
+                    return put(needed)
+            carry_out(connection, relation, needed, self._engine.dialect)
+            with transaction(connection):
+                return put(needed)
 
     @property
     def identity(self) -> str:
