@@ -5,9 +5,11 @@
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import psycopg
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.store import Warehouse
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
-from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.processes import free_port, wait_until
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, running_simulator
 from dixa_assets_tests.test_many_machines import assets
 
@@ -25,12 +27,12 @@ METRICS = ("csat", "nps", "closed_conversations", "created_conversations", "mess
 INCLUDED = (*METRICS, "ratings")
 PYPROJECT = """
 [project]
-name = "accounts"
+name = "{package}"
 version = "0.1"
 [tool.dg]
 directory_type = "project"
 [tool.dg.project]
-root_module = "accounts"
+root_module = "{package}"
 """
 DEFINITIONS = """
 from functools import cache
@@ -80,14 +82,26 @@ def megabytes(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measure(folder: Path, accounts: int) -> None:
+def write_project(project: Path, accounts: Mapping[str, str]) -> str:
+    """A project with a component for each account, by its settings; the module of its code."""
+    package = project.name
+    (project / package / "defs").mkdir(parents=True)
+    (project / "pyproject.toml").write_text(PYPROJECT.format(package=package))
+    (project / package / "__init__.py").touch()
+    (project / package / "definitions.py").write_text(DEFINITIONS)
+    for name, settings in accounts.items():
+        (project / package / "defs" / name).mkdir()
+        (project / package / "defs" / name / "defs.yaml").write_text(settings)
+    return f"{package}.definitions"
+
+
+def measure(folder: Path, accounts: int, together: int) -> None:
     python = wheel_environment(folder / "environment")
-    project = folder / "project"
-    (project / "accounts" / "defs").mkdir(parents=True)
-    (project / "pyproject.toml").write_text(PYPROJECT)
-    (project / "accounts" / "__init__.py").touch()
-    (project / "accounts" / "definitions.py").write_text(DEFINITIONS)
     names = [f"account{number:03}" for number in range(accounts)]
+    projects = {
+        folder / f"accounts{first:03}": names[first : first + together]
+        for first in range(0, accounts, together)
+    }
     with ExitStack() as stack:
         simulators = [
             stack.enter_context(running_simulator("--rate", "10", "--burst", "4")) for _ in names
@@ -95,10 +109,10 @@ def measure(folder: Path, accounts: int) -> None:
         cluster = stack.enter_context(
             running_cluster(
                 folder / "cluster", simulators[0], python,
-                PYTHONPATH=str(project), DIXA_API_KEY=KEY,
+                PYTHONPATH=":".join(map(str, projects)), DIXA_API_KEY=KEY,
             )
         )  # fmt: skip
-        lakes = {}
+        lakes, settings = {}, {}
         server = f"host=127.0.0.1 port={cluster.postgres.port} user=postgres"
         with psycopg.connect(f"dbname=postgres {server}", autocommit=True) as connection:
             for name, simulator in zip(names, simulators, strict=True):
@@ -106,16 +120,17 @@ def measure(folder: Path, accounts: int) -> None:
                 address = f"{LAKE_SCHEME}dbname={name} {server}"
                 data = folder / "cluster" / "shared" / name
                 lakes[name] = {"path": address, "lake_data": str(data)}
-                (project / "accounts" / "defs" / name).mkdir()
-                (project / "accounts" / "defs" / name / "defs.yaml").write_text(
-                    DEFS_YAML.format(
-                        name=name, url=simulator.url, lake=address, data=data, days=DAYS,
-                        included=[*INCLUDED],
-                    )
+                settings[name] = DEFS_YAML.format(
+                    name=name, url=simulator.url, lake=address, data=data, days=DAYS,
+                    included=[*INCLUDED],
                 )  # fmt: skip
+        cluster.code = {
+            write_project(project, {name: settings[name] for name in inside}): free_port()
+            for project, inside in projects.items()
+        }
         began = time.monotonic()
-        cluster.start_all(WORKERS, "accounts.definitions")
-        print(f"code server ready after {time.monotonic() - began:.1f} s", flush=True)
+        cluster.start_all(WORKERS)
+        print(f"{len(projects)} code servers ready in {time.monotonic() - began:.1f} s", flush=True)
         wanted = accounts * len(INCLUDED)
         wait_until(
             lambda: sum("/dixa_metrics/" in each or "/dixa_records/" in each
@@ -137,6 +152,9 @@ def measure(folder: Path, accounts: int) -> None:
 
         wait_until(loaded, seconds=2400, what="seven days of every account")
         seconds = time.monotonic() - began
+        runs = [run for run in cluster.runs() if run["endTime"]]
+        took = statistics.median(run["endTime"] - run["startTime"] for run in runs)
+        print(f"{len(runs)} runs, the median {took:.0f} s from start to end")
         print(f"{accounts} accounts x {len(INCLUDED)} assets x {DAYS} days: {seconds:.0f} s")
         print(f"at most {most} sessions in Postgres", flush=True)
         pids = {name: process.pid for name, process in cluster.processes.items()}
@@ -154,8 +172,10 @@ def measure(folder: Path, accounts: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.bench.accounts")
     parser.add_argument("--accounts", type=int, default=20)
+    parser.add_argument("--together", type=int, default=1, help="accounts in a code location")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="accounts-") as folder:
-        measure(Path(folder), parser.parse_args().accounts)
+        measure(Path(folder), options.accounts, options.together)
     return 0
 
 

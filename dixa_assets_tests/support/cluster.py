@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import yaml
 
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.store import Warehouse
@@ -35,7 +37,8 @@ class Cluster:
     redis: OwnServer
     settings: dict[str, str]
     web_port: int = field(default_factory=free_port)
-    code_port: int = field(default_factory=free_port)
+    # Each code location's port, by its module.
+    code: dict[str, int] = field(default_factory=lambda: {"dixa_assets.definitions": free_port()})
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -67,10 +70,18 @@ class Cluster:
         (home / "dagster").mkdir(parents=True, exist_ok=True)
         (home / "tmp").mkdir(exist_ok=True)
         shared = self.folder / "shared"
-        for file in ("dagster.yaml", "workspace.yaml", "celery.yaml"):
+        for file in ("dagster.yaml", "celery.yaml"):
             text = (PROJECT / "deploy" / file).read_text().replace("/shared", str(shared))
-            text = text.replace("code.internal", "127.0.0.1").replace("4266", str(self.code_port))
             (home / "dagster" / file).write_text(text)
+        workspace = yaml.safe_load((PROJECT / "deploy" / "workspace.yaml").read_text())
+        (server,) = workspace["load_from"]
+        workspace["load_from"] = [
+            {"grpc_server": server["grpc_server"] | {
+                "host": "127.0.0.1", "port": port, "location_name": module.partition(".")[0],
+            }}
+            for module, port in self.code.items()
+        ]  # fmt: skip
+        (home / "dagster" / "workspace.yaml").write_text(yaml.safe_dump(workspace))
         own = {"HOME": home, "TMPDIR": home / "tmp", "DAGSTER_HOME": home / "dagster"}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -79,10 +90,12 @@ class Cluster:
                 cwd=home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
-    def start_all(self, workers: int, module: str = "dixa_assets.definitions") -> None:
-        code = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
-        self.start("code", *code, "-p", str(self.code_port), "-m", module)
-        wait_until(lambda: answers(self.code_port), seconds=120, what="the code server")
+    def start_all(self, workers: int) -> None:
+        server = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
+        for number, (module, port) in enumerate(self.code.items()):
+            self.start(f"code{number or ''}", *server, "-p", str(port), "-m", module)
+        for port in self.code.values():
+            wait_until(partial(answers, port), seconds=120, what="a code server")
         workspace = ("-w", "dagster/workspace.yaml")
         self.start("web", "-m", "dagster_webserver", "-p", str(self.web_port), *workspace)
         self.start("daemon", "-m", "dagster._daemon", "run", *workspace)
