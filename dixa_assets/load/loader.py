@@ -28,7 +28,15 @@ from dixa_assets.errors import (
     PagesCutShort,
     RowsAstray,
 )
-from dixa_assets.load.plan import MOST_DAYS, Ask, believed, next_ask
+from dixa_assets.load.plan import (
+    DAYS_BESIDE,
+    MOST_DAYS,
+    Ask,
+    believed,
+    is_proven,
+    length_of,
+    next_ask,
+)
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.rows import Counts, Staged, Usage, Volume
 from dixa_assets.model.tables import Column, Relation
@@ -296,7 +304,7 @@ class Loader:
             fetch.discard()
             with self._lock:
                 feed.volume.days += len(fetch.ask.days)
-                feed.volume.rows += fetch.rows
+                feed.volume.rows += sum(map(fetch.rows_of, fetch.ask.days))
             for day, counts, usage in batches[number].by_day():
                 feed.volume.alone |= counts.outside_window > 0
                 yield LoadedDay(
@@ -318,7 +326,8 @@ class Loader:
             is_alone = self._days_alone or bool(task.relation.only)
             volume = Volume(alone=True) if is_alone else self._volumes.get(key, Volume())
             request = self._pool.submit(task.build_request, self._client)
-            self._feeds[key] = _Feed(task, request, volume, self._longest_period)
+            longest = max(self._longest_period - DAYS_BESIDE, 1)
+            self._feeds[key] = _Feed(task, request, volume, longest)
         return self._feeds[key]
 
     def _fetch_ahead(self) -> None:
@@ -354,7 +363,7 @@ class Loader:
         fetch = _Fetch(ask)
         fetch.futures = [
             self._pool.submit(self._stage, feed, fetch, window, self._folder)
-            for window in ask.windows
+            for window in fetch.windows
         ]
         for future in fetch.futures:
             future.add_done_callback(self._go_on)
@@ -375,7 +384,8 @@ class Loader:
             staged.close()
         except PagesCutShort as error:
             staged.discard()
-            if window.end - window.start <= MILLISECOND:
+            # Several days are asked for as fewer: a half may be cut too, and nobody would see it.
+            if len(fetch.days) > 1 or window.end - window.start <= MILLISECOND:
                 raise
             logger.warning("%s The period is asked for in halves.", error)
             halves = [self._stage(feed, fetch, half, folder) for half in window.parts(2)]
@@ -397,23 +407,26 @@ class _Feed:
         self.waiting = deque(task.days)
         self.running: deque[_Fetch] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
-        # How many days a request may cover, which days are asked for alone, and whether one of
-        # those had rows that a joint answer lacked.
+        # How many days a request may cover, which days are asked for alone, with the rows that a
+        # joint answer had of them, and whether one has more.
         self.longest = longest
-        self.doubted: set[Window] = set()
+        self.doubted: dict[Window, int] = {}
         self.was_cut = volume.was_cut
+        # How long a time an answer has covered, if the days at its ends have no more rows alone.
+        self.claims: dict[int, set[Window]] = {}
 
     def may_ask(self, most: int) -> bool:
         """Whether to ask for another window.
 
-        Not beyond so many, where what they bring decides how the days after are asked for; nor
-        while there is a failure that nobody has looked at.
+        Not beyond so many, where what they bring decides how the days after are asked for, nor
+        beside one that proves for how long a time it can be asked; nor while there is a failure
+        that nobody has looked at.
         """
         return (
             bool(self.waiting)
             and (self.volume.alone or len(self.running) < most)
             and not _is_hopeless(self.failed.values())
-            and not any(fetch.has_failed() for fetch in self.running)
+            and not any(fetch.ask.before or fetch.has_failed() for fetch in self.running)
         )
 
     def fail(self, ask: Ask, error: DixaAssetsError) -> None:
@@ -422,7 +435,10 @@ class _Feed:
             self.failed.update({day.day.isoformat(): error for day in ask.days})
             return
         # A period may be too long. Anything else is no better for half of it.
-        self.longest = len(ask.days) // 2 if isinstance(error, ApiRefused) else 1
+        self.longest = 1
+        if isinstance(error, (ApiRefused, PagesCutShort)):
+            half = len(ask.days) // 2
+            self.longest = half - DAYS_BESIDE if half > 2 * DAYS_BESIDE else half
         self.volume.alone |= isinstance(error, RowsAstray)
         self.waiting.extendleft(reversed(ask.days))
         logger.warning(
@@ -437,29 +453,50 @@ class _Feed:
         """Keep the days of an answer that are certain; the others wait to be asked for again."""
         ask, volume = fetch.ask, self.volume
         if len(ask.days) == 1:
-            if ask.days[0] in self.doubted and fetch.rows and not self.was_cut:
-                self.was_cut = volume.alone = True
-                logger.warning(
-                    "%s: a joint answer lacked rows that %s alone has, so each day is asked for "
-                    "alone from now on.",
-                    self.task.entry.key,
-                    ask.days[0].day,
-                )
+            self._compare(fetch)
             return
         filled = [number for number, day in enumerate(ask.days) if fetch.rows_of(day)]
-        kept = believed(ask, filled, volume)
+        has_before, has_after = (
+            each is not None and fetch.rows_of(each) > 0 for each in (ask.before, ask.after)
+        )
+        kept = believed(ask, filled, volume, has_before=has_before, has_after=has_after)
         left = (*ask.days[: kept.start], *ask.days[kept.stop :])
-        if filled:
-            # Of the days with rows, those that are believed.
-            proven = range(max(filled[0], kept.start), min(filled[-1] + 1, kept.stop))
-            fetch.proven = max(len(proven), 1)
-        if left and len(ask.days) <= volume.reach:
-            self.doubted |= {*left}
+        ends = [ask.days[filled[0]], ask.days[filled[-1]]] if filled else []
+        alone = {day for day in left if day in ends or is_proven(ask.days, volume)}
+        self.doubted |= {day: fetch.rows_of(day) for day in alone or left}
+        covered = ask.days[kept]
+        if filled and is_proven(ask.days, volume):
+            covered = ask.days[max(filled[0], kept.start) : min(filled[-1] + 1, kept.stop)]
+        fetch.proven = length_of(covered)
+        if ends:
+            self.claims[length_of(ask.days[filled[0] : filled[-1] + 1])] = {*ends} & {*left}
         volume.reach = max(volume.reach, fetch.proven)
-        if left:
+        if {*left} - {*ends}:
+            # Empty days may have been cut off.
             self.longest = min(self.longest, volume.reach)
+        if left:
             self.waiting.extendleft(reversed(left))
             fetch.ask = replace(ask, days=ask.days[kept])
+
+    def _compare(self, fetch: "_Fetch") -> None:
+        """See whether a day has more rows alone than a joint answer had of it."""
+        (day,) = fetch.ask.days
+        if day not in self.doubted or self.was_cut:
+            return
+        if fetch.rows > self.doubted[day]:
+            self.was_cut = self.volume.alone = True
+            logger.warning(
+                "%s: a joint answer lacked rows that %s alone has, so each day is asked for "
+                "alone from now on.",
+                self.task.entry.key,
+                day.day,
+            )
+            return
+        for length, ends in self.claims.items():
+            ends.discard(day)
+            if not ends:
+                fetch.proven = max(fetch.proven, length)
+        self.volume.reach = max(self.volume.reach, fetch.proven)
 
     def abandon(self) -> None:
         """Forget what nobody will write."""
@@ -474,7 +511,11 @@ class _Fetch:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.days = ask.days
+        beside = ask.before or ask.days[0], ask.after or ask.days[-1]
+        self.days = tuple(dict.fromkeys((beside[0], *ask.days, beside[1])))
+        self.windows = ask.windows
+        if len(self.days) > len(ask.days):
+            self.windows = (replace(ask.windows[0], start=beside[0].start, end=beside[1].end),)
         self.proven = 1
         self.started = self.ended = 0.0
         self.futures: list[Future[list[Staged]]] = []

@@ -140,7 +140,7 @@ class Warehouse:
             connection.execute(f"DELETE FROM {rows}", values)
             for batch in batches:
                 for part in batch.parts:
-                    _insert(connection, part, plan.columns, batch.run_id)
+                    _insert(connection, part, plan.columns, batch)
             loads.note(connection, relation.key, batches, plan.changes)
             plain = [column for column in plan.columns if column.type in IMPERSONAL]
             preview = connection.execute(
@@ -409,10 +409,12 @@ def _asking(connection: duckdb.DuckDBPyConnection) -> Query:
 
 
 def _insert(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], run_id: str
+    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], batch: Batch
 ) -> None:
-    """Put the rows of a staged file into its table."""
-    if not staged.rows:
+    """Put the rows of a staged file into its table, those of the batch's days."""
+    days = [day.day.isoformat() for day in batch.days]
+    rows = sum(staged.days[day].rows for day in days) if days else staged.rows
+    if not rows:
         return
     read, select = {}, {}
     for column in columns:
@@ -431,11 +433,13 @@ def _insert(
         f"INSERT INTO {name_of(staged.table)} ({names}) "
         f"SELECT {', '.join(select.values())}, now(), ? "
         f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
-        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})",
-        [run_id],
+        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})"
+        # Days that were fetched with them may be left out.
+        + (f" WHERE partition_date IN ({marks(days)})" if rows < staged.rows else ""),
+        [batch.run_id, *(days if rows < staged.rows else ())],
     )
-    if inserted.fetchone() != (staged.rows,):
+    if inserted.fetchone() != (rows,):
         raise WarehouseError(
             f"{staged.table.key}: the staged file {staged.path} does not hold the "
-            f"{staged.rows} rows that were put into it; the partition is as it was."
+            f"{rows} rows that were put into it; the partition is as it was."
         )

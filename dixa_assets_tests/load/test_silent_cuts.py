@@ -61,12 +61,12 @@ def steady(days: int, a_day: int) -> list[datetime]:
     return [MIDNIGHT + day * DAY + row * step for day in range(days) for row in range(a_day)]
 
 
-def first_days(number: int) -> Cut:
-    """Only the first so many days of a period."""
-    return lambda rows, start, _: [at for at in rows if at < start + number * DAY]
+def first_days(number: float) -> Cut:
+    """Only the first so many days of a period, to the instant after them."""
+    return lambda rows, start, _: [at for at in rows if at <= start + number * DAY]
 
 
-def last_days(number: int) -> Cut:
+def last_days(number: float) -> Cut:
     """Only the last so many days of a period."""
     return lambda rows, _, end: [at for at in rows if at >= end - number * DAY]
 
@@ -80,6 +80,7 @@ def first_rows(number: int) -> Cut:
     "cut",
     [
         *(first_days(7), last_days(7), first_days(1), first_days(30)),
+        *(first_days(59.5), last_days(60.5), first_days(60), last_days(2.5)),
         *(first_rows(100), first_rows(200)),
     ],
 )
@@ -88,6 +89,43 @@ def test_a_long_period_of_which_only_some_days_are_answered(cut: Cut, tmp_path: 
         load(vendor, tmp_path / "w.duckdb", FIRST, 3)
         load(vendor, tmp_path / "w.duckdb", FIRST + 3 * DAY, 60)
         assert_whole(vendor, tmp_path / "w.duckdb", FIRST, 63)
+
+
+@pytest.mark.parametrize("cut", [first_days(4), first_days(4.5), last_days(5.5), last_days(4.5)])
+def test_days_that_are_loaded_again_lose_nothing_to_a_cut_within_a_day(
+    cut: Cut, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.duckdb"
+    with serving(Silent(steady(20, 20), cut)) as vendor:
+        for number in range(10):
+            load(vendor, path, FIRST + number * DAY, 1)
+        for number in range(8):
+            load(vendor, path, FIRST + number * DAY, 5)
+        assert_whole(vendor, path, FIRST, 12)
+
+
+def test_a_joint_answer_whose_halves_are_cut_too_leaves_no_gap_between_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "w.duckdb"
+    with serving(Silent(steady(70, 50), first_days(2), page=50)) as vendor:
+        load(vendor, path, FIRST, 1)
+        load(vendor, path, FIRST + DAY, 60)
+        assert_whole(vendor, path, FIRST, 61)
+
+
+def test_a_day_that_a_joint_answer_is_not_believed_for_keeps_its_rows_until_it_has_come_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "w.duckdb"
+    with serving(Silent(steady(10, 4))) as vendor:
+        for number in range(10):
+            load(vendor, path, FIRST + number * DAY, 1)
+        # No rows come after the last day, so that it is asked for alone.
+        vendor.refused = [(MIDNIGHT + 9 * DAY, MIDNIGHT + 10 * DAY)]
+        with pytest.raises(DaysFailed):
+            load(vendor, path, FIRST + 5 * DAY, 5)
+        assert_whole(vendor, path, FIRST, 10)
 
 
 @pytest.mark.parametrize("limit", [100, 1000, 10_000])
@@ -174,8 +212,8 @@ def test_events_just_before_at_and_just_after_midnight_are_in_one_day_each(
     a_day=st.integers(1, 40),
     cut=st.one_of(
         st.none(),
-        st.integers(1, 40).map(first_days),
-        st.integers(1, 40).map(last_days),
+        st.integers(4, 160).map(lambda quarters: first_days(quarters / 4)),
+        st.integers(4, 160).map(lambda quarters: last_days(quarters / 4)),
         st.sampled_from([100, 200, 400]).map(first_rows),
     ),
     most_pages=st.sampled_from([1, 2, 10_000]),

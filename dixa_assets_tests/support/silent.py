@@ -21,7 +21,8 @@ class Silent:
 
     `cut` gets the rows of a period, sorted, with the period, and gives those it would answer with.
     `most_pages` are given at most, the last without a link. `forgets` are the numbers of requests
-    whose answer loses its link. An end is `exclusive` if rows on it are left out.
+    whose answer loses its link. Periods longer than `refuses` are refused, as are those `refused`.
+    An end is `exclusive` if rows on it are left out.
     """
 
     instants: Sequence[datetime]
@@ -30,6 +31,7 @@ class Silent:
     page: int = 300
     forgets: frozenset[int] = frozenset()
     refuses: timedelta = timedelta(days=10_000)
+    refused: Sequence[tuple[datetime, datetime]] = ()
     exclusive: bool = False
     requests: list[Json] = field(default_factory=list)
     url: str = ""
@@ -39,7 +41,7 @@ class Silent:
         self.requests.append(body)
         period = body["periodFilter"]
         start, end = (datetime.fromisoformat(period[name]) for name in ("start", "end"))
-        if end - start > self.refuses:
+        if end - start > self.refuses or (start, end) in self.refused:
             return 400, {"message": "the period is too long"}
         rows = [at for at in sorted(self.instants) if start <= at <= end]
         rows = self.cut([at for at in rows if at < end or not self.exclusive], start, end)
