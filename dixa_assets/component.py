@@ -404,6 +404,7 @@ class DixaAnalytics(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 self.breakdowns,
                 setup.required_filters,
                 is_end_exclusive=catalogue.adapted.get("period_end") == "exclusive",
+                is_by_primary=catalogue.adapted.get("period_timestamp") != "another",
             ),
             days_per_run=self.days_per_run,
         )

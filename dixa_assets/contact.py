@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.conversation import Conversation
 from dixa_assets.api.discover import fetch_catalogue
-from dixa_assets.api.probe import AS_ASSUMED, HANDLED, Probe, to_markdown
+from dixa_assets.api.probe import AS_ASSUMED, HANDLED, UNKNOWN, Probe, to_markdown
 from dixa_assets.api.transport import MAX_ATTEMPTS
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ApiRefused, DixaAssetsError
@@ -57,13 +58,13 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
         )
         say(f" 1 {form.question}: {form.observed} ({form.verdict})")
         with _client(component, scheme, max_attempts=1) as client:
-            probe = Probe(client, catalogue, component.timezone, today.date(), say=say)
-            facts = probe.run(since, [form])
+            api = Conversation(client, catalogue, component.timezone, today.date())
+            facts = _with_known(Probe(api, say=say).run(since, [form]), known.facts)
         page = component.beside("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
-        text = to_markdown(facts, host=component.base_url, asked=probe.usage.requests)
+        text = to_markdown(facts, host=component.base_url, asked=api.usage.requests)
         page.write_text(text, encoding="utf-8")
-        say(f"✓ {page}: {len(facts)} questions, {probe.usage.requests} requests")
+        say(f"✓ {page}: {len(facts)} questions, {api.usage.requests} requests")
         if storage is None:
             say("! without a Dagster home nothing is adapted: set DAGSTER_HOME, or start once")
             return facts
@@ -72,6 +73,12 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
         state.save(storage, key, kept)
         say(f"✓ adapted: {kept.adapted or 'nothing, all is as assumed'}")
     return facts
+
+
+def _with_known(facts: Sequence[Fact], known: Sequence[Fact]) -> list[Fact]:
+    """The findings, in place of what could not be told now what was told before."""
+    told = {fact.question: fact for fact in known if fact.verdict != UNKNOWN}
+    return [told.get(fact.question, fact) if fact.verdict == UNKNOWN else fact for fact in facts]
 
 
 def _fetch(component: DixaAnalytics, scheme: str, known: Catalogue) -> Catalogue:

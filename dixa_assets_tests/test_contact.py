@@ -2,6 +2,7 @@
 
 import random
 import re
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from dixa_assets.contact import probe_account
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
+from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.processes import run, settings_for
-from dixa_assets_tests.support.scenario import component, fetched, load
-from dixa_assets_tests.support.simulator import KEY, Simulator
+from dixa_assets_tests.support.scenario import component, fetched, load, midnight
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
 
+RECORD = "closed_conversations"
 KEYS = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
 FIRST, LAST = "2025-10-25", "2025-10-28"
 
@@ -148,6 +151,11 @@ SWITCHES: dict[str, tuple[str, dict[str, Any], str, str, str, dict[str, str]]] =
         *("compulsory filter, records", "compulsory; channel leaves most", NEEDS_YOU),
         {"required_filter_of_records": "channel"},
     ),
+    "compulsory filter, and no word of it": (
+        *("quirks", {"needs_filter": "metrics", "is_terse": True}),
+        *("compulsory filter, metrics", "compulsory; channel leaves most", NEEDS_YOU),
+        {"required_filter": "channel", "required_filter_of_records": ""},
+    ),
 }
 # What cannot be told beside each other.
 ABOUT_FILTERS = {"require_filter", "needs_filter", "keeps_rows_without"}
@@ -241,14 +249,62 @@ def test_each_switch_is_found_out_and_loads_are_right_afterwards(
 
 @pytest.mark.usefixtures("home")
 def test_a_period_that_looks_at_another_time_is_found_out(
-    simulator: Simulator, tmp_path: Path
+    simulator: Simulator, world: World, tmp_path: Path
 ) -> None:
     simulator.tell("quirks", looks_back_minutes=95)
     facts, kept = probed(simulator, tmp_path)
     looked_at = facts["timestamp of a period"]
     assert (looked_at.observed, looked_at.verdict) == ("another one", NEEDS_YOU), looked_at.evidence
-    # Rows on a midnight lie inside a period then.
-    assert kept.adapted == {"days_together": "1"}
+    assert kept.adapted == {"days_together": "1", "period_timestamp": "another"}
+    # A row on a midnight is looked for at another time: none is lost there, and none comes twice.
+    back, start = timedelta(minutes=95), midnight(date.fromisoformat(FIRST), COPENHAGEN)
+    end = midnight(date.fromisoformat(LAST) + timedelta(days=1), COPENHAGEN)
+    truth = world.rows(RECORD, start=start + back, end=end + back, now=datetime.now(UTC))
+    loaded(simulator, tmp_path / "after", kept)
+    rows = (
+        component(simulator, tmp_path / "after")
+        .build_warehouse()
+        .query(f"SELECT primary_timestamp FROM dixa_records.{RECORD}")
+    )
+    assert sorted(rows.primary_timestamp) == [row.at for row in truth]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_was_found_out_is_kept_when_the_api_does_not_answer_later(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("settings", require_filter=True, end="exclusive", max_page_limit=100)
+    _, kept = probed(simulator, tmp_path)
+    assert {*kept.adapted} == {"required_filter", "period_end", "page_size"}
+    for operation in ("postAnalyticsMetrics", "postAnalyticsRecords"):
+        simulator.tell("faults", kind="status", status=503, operation=operation)
+    simulator.forget_requests()
+    facts, later = probed(simulator, tmp_path)
+    assert later.adapted == kept.adapted
+    assert facts["empty period"] in kept.facts
+    assert len(simulator.requests()) < 10
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_refusal_repeats_of_the_question_is_not_on_the_page(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    body = '{"message": "Invalid value: vip@example.com"}'
+    simulator.tell("faults", kind="status", status=400, body=body, operation="postAnalyticsMetrics")
+    facts, _ = probed(simulator, tmp_path)
+    assert facts["compulsory filter, metrics"].evidence == "status 400"
+    assert "vip@" not in (tmp_path / "probe.md").read_text()
+
+
+@pytest.mark.usefixtures("home")
+def test_lists_of_many_pages_do_not_use_the_conversation_up(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("settings", catalogue_page_limit=4)
+    simulator.forget_requests()
+    facts, _ = probed(simulator, tmp_path)
+    assert len(simulator.requests()) <= 80
+    assert facts["history"].verdict == AS_ASSUMED
 
 
 @pytest.mark.usefixtures("home")

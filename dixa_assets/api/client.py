@@ -197,7 +197,7 @@ class DixaClient:
                 items += page
         except PagesCutShort:
             # In pages of another size the list ends elsewhere, unless it really ends there.
-            again = self._pages(call, size=max(len(items) // 3, 1))
+            again = self._pages(call, size=max(min(len(items) // 3, self._page_size - 1), 1))
             with suppress(PagesCutShort):
                 items = [item for page in again for item in page]
         return items
@@ -277,7 +277,7 @@ class DixaClient:
         """Query parameters of the next page, or None after the last.
 
         Documents and clients show three forms: a relative link, an absolute link, and a bare
-        key beside the data.
+        key beside the data, or in place of the link.
         """
         meta = payload.get("meta")
         link = meta.get("next") if isinstance(meta, dict) else None
@@ -296,6 +296,9 @@ class DixaClient:
         # Not parse_qs: it would turn a '+' of the base64 key into a space.
         pairs = (pair.partition("=") for pair in parts.query.split("&"))
         paging = {name: unquote(value) for name, _, value in pairs if name.startswith("page")}
+        if "pageKey" not in paging and not set(link) & set("?&:"):
+            # Not a link at all.
+            return {"pageKey": unquote(link)}
         if "pageKey" not in paging:
             raise ApiContractBroken(request, "the link to the next page has no pageKey.")
         return {name: paging[name] for name in ("pageKey", "pageLimit") if name in paging}

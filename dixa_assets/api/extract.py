@@ -119,7 +119,7 @@ def _stage_pages(
 
     Rows outside their day are kept and counted: which timestamp Dixa's period looks at is not
     documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
-    window for sure, and is left to it.
+    window for sure, and is left to it, unless it is known that the period looks at another time.
     """
     required = {
         item.field: staged.key_of(item.field)
@@ -136,7 +136,7 @@ def _stage_pages(
         previous = page
         for row in page:
             instant, timestamp_field, items = _read_row(request, row)
-            if instant == window.end:
+            if instant == window.end and request.is_by_primary:
                 if request.is_end_exclusive and not is_told:
                     is_told = True
                     logger.warning(

@@ -6,30 +6,31 @@ records and attributes, counts, types and statuses only.
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
-from dixa_assets.api.client import PAGE_SIZES, DixaClient
+from dixa_assets.api.client import PAGE_SIZES
+from dixa_assets.api.conversation import (
+    PAGES_OF_ROWS,
+    Conversation,
+    Ended,
+    Json,
+    instant_of,
+    number,
+)
 from dixa_assets.api.extract import AGGREGATES
-from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import ApiError, ApiRefused
-from dixa_assets.model.catalogue import Catalogue, Entry, Fact, Kind
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.catalogue import Fact, Kind
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
 from dixa_assets.model.window import MILLISECOND, Window
 
-# The conversation is not longer than this, with some left for the catalogue before it and for the
-# pages of a long list of filter values.
-MOST_REQUESTS = 70
 # So many days back are looked at for one with rows.
 DAYS_BACK = 10
 # History is told to so many days.
 ENOUGH_DAYS = 7
-# Attributes that are tried as a filter of all their values.
-ATTRIBUTES = 6
 AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = (
     "as assumed",
     "otherwise: handled",
@@ -47,43 +48,18 @@ NOT_ASKED = (
     ("freshness", "the trailing days are reloaded", "only time shows how late rows arrive"),
 )
 
-Json = dict[str, Any]
-
-
-class Spent(Exception):
-    """The conversation is as long as it may be."""
-
 
 @dataclass
 class Probe:
-    """One conversation about open questions.
+    """The open questions, asked in one conversation.
 
     Args:
-        client: At half the account's pace.
-        catalogue: What the account offers.
-        timezone: The zone whose days are asked for.
-        today: In that zone.
+        api: The conversation, not yet begun.
         say: Told of each finding as it comes.
     """
 
-    client: DixaClient
-    catalogue: Catalogue
-    timezone: str
-    today: date
+    api: Conversation
     say: Callable[[str], None] = field(default=lambda line: None)
-
-    def __post_init__(self) -> None:
-        self.usage = Usage()
-        # Where a filter is compulsory: by kind of entry, the one that is sent.
-        self.filters: dict[Kind, Mapping[str, Sequence[str]]] = {}
-        self.metric, self.record = self._subjects()
-        self.day = Window.of_day(self.today - timedelta(days=2), self.timezone)
-        self.values: dict[str, list[str]] = {}
-        self.counts: dict[str, float] = {}
-        self.rows: list[Json] = []
-        self.aggregates: set[str | None] = set()
-        # Days in the longest period that was accepted.
-        self.longest = 1
 
     def run(self, since: str, facts: Sequence[Fact] = ()) -> list[Fact]:
         """Every finding, those of `facts` first; `since` is the instant noted with them."""
@@ -91,12 +67,11 @@ class Probe:
         for question, assumed, ask in self._questions():
             try:
                 observed, verdict, evidence, *adapted = ask()
-            except Spent:
-                observed, verdict = "", UNKNOWN
-                evidence, adapted = f"all {MOST_REQUESTS} requests were spent before", []
             except ApiError as error:
-                observed, verdict, evidence, adapted = "", UNKNOWN, f"{error.answer}", []
-            except LookupError as error:
+                # Not the vendor's words: they may repeat what was asked for.
+                status = f"status {error.status}" if error.status else "no usable answer"
+                observed, verdict, evidence, adapted = "", UNKNOWN, status, []
+            except (Ended, LookupError) as error:
                 observed, verdict, evidence, adapted = "", UNKNOWN, str(error.args[0]), []
             setting, value = adapted or ("", "")
             fact = Fact(question, assumed, observed, verdict, evidence, since, setting, value)
@@ -131,89 +106,95 @@ class Probe:
     # One question each: what was observed, the verdict, the evidence, and what is adapted.
 
     def _filter_for_metrics(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
         for back in range(2, DAYS_BACK):
-            self.day = Window.of_day(self.today - timedelta(days=back), self.timezone)
+            self.api.day = self.api.days_ago(back)
             try:
-                count = self._count(metric, self.day)
+                count = self.api.count(self.api.day)
             except ApiRefused as error:
-                if not self._is_about_filters(error):
+                # Whatever it says: what is accepted with a filter lacked one.
+                if error.status != 400 or not self.api.counts():
                     raise
-                return self._choose_filter(metric, error, "required_filter", "metric", "record")
-            if count:
-                return "none", AS_ASSUMED, f"'{metric.id}' of {self.day.day}: {count:g}"
+                if any(self.api.counts().values()):
+                    return self._choose_filter(error, "required_filter", "metric", "record")
+            else:
+                if count:
+                    evidence = f"'{self.api.metric.id}' of {self.api.day.day}: {count:g}"
+                    return "none", AS_ASSUMED, evidence
         raise LookupError(f"no rows in the last {DAYS_BACK} days")
 
-    def _choose_filter(
-        self, metric: Entry, error: ApiRefused, setting: str, *kinds: Kind
-    ) -> tuple[str, ...]:
+    def _choose_filter(self, error: ApiRefused, setting: str, *kinds: Kind) -> tuple[str, ...]:
         """Take the attribute with which most is left, since a filter is compulsory."""
-        counts = self._counts(metric)
+        metric, counts = self.api.metric, self.api.counts()
         if not counts:
-            raise LookupError(f"refused with {error.status}, and '{metric.id}' has no filter")
-        best = max(counts, key=lambda each: counts[each])
-        self.filters |= dict.fromkeys(kinds, {best: self._values(best)})
+            raise error
+        # Among equals, one that every row has by the catalogue.
+        always = {item.field for item in self.api.record.fields if not item.nullable}
+        best = max(counts, key=lambda each: (counts[each], each in always))
+        self.api.filters |= dict.fromkeys(kinds, {best: self.api.values_of(best)})
         tried = ", ".join(f"{each} {count:g}" for each, count in counts.items())
         return (
             f"compulsory; {best} leaves most",
             NEEDS_YOU if len(set(counts.values())) > 1 else HANDLED,
-            f"status {error.status} without one; '{metric.id}' of {self.day.day} by {tried}",
+            f"status {error.status} without one; '{metric.id}' of {self.api.day.day} by {tried}",
             setting,
             best,
         )
 
     def _filter_for_records(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
+        record = self.api.record
         try:
-            self.rows = self._page(record, self.day, {})["data"] or []
+            self.api.rows = self.api.page(record, self.api.day, {})["data"]
         except ApiRefused as error:
-            if not self._is_about_filters(error):
+            if error.status != 400:
                 raise
             chosen: tuple[str, ...] = ("compulsory", HANDLED, f"status {error.status} without one")
-            if not self.filters:
-                metric, setting = self._needed(self.metric, "metric"), "required_filter_of_records"
-                chosen = self._choose_filter(metric, error, setting, "record")
-            self.rows = self._page(record, self.day)["data"] or []
+            if not self.api.filters:
+                chosen = self._choose_filter(error, "required_filter_of_records", "record")
+            self.api.rows = self.api.page(record, self.api.day)["data"]
             return chosen
-        evidence = f"'{record.id}' of {self.day.day}: {len(self.rows)} rows"
-        if self.filters.pop("record", None):
+        evidence = f"'{record.id}' of {self.api.day.day}: {len(self.api.rows)} rows"
+        if self.api.filters.pop("record", None):
             return "none", AS_ASSUMED, evidence, "required_filter_of_records", ""
         return "none", AS_ASSUMED, evidence
 
     def _all_values(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
-        if "metric" in self.filters:
+        metric = self.api.metric
+        if "metric" in self.api.filters:
             raise LookupError("a filter is compulsory, so there is no total to compare with")
-        total = self._count(metric, self.day) or 0
-        counts = self._counts(metric)
+        total = self.api.count(self.api.day)
+        counts = self.api.counts()
         losing = [each for each, count in counts.items() if count < total]
         return (
             f"loses rows for {', '.join(losing)}" if losing else "loses no row",
             AS_ASSUMED,
-            f"'{metric.id}' of {self.day.day}: {total:g}; "
+            f"'{metric.id}' of {self.api.day.day}: {total:g}; "
             + ", ".join(f"{each} {count:g}" for each, count in counts.items()),
         )
 
     def _largest_page(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        body = self._body(record, self.day)
-        without = len(self._ask("POST", "/records", body=body).get("data") or [])
+        record = self.api.record
+        body = self.api.body(record, self.api.day)
+        without = len(self.api.ask("POST", "/records", body=body).get("data") or [])
         for size in PAGE_SIZES:
             try:
-                payload = self._ask("POST", "/records", body=body, params={"pageLimit": f"{size}"})
+                payload = self.api.ask(
+                    "POST", "/records", body=body, params={"pageLimit": f"{size}"}
+                )
             except ApiRefused as error:
                 if error.status != 400:
                     raise
                 continue
             rows = payload.get("data") or []
             evidence = f"pageLimit={size} gave {len(rows)} rows, none {without}"
+            if len(rows) < size and self.api.client.next_page(payload) is not None:
+                return f"{len(rows)} rows", HANDLED, f"{evidence}, and more followed"
             if size == PAGE_SIZES[0]:
                 return f"{size} rows", AS_ASSUMED, evidence
             return f"{size} rows", HANDLED, evidence, "page_size", f"{size}"
         raise LookupError(f"each of {PAGE_SIZES} was refused")
 
     def _link(self) -> tuple[str, ...]:
-        payload = self._short_page()
+        payload = self.api.short_page()
         link = (payload.get("meta") or {}).get("next")
         if isinstance(link, str):
             form = "an absolute link" if "://" in link else "a relative link"
@@ -222,29 +203,31 @@ class Probe:
         return form, AS_ASSUMED, "in meta.next" if link else "in pageKey"
 
     def _link_at_the_end(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        instants = sorted(filter(None, map(_instant, self.rows)))[:10]
-        if len(instants) < 2 or instants[-1] <= self.day.start:
-            raise LookupError(f"'{record.id}' of {self.day.day} has {len(self.rows)} rows")
-        few = Window(self.day.day, self.day.start, instants[-1], self.timezone)
-        rows = self._page(record, few)["data"]
-        payload = self._page(record, few, size=len(rows))
-        key = self.client.next_page(payload)
+        record = self.api.record
+        instants = sorted(filter(None, map(instant_of, self.api.rows)))[:10]
+        if len(instants) < 2 or instants[-1] <= self.api.day.start:
+            raise LookupError(f"'{record.id}' of {self.api.day.day} has {len(self.api.rows)} rows")
+        few = Window(self.api.day.day, self.api.day.start, instants[-1], self.api.timezone)
+        rows = self.api.page(record, few)["data"]
+        payload = self.api.page(record, few, size=len(rows))
+        key = self.api.client.next_page(payload)
         if key is None:
             return "none", AS_ASSUMED, f"{len(rows)} rows in a page of as many, no link"
-        then = self._ask("POST", "/records", body=self._body(record, few), params=key)
-        link = "no link" if self.client.next_page(then) is None else "a link again"
+        then = self.api.ask("POST", "/records", body=self.api.body(record, few), params=key)
+        link = "no link" if self.api.client.next_page(then) is None else "a link again"
         evidence = (
             f"a link after all {len(rows)} rows, then {len(then.get('data') or [])} and {link}"
         )
         return "there is one", HANDLED, evidence
 
     def _body_with_key(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        key = self.client.next_page(self._short_page())
-        with_body = self._ask("POST", "/records", body=self._body(record, self.day), params=key)
+        record = self.api.record
+        key = self.api.client.next_page(self.api.short_page())
+        with_body = self.api.ask(
+            "POST", "/records", body=self.api.body(record, self.api.day), params=key
+        )
         try:
-            without = self._ask("POST", "/records", params=key)
+            without = self.api.ask("POST", "/records", params=key)
         except ApiRefused as error:
             return "is needed", AS_ASSUMED, f"status {error.status} without it"
         same = _sorted(without.get("data")) == _sorted(with_body.get("data"))
@@ -255,8 +238,8 @@ class Probe:
         )
 
     def _twice(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        pages = [self._page(record, self.day)["data"] or [] for _ in range(2)]
+        record = self.api.record
+        pages = [self.api.page(record, self.api.day)["data"] for _ in range(2)]
         if pages[0] == pages[1]:
             return "same rows, same order", AS_ASSUMED, f"{len(pages[0])} rows twice"
         same = _sorted(pages[0]) == _sorted(pages[1])
@@ -267,145 +250,157 @@ class Probe:
         )
 
     def _end(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        instants = sorted(filter(None, map(_instant, self.rows)))
-        inside = [each for each in instants if self.day.start < each < self.day.end]
+        record = self.api.record
+        instants = sorted(filter(None, map(instant_of, self.api.rows)))
+        inside = [each for each in instants if self.api.day.start < each < self.api.day.end]
         if not inside:
-            raise LookupError(f"no row of '{record.id}' lies inside {self.day.day}")
+            raise LookupError(f"no row of '{record.id}' lies inside {self.api.day.day}")
         end = inside[len(inside) // 2]
-        until = Window(self.day.day, self.day.start, end, self.timezone)
-        rows = self._page(record, until)["data"] or []
-        here = sum(_instant(row) == end for row in rows)
+        until = Window(self.api.day.day, self.api.day.start, end, self.api.timezone)
+        rows = self.api.page(record, until)["data"]
+        here = sum(instant_of(row) == end for row in rows)
         expected = sum(each < end for each in instants)
         evidence = f"{len(rows)} rows up to one row's instant, {expected} before it"
         if here:
             return "belongs to it", AS_ASSUMED, evidence
+        if len(rows) != expected:
+            raise LookupError(evidence)
         return "does not belong to it", HANDLED, evidence, "period_end", "exclusive"
 
     def _timestamp(self) -> tuple[str, ...]:
         """Whether rows are where they were asked for: in the day, and in one row's millisecond."""
-        record = self._needed(self.record, "record")
-        instants = sorted(each for each in map(_instant, self.rows) if each)
+        record = self.api.record
+        instants = sorted(each for each in map(instant_of, self.api.rows) if each)
         if not instants:
-            raise LookupError(f"no rows of {self.day.day}")
-        outside = sum(not self.day.start <= each <= self.day.end for each in instants)
+            raise LookupError(f"no rows of {self.api.day.day}")
+        outside = sum(not self.api.day.start <= each <= self.api.day.end for each in instants)
         one = instants[len(instants) // 2]
         after = one + MILLISECOND
         here, later = (
-            [_instant(row) for row in self._page(record, window)["data"] or []]
+            [instant_of(row) for row in self.api.page(record, window)["data"]]
             for window in (
-                Window(self.day.day, one, after, self.timezone),
-                Window(self.day.day, after, after + timedelta(hours=1), self.timezone),
+                Window(self.api.day.day, one, after, self.api.timezone),
+                Window(self.api.day.day, after, after + timedelta(hours=1), self.api.timezone),
             )
         )
         others = sum(each not in (one, after) for each in here)
         evidence = (
-            f"{outside} of {len(instants)} rows lie outside {self.day.day}; one row's millisecond "
-            f"gave {here.count(one)} of its time and {others} of others, the hour after it "
-            f"{later.count(one)} of its time"
+            f"{outside} of {len(instants)} rows lie outside {self.api.day.day}; one row's "
+            f"millisecond gave {here.count(one)} of its time and {others} of others, the hour "
+            f"after it {later.count(one)} of its time"
         )
         if not outside and set(here) <= {one, after} and one in here and one not in later:
             return "the primary timestamp", AS_ASSUMED, evidence
-        return "another one", NEEDS_YOU, evidence
+        return "another one", NEEDS_YOU, evidence, "period_timestamp", "another"
 
     def _together(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        days = [
-            Window.of_day(self.day.day - timedelta(days=back), self.timezone) for back in (2, 1, 0)
-        ]
-        alone = [row for day in days for row in self._all_rows(record, day)]
-        joint = Window(days[0].day, days[0].start, days[-1].end, self.timezone)
-        together = self._all_rows(record, joint)
+        ago = (self.api.today - self.api.day.day).days
+        days = [self.api.days_ago(ago + back) for back in (2, 1, 0)]
+        if len(self.api.rows) * len(days) > PAGES_OF_ROWS * self.api.page_size:
+            raise LookupError(f"a page of {len(self.api.rows)} rows a day is too much to compare")
+        alone = [row for day in days for row in self.api.rows_in(day)]
+        joint = Window(days[0].day, days[0].start, days[-1].end, self.api.timezone)
+        together = self.api.rows_in(joint)
         evidence = f"{len(alone)} rows of three days alone, {len(together)} together"
         if _sorted(alone) == _sorted(together):
             return "the same rows", AS_ASSUMED, evidence
         return "other rows", HANDLED, evidence, "days_together", "1"
 
     def _longest(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
-        accepted = 1
+        one, accepted = self.api.count_of_days(1), 1
         for days in (92, 366):
             try:
-                self._count_of_days(metric, days)
+                count = self.api.count_of_days(days)
             except ApiRefused as error:
+                if error.status != 400:
+                    raise
                 evidence = f"{days} days were refused with {error.status}"
                 if accepted > 1:
                     evidence = f"{accepted} days were accepted, {evidence}"
                     return f"less than {days} days", HANDLED, evidence
-                accepted = self.longest = self._accepted(metric, (31, 7))
+                accepted = self.api.longest = self._accepted((31, 7))
                 evidence = f"{accepted} days were accepted, {evidence}"
                 setting = "longest_period", f"{accepted}"
                 return f"less than {days} days", HANDLED, evidence, *setting
-            accepted = self.longest = days
+            if one and count <= one:
+                return f"{days} days count no more than one", HANDLED, f"{count:g} and {one:g}"
+            accepted = self.api.longest = days
         return f"at least {accepted} days", AS_ASSUMED, f"{accepted} days were accepted"
 
-    def _accepted(self, metric: Entry, candidates: Sequence[int]) -> int:
+    def _accepted(self, candidates: Sequence[int]) -> int:
         """The first number of days that is accepted as one period; 1 if none is."""
         for days in candidates:
             with suppress(ApiRefused):
-                self._count_of_days(metric, days)
+                self.api.count_of_days(days)
                 return days
         return 1
 
     def _history(self) -> tuple[str, ...]:
         """Years back, then halving between the last with values and the first without."""
-        metric = self._needed(self.metric, "metric with Count")
-        days = min(self.longest, 7)
+        metric = self.api.metric
+        # Less than is accepted: a day of 25 hours may be among them.
+        days = max(min(self.api.longest - 1, 6), 1)
         there, gone = 0, 0
+        if not self.api.count_of_days(days):
+            raise LookupError(f"no rows of the days to {self.api.day.day}")
         for years in (1, 2, 3, 5, 8):
-            if not self._count_of_days(metric, days, back=365 * years):
+            if not self.api.count_of_days(days, back=365 * years):
                 gone = 365 * years
                 break
             there = 365 * years
         while gone - there > ENOUGH_DAYS:
             middle = (there + gone) // 2
-            if self._count_of_days(metric, days, back=middle):
+            if self.api.count_of_days(days, back=middle):
                 there = middle
             else:
                 gone = middle
-        earliest = self.day.day - timedelta(days=there)
+        earliest = self.api.day.day - timedelta(days=there)
         evidence = f"'{metric.id}' of {earliest} has a value"
         if gone:
             evidence += f", none {gone - there} days before"
         return f"to {earliest} at least", AS_ASSUMED, evidence
 
     def _empty(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
-        answer = self._metric(metric, Window.of_day(date(2001, 1, 1), self.timezone))
-        values = [each.get("value") for each in answer.get("aggregates") or []]
+        metric, day = self.api.metric, Window.of_day(date(2001, 1, 1), self.api.timezone)
+        values = [each.get("value") for each in self.api.aggregates_of(metric, day)]
         if not values:
             return "no aggregate", AS_ASSUMED, f"'{metric.id}' of 2001-01-01"
-        said = "0" if 0 in map(_number, values) else "null"
+        said = "0" if 0 in map(number, values) else "null"
         return said, AS_ASSUMED if said == "null" else HANDLED, f"'{metric.id}' of 2001-01-01"
 
     def _measures(self) -> tuple[str, ...]:
-        metrics = [each for each in self.catalogue.live if each.kind == "metric"]
-        metric = max(metrics, key=lambda each: len(each.aggregations), default=None)
-        metric = self._needed(metric, "metric")
-        body = self._body(metric, self.day)
+        metrics = [each for each in self.api.catalogue.live if each.kind == "metric"]
+        if not metrics:
+            raise LookupError("the catalogue has no metric")
+        metric = max(metrics, key=lambda each: len(each.aggregations))
+        body = self.api.body(metric, self.api.day)
         body.pop("aggregations", None)
-        answer = self._ask("POST", "/metrics", body=body).get("data") or {}
+        answer = self.api.ask("POST", "/metrics", body=body).get("data") or {}
         came = sorted(str(each.get("measure")) for each in answer.get("aggregates") or [])
         advertised = sorted(item.measure for item in metric.aggregations)
         said = "all of them" if came == advertised else ", ".join(came) or "none"
         return f"{said} came", AS_ASSUMED, f"'{metric.id}' advertises {', '.join(advertised)}"
 
     def _zone(self) -> tuple[str, ...]:
-        metric = self._needed(self.metric, "metric with Count")
-        body = self._body(metric, self.day)
+        metric = self.api.metric
+        body = self.api.body(metric, self.api.day)
         here, there = (
-            self._ask("POST", "/metrics", body=body | {"timezone": zone}).get("data")
-            for zone in (self.timezone, "Pacific/Auckland")
+            self.api.ask("POST", "/metrics", body=body | {"timezone": zone}).get("data")
+            for zone in (self.api.timezone, "Pacific/Auckland")
         )
         if here == there:
-            return "changes nothing", AS_ASSUMED, f"'{metric.id}' of {self.day.day} in two zones"
-        return "changes the number", NEEDS_YOU, f"'{metric.id}' of {self.day.day} in two zones"
+            return (
+                "changes nothing",
+                AS_ASSUMED,
+                f"'{metric.id}' of {self.api.day.day} in two zones",
+            )
+        return "changes the number", NEEDS_YOU, f"'{metric.id}' of {self.api.day.day} in two zones"
 
     def _fields(self) -> tuple[str, ...]:
-        record = self._needed(self.record, "record")
-        if not self.rows:
-            raise LookupError(f"no rows of {self.day.day}")
-        seen = {str(name) for row in self.rows for name, _ in _fields_of(row)}
+        record = self.api.record
+        if not self.api.rows:
+            raise LookupError(f"no rows of {self.api.day.day}")
+        seen = {str(name) for row in self.api.rows for name, _ in _fields_of(row)}
         declared = {item.field for item in record.fields}
         if seen == declared:
             return "those of the catalogue", AS_ASSUMED, f"'{record.id}': {len(seen)} fields"
@@ -419,20 +414,20 @@ class Probe:
     def _types(self) -> tuple[str, ...]:
         seen = {
             value.get("_type")
-            for row in self.rows
+            for row in self.api.rows
             for _, value in _fields_of(row)
             if isinstance(value, dict)
         }
-        if not seen | self.aggregates:
-            raise LookupError(f"no rows of {self.day.day}")
-        known = sorted(map(str, seen | self.aggregates))
-        if odd := sorted(map(str, (seen - FIELD_TYPES) | (self.aggregates - {*AGGREGATES}))):
+        if not seen | self.api.aggregates:
+            raise LookupError(f"no rows of {self.api.day.day}")
+        known = sorted(map(str, seen | self.api.aggregates))
+        if odd := sorted(map(str, (seen - FIELD_TYPES) | (self.api.aggregates - {*AGGREGATES}))):
             return f"also {', '.join(odd)}", HANDLED, f"kept as JSON; of {len(known)} types"
         return "those documented", AS_ASSUMED, ", ".join(known)
 
     def _unit(self) -> tuple[str, ...]:
         """A hint: values of rows that are as long as the time between two of their instants."""
-        records = [each for each in self.catalogue.live if each.kind == "record"]
+        records = [each for each in self.api.catalogue.live if each.kind == "record"]
         timed = [
             each
             for each in records
@@ -440,7 +435,7 @@ class Probe:
         ]
         votes: Counter[str] = Counter()
         for record in timed[:RECORDS_OF_TIME]:
-            for row in self._page(record, self.day)["data"] or []:
+            for row in self.api.page(record, self.api.day)["data"]:
                 votes.update(_units_of(row))
         evidence = ", ".join(f"{count} rows fit {unit}" for unit, count in sorted(votes.items()))
         for unit, other in (("seconds", "milliseconds"), ("milliseconds", "seconds")):
@@ -449,140 +444,10 @@ class Probe:
         raise LookupError(f"no value tells by itself: {evidence or 'no row fits any unit'}")
 
     def _rate_headers(self) -> tuple[str, ...]:
-        seen, asked = self.client.rate_headers, self.usage.requests
+        seen, asked = self.api.client.rate_headers, self.api.usage.requests
         if seen:
             return ", ".join(sorted(seen)), AS_ASSUMED, f"in {asked} answers"
         raise LookupError(f"none in {asked} answers, and no 429 was drawn")
-
-    # How they ask.
-
-    def _subjects(self) -> tuple[Entry | None, Entry | None]:
-        """A metric with a Count, filters and one record behind it, and that record."""
-        records = {one.id: one for one in self.catalogue.live if one.kind == "record"}
-        metrics = [
-            one
-            for one in self.catalogue.live
-            if one.kind == "metric" and any(item.measure == "Count" for item in one.aggregations)
-        ]
-
-        def suits(one: Entry) -> tuple[bool, bool, bool, str]:
-            has_record = any(each in records for each in one.related_ids)
-            return not has_record, not one.filters, one.id != "closed_conversations", one.id
-
-        metric = min(metrics, key=suits, default=None)
-        related = (
-            [records[each] for each in metric.related_ids if each in records] if metric else []
-        )
-        return metric, next(itertools.chain(related, records.values()), None)
-
-    def _needed(self, entry: Entry | None, what: str) -> Entry:
-        if entry is None:
-            raise LookupError(f"the catalogue has no {what}")
-        return entry
-
-    def _counts(self, metric: Entry) -> Mapping[str, float]:
-        """How many are left by a filter of all values, per attribute; asked for once."""
-        for attribute in sorted(metric.attributes)[:ATTRIBUTES] if not self.counts else ():
-            if values := self._values(attribute):
-                self.counts[attribute] = self._count(metric, self.day, {attribute: values}) or 0
-        return self.counts
-
-    def _values(self, attribute: str) -> list[str]:
-        """Those of a filter attribute, asked for once; none of one that is refused."""
-        if attribute not in self.values:
-            self._pay()
-            self.values[attribute] = []
-            with suppress(ApiRefused):
-                found = fetch_filter_values(self.client, attribute, self.usage)
-                self.values[attribute] = [each.value for each in found]
-        return self.values[attribute]
-
-    def _body(
-        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> Json:
-        if filters is None:
-            filters = self.filters.get(entry.kind, {})
-            if not filters.keys() <= entry.attributes:
-                own = entry.compulsory_filter(next(iter(filters)))
-                filters = {own: self._values(own)} if own else {}
-        return Request(entry, filters).body(window)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Json | None = None,
-        params: Mapping[str, str] | None = None,
-    ) -> Json:
-        self._pay()
-        return self.client.ask(method, path, self.usage, body=body, params=params or {})
-
-    def _pay(self) -> None:
-        if self.usage.requests >= MOST_REQUESTS:
-            raise Spent
-
-    def _metric(
-        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> Json:
-        body = self._body(entry, window, filters)
-        data: Json = self._ask("POST", "/metrics", body=body).get("data") or {}
-        self.aggregates |= {each.get("_type") for each in data.get("aggregates") or []}
-        return data
-
-    def _count(
-        self, entry: Entry, window: Window, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> float | None:
-        for each in self._metric(entry, window, filters).get("aggregates") or []:
-            if each.get("measure") == "Count":
-                return _number(each.get("value"))
-        return None
-
-    def _count_of_days(self, entry: Entry, days: int, *, back: int = 0) -> float | None:
-        """Of so many days in one period, up to the probe's own or so many days before it."""
-        last = Window.of_day(self.day.day - timedelta(days=back), self.timezone)
-        start = Window.of_day(last.day - timedelta(days=days - 1), self.timezone).start
-        return self._count(entry, Window(last.day, start, last.end, self.timezone))
-
-    def _page(
-        self,
-        entry: Entry,
-        window: Window,
-        filters: Mapping[str, Sequence[str]] | None = None,
-        *,
-        size: int | None = None,
-    ) -> Json:
-        body = self._body(entry, window, filters)
-        if size is None:
-            self._pay()
-            payload = self.client.fetch_first_page(body, self.usage)
-        else:
-            payload = self._ask("POST", "/records", body=body, params={"pageLimit": str(size)})
-        return {"data": payload.get("data") or [], **payload}
-
-    def _short_page(self) -> Json:
-        record = self._needed(self.record, "record")
-        payload = self._page(record, self.day, size=2)
-        if self.client.next_page(payload) is None:
-            raise LookupError(f"'{record.id}' of {self.day.day} has no second page of two rows")
-        return payload
-
-    def _all_rows(self, entry: Entry, window: Window) -> list[Json]:
-        payload = self._page(entry, window)
-        rows: list[Json] = list(payload["data"])
-        for _ in range(6):
-            key = self.client.next_page(payload)
-            if key is None or not payload["data"]:
-                # A row on the end is left to the next day.
-                return [row for row in rows if _instant(row) != window.end]
-            payload = self._ask("POST", "/records", body=self._body(entry, window), params=key)
-            payload = {"data": payload.get("data") or [], **payload}
-            rows += payload["data"]
-        raise LookupError(f"'{entry.id}' has too many pages to compare")
-
-    @staticmethod
-    def _is_about_filters(error: ApiRefused) -> bool:
-        return error.status == 400 and "filter" in error.answer.lower()
 
 
 def to_markdown(facts: Sequence[Fact], *, host: str, asked: int) -> str:
@@ -605,13 +470,13 @@ def to_markdown(facts: Sequence[Fact], *, host: str, asked: int) -> str:
 
 def _units_of(row: Json) -> set[str]:
     """The units in which the row's value is the time between two of its instants."""
-    value = _number(row.get("value"))
+    value = number(row.get("value"))
     stamps = {
         parse_instant(each.get("value") or each.get("timestamp"))
         for _, each in _fields_of(row)
         if isinstance(each, dict) and each.get("_type") in ("InstantField", "TimestampField")
     }
-    instants = sorted(each for each in {_instant(row), *stamps} if each)
+    instants = sorted(each for each in {instant_of(row), *stamps} if each)
     if value is None:
         return set()
     lengths = {
@@ -634,13 +499,3 @@ def _fields_of(row: Json) -> Iterator[tuple[Any, Any]]:
     for item in row.get("fields") or []:
         if isinstance(item, dict):
             yield item.get("name"), item.get("field")
-
-
-def _instant(row: Json) -> datetime | None:
-    primary = row.get("primaryTimestampField")
-    return parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    inner = value.get("value") if isinstance(value, dict) else value
-    return float(inner) if isinstance(inner, (int, float)) else None

@@ -26,7 +26,8 @@ class Request:
 
     `filters` go with every request. `breakdowns` add, to a metric's total, one request per value.
     `excluded_fields` of a record are dropped before anything is written anywhere.
-    `is_end_exclusive` is true where the API was found to leave out a period's end.
+    `is_end_exclusive` is true where the API was found to leave out a period's end, `is_by_primary`
+    false where it was found to look at another time of a row than its primary timestamp.
     """
 
     entry: Entry
@@ -34,6 +35,7 @@ class Request:
     breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
     excluded_fields: frozenset[str] = frozenset()
     is_end_exclusive: bool = False
+    is_by_primary: bool = True
 
     def body(self, window: Window, /, **narrowed: str) -> dict[str, Any]:
         """The request body for a window, with attributes of `narrowed` set to one value.
@@ -41,8 +43,10 @@ class Request:
         It is not documented whether a period's end belongs to it. Records are asked for up to the
         end itself, since a row exactly on it is left to the next window; a metric's end is the
         last millisecond before, so that no event counts in two days, unless it is known not to.
+        So is a record's where a row does not tell on which side of the end it lies.
         """
-        is_left_out = self.entry.kind == "record" or self.is_end_exclusive
+        is_told = self.entry.kind == "record" and self.is_by_primary
+        is_left_out = is_told or self.is_end_exclusive
         end = window.end if is_left_out else window.end - MILLISECOND
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
@@ -81,6 +85,7 @@ class Choices:
     breakdowns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     required_filters: Mapping[Kind, str] = field(default_factory=dict)
     is_end_exclusive: bool = False
+    is_by_primary: bool = True
 
     def breakdowns_of(self, entry: Entry) -> Sequence[str]:
         """The attributes an entry is broken down by: none for a record."""
@@ -102,6 +107,7 @@ class Choices:
             {attribute: fetch_filter_values(client, attribute) for attribute in breakdowns},
             excluded_fields,
             self.is_end_exclusive,
+            self.is_by_primary,
         )
 
 

@@ -116,7 +116,9 @@ class Simulator:
         try:
             payload = await self._answer(call)
         except ApiError as error:
-            return _json({"message": error.message}, error.status)
+            is_terse = self._state.quirks.is_terse and error.status == 400
+            message = "Invalid value in request" if is_terse else error.message
+            return _json({"message": message}, error.status)
         except Exception:
             traceback.print_exc()
             return _json({"message": "There was an internal server error"}, 500)

@@ -54,6 +54,8 @@ class Quirks:
     declares_its_fields: bool = False
     in_milliseconds: bool = False
     tells_its_rate: bool = False
+    # What is refused is not told why.
+    is_terse: bool = False
 
     def filters(self, filters: Iterable[Filter]) -> tuple[Filter, ...]:
         """The filters that leave something out."""
