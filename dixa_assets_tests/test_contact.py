@@ -60,6 +60,11 @@ SWITCHES: dict[str, tuple[str, dict[str, Any], str, str, str, dict[str, str]]] =
         *("link to the next page", "a key beside the data", AS_ASSUMED),
         {},
     ),
+    "keys for links": (
+        *("settings", {"next_form": "key_for_link"}),
+        *("link to the next page", "a key in place of the link", AS_ASSUMED),
+        {},
+    ),
     "links past the end": (
         *("quirks", {"links_to_an_empty_page": True}),
         *("link after the last page", "there is one", HANDLED),

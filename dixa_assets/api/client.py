@@ -265,7 +265,12 @@ class DixaClient:
                 return self._page(call, size)
             except ApiRefused as error:
                 smaller = [candidate for candidate in PAGE_SIZES if candidate < size]
-                if error.status != 400 or "pagelimit" not in error.answer.lower() or not smaller:
+                said = error.answer.lower()
+                # Of a list, no other value can be invalid.
+                is_about_size = "pagelimit" in said or (
+                    call.body is None and "invalid value" in said
+                )
+                if error.status != 400 or not is_about_size or not smaller:
                     raise
                 logger.warning("pages of %d rows were refused, asking for %d", size, smaller[0])
                 self._page_size = smaller[0]
@@ -298,7 +303,7 @@ class DixaClient:
         paging = {name: unquote(value) for name, _, value in pairs if name.startswith("page")}
         if "pageKey" not in paging and not set(link) & set("?&:"):
             # Not a link at all.
-            return {"pageKey": unquote(link)}
+            return {"pageKey": link}
         if "pageKey" not in paging:
             raise ApiContractBroken(request, "the link to the next page has no pageKey.")
         return {name: paging[name] for name in ("pageKey", "pageLimit") if name in paging}

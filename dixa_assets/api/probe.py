@@ -196,8 +196,10 @@ class Probe:
     def _link(self) -> tuple[str, ...]:
         payload = self.api.short_page()
         link = (payload.get("meta") or {}).get("next")
-        if isinstance(link, str):
+        if isinstance(link, str) and "pageKey" in link:
             form = "an absolute link" if "://" in link else "a relative link"
+        elif link:
+            form = "a key in place of the link"
         else:
             form = "a key beside the data"
         return form, AS_ASSUMED, "in meta.next" if link else "in pageKey"

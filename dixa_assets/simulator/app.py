@@ -280,7 +280,9 @@ class Simulator:
         if page.number:
             answer["meta"]["previous"] = link_to(call.path, page.key(page.number - 1), base=base)
         if following is not None:
-            answer["meta"]["next"] = link_to(call.path, page.key(following), base=base)
+            key = page.key(following)
+            is_key = next_form == "key_for_link"
+            answer["meta"]["next"] = key if is_key else link_to(call.path, key, base=base)
         return answer
 
 

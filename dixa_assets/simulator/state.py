@@ -37,7 +37,7 @@ class Settings:
     catalogue_page_limit: PositiveInt | None = None
     require_filter: bool = False
     end: Literal["inclusive", "exclusive"] = "inclusive"
-    next_form: Literal["relative", "absolute", "bare_key"] = "relative"
+    next_form: Literal["relative", "absolute", "bare_key", "key_for_link"] = "relative"
     retry_after: NonNegativeFloat | None = None
 
 

@@ -20,7 +20,7 @@ from dixa_assets_tests.support.client import (
 from dixa_assets_tests.support.simulator import Json, Simulator
 
 
-@pytest.mark.parametrize("form", ["relative", "absolute", "bare_key"])
+@pytest.mark.parametrize("form", ["relative", "absolute", "bare_key", "key_for_link"])
 def test_every_form_of_the_next_link_is_followed_to_the_last_row(
     simulator: Simulator, client: DixaClient, world: World, form: str
 ) -> None:
@@ -41,6 +41,18 @@ def test_a_catalogue_in_small_pages_is_fetched_whole(
     simulator.tell("settings", next_form=form, catalogue_page_limit=4)
     assert OPERATIONS[name](client) == whole
     assert len(simulator.requests()) == -(-len(whole) // 4)
+
+
+def test_a_long_list_that_looks_like_cut_is_read_again_in_pages_that_are_accepted(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    there = len(client.fetch_records())
+    for number in range(there, 1000):
+        simulator.tell("records", entry={"id": f"record_{number}"}, like="ratings")
+    simulator.forget_requests()
+    assert len(client.fetch_records()) == 1000
+    assert {each["status"] for each in simulator.requests()} == {200}
+    assert len(simulator.requests()) > 4
 
 
 def test_filter_values_in_small_pages_are_fetched_whole(
