@@ -24,6 +24,8 @@ MOST_SILENCE = 3
 PAGES_OF_VALUES = 3
 # Rows of days that are compared come in so many pages at most.
 PAGES_OF_ROWS = 6
+# Records in which one is looked for that has few rows.
+RECORDS_TRIED = 4
 # Attributes that are tried as a filter of all their values.
 ATTRIBUTES = 6
 
@@ -218,10 +220,19 @@ class Conversation:
             )
         return payload
 
-    def rows_in(self, window: Window) -> list[Json]:
+    def quiet_record(self) -> Entry:
+        """A record whose rows of the day are on one page: the one that is asked about, if it is."""
+        others = [each for each in self.catalogue.live if each.kind == "record"]
+        for record in dict.fromkeys([self.record, *others][: 1 + RECORDS_TRIED]):
+            payload = self.page(record, self.day)
+            if payload["data"] and self.client.next_page(payload) is None:
+                return record
+        raise LookupError(f"no record tried has its rows of {self.day.day} on one page")
+
+    def rows_in(self, record: Entry, window: Window) -> list[Json]:
         """All rows of a window, but for those on its end, which the next one has."""
-        first = self.page(self.record, window)
-        body = self.body(self.record, window)
+        first = self.page(record, window)
+        body = self.body(record, window)
         rest = self._pages("POST", "/records", body=body, most=PAGES_OF_ROWS, first=first)
         return [row for page in rest for row in page if instant_of(row) != window.end]
 
@@ -234,14 +245,14 @@ class Conversation:
         body: Json | None = None,
         first: Json | None = None,
     ) -> Iterator[list[Json]]:
-        payload = first or self.ask(method, path, body=body)
+        key: Mapping[str, str] | None = None
         for _ in range(most):
+            payload = first if first and not key else self.ask(method, path, body=body, params=key)
             rows = payload.get("data") or []
             yield rows
             key = self.client.next_page(payload)
             if key is None or not rows:
                 return
-            payload = self.ask(method, path, body=body, params=key)
         raise LookupError(f"{path} has more than {most} pages")
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.api.conversation import (
-    PAGES_OF_ROWS,
     Conversation,
     Ended,
     Json,
@@ -298,12 +297,11 @@ class Probe:
     def _together(self) -> tuple[str, ...]:
         ago = (self.api.today - self.api.day.day).days
         days = [self.api.days_ago(ago + back) for back in (2, 1, 0)]
-        if len(self.api.rows) * len(days) > PAGES_OF_ROWS * self.api.page_size:
-            raise LookupError(f"a page of {len(self.api.rows)} rows a day is too much to compare")
-        alone = [row for day in days for row in self.api.rows_in(day)]
+        record = self.api.quiet_record()
+        alone = [row for day in days for row in self.api.rows_in(record, day)]
         joint = Window(days[0].day, days[0].start, days[-1].end, self.api.timezone)
-        together = self.api.rows_in(joint)
-        evidence = f"{len(alone)} rows of three days alone, {len(together)} together"
+        together = self.api.rows_in(record, joint)
+        evidence = f"'{record.id}': {len(alone)} rows of three days alone, {len(together)} together"
         if _sorted(alone) == _sorted(together):
             return "the same rows", AS_ASSUMED, evidence
         return "other rows", HANDLED, evidence, "days_together", "1"

@@ -91,6 +91,9 @@ class Cluster:
             )  # fmt: skip
 
     def start_all(self, workers: int) -> None:
+        # Processes that begin on an empty database at the same moment fail each other.
+        self.start("migrate", "-m", "dagster", "instance", "migrate")
+        assert self.processes.pop("migrate").wait(timeout=120) == 0
         server = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
         for number, (module, port) in enumerate(self.code.items()):
             self.start(f"code{number or ''}", *server, "-p", str(port), "-m", module)

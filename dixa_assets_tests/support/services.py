@@ -129,6 +129,9 @@ def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
                 folder,
                 "-h",
                 f"127.0.0.1,{host}",
+                # Twenty accounts in as many code locations are more than a hundred sessions.
+                "-c",
+                "max_connections=400",
             ],
             port,
             **how,
