@@ -16,6 +16,7 @@ from dixa_assets.errors import ApiRefused, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
 
+ABOUT_FILTERS = ("compulsory filter, metrics", "compulsory filter, records")
 # The probe waits no longer for one answer, and so repeats little.
 PATIENCE = 20.0
 
@@ -41,12 +42,14 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
         known = (state.load(storage, key) if storage else None) or Catalogue()
         scheme = component.auth_scheme
         try:
-            catalogue = _fetch(component, scheme, known)
+            catalogue, spent = _fetch(component, scheme, known)
         except ApiRefused as error:
             if error.status != 401 or scheme:
                 raise
             scheme = "Bearer"
-            catalogue = _fetch(component, scheme, known)
+            catalogue, spent = _fetch(component, scheme, known)
+            # The one that was refused.
+            spent += 1
         form = Fact(
             "form of the token",
             "the raw token",
@@ -58,13 +61,13 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
         )
         say(f" 1 {form.question}: {form.observed} ({form.verdict})")
         with _client(component, scheme, max_attempts=1) as client:
-            api = Conversation(client, catalogue, component.timezone, today.date())
+            api = Conversation(client, catalogue, component.timezone, today.date(), spent)
             facts = _with_known(Probe(api, say=say).run(since, [form]), known.facts)
         page = component.beside("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
-        text = to_markdown(facts, host=component.base_url, asked=api.usage.requests)
+        text = to_markdown(facts, host=component.base_url, asked=api.requests)
         page.write_text(text, encoding="utf-8")
-        say(f"✓ {page}: {len(facts)} questions, {api.usage.requests} requests")
+        say(f"✓ {page}: {len(facts)} questions, {api.requests} requests")
         if storage is None:
             say("! without a Dagster home nothing is adapted: set DAGSTER_HOME, or start once")
             return facts
@@ -78,12 +81,17 @@ def probe_account(component: DixaAnalytics, say: Callable[[str], None] = print) 
 def _with_known(facts: Sequence[Fact], known: Sequence[Fact]) -> list[Fact]:
     """The findings, in place of what could not be told now what was told before."""
     told = {fact.question: fact for fact in known if fact.verdict != UNKNOWN}
-    return [told.get(fact.question, fact) if fact.verdict == UNKNOWN else fact for fact in facts]
+    unknown = {fact.question for fact in facts if fact.verdict == UNKNOWN}
+    # What records need is told beside what metrics need.
+    if unknown & {*ABOUT_FILTERS}:
+        unknown |= {*ABOUT_FILTERS}
+    return [told.get(fact.question, fact) if fact.question in unknown else fact for fact in facts]
 
 
-def _fetch(component: DixaAnalytics, scheme: str, known: Catalogue) -> Catalogue:
+def _fetch(component: DixaAnalytics, scheme: str, known: Catalogue) -> tuple[Catalogue, int]:
+    """The catalogue, and the requests that it took."""
     with _client(component, scheme) as client:
-        return fetch_catalogue(client, known)[0]
+        return fetch_catalogue(client, known)[0], client.requests
 
 
 def _client(

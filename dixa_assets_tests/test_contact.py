@@ -291,6 +291,31 @@ def test_what_was_found_out_is_kept_when_the_api_does_not_answer_later(
 
 
 @pytest.mark.usefixtures("home")
+def test_what_records_need_is_not_forgotten_beside_what_metrics_need(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.tell("quirks", needs_filter="metrics")
+    _, kept = probed(simulator, tmp_path)
+    assert kept.adapted == {"required_filter": "channel", "required_filter_of_records": ""}
+    simulator.tell("faults", kind="status", status=503, operation="postAnalyticsMetrics", times=1)
+    _, later = probed(simulator, tmp_path)
+    assert later.adapted == kept.adapted
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    "body", ['{"data": {"aggregates": [null]}}', '{"data": [1]}', '{"data": [null], "meta": []}']
+)
+def test_answers_of_another_form_are_told_as_such(
+    simulator: Simulator, tmp_path: Path, body: str
+) -> None:
+    for operation in ("postAnalyticsMetrics", "postAnalyticsRecords"):
+        simulator.tell("faults", kind="status", status=200, body=body, operation=operation)
+    facts, _ = probed(simulator, tmp_path)
+    assert facts["compulsory filter, metrics"].verdict == UNKNOWN
+
+
+@pytest.mark.usefixtures("home")
 def test_what_a_refusal_repeats_of_the_question_is_not_on_the_page(
     simulator: Simulator, tmp_path: Path
 ) -> None:

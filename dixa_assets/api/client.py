@@ -111,6 +111,11 @@ class DixaClient:
         return self._page_size
 
     @property
+    def requests(self) -> int:
+        """How many requests were sent so far, retries among them."""
+        return self._transport.requests
+
+    @property
     def rate_headers(self) -> set[str]:
         """The names of headers about a limit that answers have had so far."""
         return self._transport.rate_headers
@@ -128,10 +133,6 @@ class DixaClient:
         return self._transport.send(
             replace(self._call(method, path, body=body, usage=usage), params=params or {})
         )
-
-    def fetch_first_page(self, query: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
-        """The first page of a record query, as large as the server gives one."""
-        return self._first_page(self._call("POST", "/records", body=query, usage=usage))
 
     def next_page(self, payload: Mapping[str, Any]) -> dict[str, str] | None:
         """The query parameters of the page after an answer; None after the last."""
@@ -259,21 +260,25 @@ class DixaClient:
                 ) from None
 
     def _first_page(self, call: Call) -> dict[str, Any]:
+        size = self._page_size
         while True:
-            size = self._page_size
             try:
-                return self._page(call, size)
+                page = self._page(call, size)
             except ApiRefused as error:
                 smaller = [candidate for candidate in PAGE_SIZES if candidate < size]
                 said = error.answer.lower()
-                # Of a list, no other value can be invalid.
+                # A list has little else that could be invalid.
                 is_about_size = "pagelimit" in said or (
                     call.body is None and "invalid value" in said
                 )
                 if error.status != 400 or not is_about_size or not smaller:
                     raise
                 logger.warning("pages of %d rows were refused, asking for %d", size, smaller[0])
-                self._page_size = smaller[0]
+                size = smaller[0]
+            else:
+                # What was accepted is asked for from then on.
+                self._page_size = min(self._page_size, size)
+                return page
 
     def _page(self, call: Call, size: int) -> dict[str, Any]:
         return self._transport.send(replace(call, params={"pageLimit": str(size)}))
@@ -289,6 +294,9 @@ class DixaClient:
         if not isinstance(link, str) or not link:
             key = payload.get("pageKey")
             return {"pageKey": key} if isinstance(key, str) and key else None
+        if not set(link) & set("?&:"):
+            # Not a link at all.
+            return {"pageKey": link}
         try:
             parts = urlsplit(link)
         except ValueError:
@@ -301,9 +309,6 @@ class DixaClient:
         # Not parse_qs: it would turn a '+' of the base64 key into a space.
         pairs = (pair.partition("=") for pair in parts.query.split("&"))
         paging = {name: unquote(value) for name, _, value in pairs if name.startswith("page")}
-        if "pageKey" not in paging and not set(link) & set("?&:"):
-            # Not a link at all.
-            return {"pageKey": link}
         if "pageKey" not in paging:
             raise ApiContractBroken(request, "the link to the next page has no pageKey.")
         return {name: paging[name] for name in ("pageKey", "pageLimit") if name in paging}

@@ -16,8 +16,8 @@ from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import parse_instant
 from dixa_assets.model.window import Window
 
-# The conversation is not longer than this, with some left for the catalogue before it.
-MOST_REQUESTS = 70
+# The conversation is not longer than this, with the catalogue before it.
+MOST_REQUESTS = 80
 # It ends when so many requests in a row had no answer.
 MOST_SILENCE = 3
 # A filter attribute of more pages of values is not tried.
@@ -45,6 +45,7 @@ class Conversation:
         catalogue: What the account offers.
         timezone: The zone whose days are asked for.
         today: In that zone.
+        spent: Requests that were sent before, for the catalogue.
 
     Attributes:
         filters: Where a filter is compulsory: by kind of entry, the one that is sent.
@@ -59,6 +60,7 @@ class Conversation:
     catalogue: Catalogue
     timezone: str
     today: date
+    spent: int = 0
     filters: dict[Kind, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     rows: list[Json] = field(default_factory=list)
     aggregates: set[str | None] = field(default_factory=set)
@@ -66,13 +68,18 @@ class Conversation:
     longest: int = 1
 
     def __post_init__(self) -> None:
-        self.usage = Usage()
+        self._usage = Usage()
         self.day = self.days_ago(2)
         self._metric, self._record = self._subjects()
         self._values: dict[str, list[str]] = {}
         # Of which day they are, and per attribute.
         self._counts: tuple[Window | None, dict[str, float]] = None, {}
         self._silence = 0
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent so far."""
+        return self.spent + self._usage.requests
 
     @property
     def metric(self) -> Entry:
@@ -119,12 +126,12 @@ class Conversation:
         Raises:
             Ended: It is not asked.
         """
-        if self.usage.requests >= MOST_REQUESTS:
+        if self.requests >= MOST_REQUESTS:
             raise Ended(f"all {MOST_REQUESTS} requests were spent before")
         if self._silence >= MOST_SILENCE:
             raise Ended(f"{MOST_SILENCE} requests in a row had no answer")
         try:
-            answer = self.client.ask(method, path, self.usage, body=body, params=params or {})
+            answer = self.client.ask(method, path, self._usage, body=body, params=params or {})
         except ApiUnavailable:
             self._silence += 1
             raise
@@ -171,22 +178,24 @@ class Conversation:
         """How many a filter of all values leaves of the day, per attribute; asked for once."""
         day, counts = self._counts
         if day != self.day:
-            self._counts = self.day, (counts := {})
+            counts = {}
             for attribute in sorted(self.metric.attributes)[:ATTRIBUTES]:
                 if values := self.values_of(attribute):
                     # A server may not like one of them.
                     with suppress(ApiRefused):
                         counts[attribute] = self.count(self.day, {attribute: values})
+            self._counts = self.day, counts
         return counts
 
     def values_of(self, attribute: str) -> list[str]:
         """Those of a filter attribute, asked for once; none of one that is refused or very long."""
         if attribute not in self._values:
-            self._values[attribute] = []
+            values: list[str] = []
             with suppress(ApiRefused, LookupError):
                 path = f"/filter/{quote(attribute, safe='')}"
                 pages = list(self._pages("GET", path, most=PAGES_OF_VALUES))
-                self._values[attribute] = [str(each["value"]) for page in pages for each in page]
+                values = [str(each["value"]) for page in pages for each in page]
+            self._values[attribute] = values
         return self._values[attribute]
 
     def page(

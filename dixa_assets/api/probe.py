@@ -72,6 +72,9 @@ class Probe:
                 observed, verdict, evidence, adapted = "", UNKNOWN, status, []
             except (Ended, LookupError) as error:
                 observed, verdict, evidence, adapted = "", UNKNOWN, str(error.args[0]), []
+            except (AttributeError, TypeError, ValueError) as error:
+                observed, verdict, adapted = "", UNKNOWN, []
+                evidence = f"the answer has another form ({type(error).__name__})"
             setting, value = adapted or ("", "")
             fact = Fact(question, assumed, observed, verdict, evidence, since, setting, value)
             self.say(f"{len(found) + 1:2} {question}: {observed or evidence} ({verdict})")
@@ -355,7 +358,7 @@ class Probe:
             else:
                 gone = middle
         earliest = self.api.day.day - timedelta(days=there)
-        evidence = f"'{metric.id}' of {earliest} has a value"
+        evidence = f"'{metric.id}' of the {days} days to {earliest} has a value"
         if gone:
             evidence += f", none {gone - there} days before"
         return f"to {earliest} at least", AS_ASSUMED, evidence
@@ -444,7 +447,7 @@ class Probe:
         raise LookupError(f"no value tells by itself: {evidence or 'no row fits any unit'}")
 
     def _rate_headers(self) -> tuple[str, ...]:
-        seen, asked = self.api.client.rate_headers, self.api.usage.requests
+        seen, asked = self.api.client.rate_headers, self.api.requests
         if seen:
             return ", ".join(sorted(seen)), AS_ASSUMED, f"in {asked} answers"
         raise LookupError(f"none in {asked} answers, and no 429 was drawn")

@@ -117,6 +117,8 @@ class Transport:
         self._end = time.monotonic() + lifetime
         # The names of headers about a limit that answers have had.
         self.rate_headers: set[str] = set()
+        # Sent so far; threads side by side may miss one of each other's.
+        self.requests = 0
         self._stopping = threading.Event()
         self._http = httpx.Client(
             base_url=self.base,
@@ -176,6 +178,7 @@ class Transport:
         if time.monotonic() > deadline:
             raise ApiUnavailable(request, "not sent: the time for it was up.")
         usage.requests += 1
+        self.requests += 1
         response = self._exchange(call, min(deadline, time.monotonic() + ANSWER_SECONDS))
         usage.bytes += len(response.content)
         self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}

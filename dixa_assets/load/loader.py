@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Rows may be added so long after a day: more of them than before are no sign of a cut.
+LATE = timedelta(days=2)
 # After this many failed days, the rest of the asset's days are given up.
 FAILED_DAYS_BEFORE_STOPPING = 5
 # One answer with such a status says that every other day would get the same.
@@ -482,6 +485,9 @@ class _Feed:
         """See whether a day has more rows alone than a joint answer had of it."""
         (day,) = fetch.ask.days
         if day not in self.doubted or self.was_cut:
+            return
+        if fetch.rows != self.doubted[day] and day.end > datetime.now(UTC) - LATE:
+            # Rows may have come since, and the next load will tell.
             return
         if fetch.rows > self.doubted[day]:
             self.was_cut = self.volume.alone = True

@@ -46,7 +46,8 @@ class Volume:
     `alone` means that every day is asked for alone, in one window: a metric's answer is one sum
     over its window; a record's rows once lay outside what was asked for, or lacked in a joint
     answer, which `was_cut` remembers. `reach` is the largest number of days of 24 hours that one
-    answer is proven to cover, because rows came from before and after them.
+    answer is proven to cover: rows came from before and after them, or the days at their ends have
+    no more rows alone.
     """
 
     days: int = 0

@@ -104,6 +104,20 @@ def test_days_that_are_loaded_again_lose_nothing_to_a_cut_within_a_day(
         assert_whole(vendor, path, FIRST, 12)
 
 
+def test_rows_that_come_between_two_requests_are_no_cut(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = [today - (10 - each) * DAY + hour * DAY / 24 for each in range(10) for hour in range(24)]
+    # A joint answer is the earlier one: it does not have yesterday's last row yet.
+    vendor = Silent(rows, lambda rows, start, end: rows[:-1] if end - start > DAY else rows)
+    with serving(vendor):
+        for number in range(5):
+            load(vendor, path, (today - (10 - number) * DAY).date(), 1)
+        load(vendor, path, (today - 5 * DAY).date(), 5)
+        assert_whole(vendor, path, (today - 10 * DAY).date(), 10)
+    assert Warehouse(path, timezone="UTC").volumes()["dixa_records/events"].was_cut is False
+
+
 def test_a_joint_answer_whose_halves_are_cut_too_leaves_no_gap_between_them(
     tmp_path: Path,
 ) -> None:
