@@ -17,7 +17,7 @@ from dixa_assets.orchestration import state
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load, midnight
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
+from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator, running_simulator
 
 RECORD = "closed_conversations"
 KEYS = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
@@ -395,6 +395,16 @@ def test_a_filter_that_the_probe_chose_is_warned_of_where_it_may_leave_out_rows(
         if each.asset_key.path[0] == "dixa_records"
     }
     assert found["filter"] is False
+
+
+@pytest.mark.slow
+def test_no_request_is_refused_at_the_vendors_limit(tmp_path: Path) -> None:
+    with running_simulator("--rate", "10", "--burst", "4") as limited:
+        done = run(["dixa_assets", "probe"], settings_for(limited, tmp_path))
+        asked = limited.requests()
+    assert done.returncode == 0, done.stderr
+    assert len(asked) <= 80
+    assert 429 not in {one["status"] for one in asked}
 
 
 @pytest.mark.slow
