@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
-# Modules side by side, in their order: the last would otherwise be those with the longest tests.
+# Modules side by side, in the order of conftest.py.
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -23,6 +23,10 @@ pytest.register_assert_rewrite(
 )
 
 
+# Modules that begin first, because they take minutes: none is waited for in the end.
+LONGEST = ("test_reuse", "test_demo", "test_launch", "test_many_machines", "test_end_to_end")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lake", action="store_true", help="run on a lake instead of a file")
 
@@ -33,6 +37,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: [*LONGEST, item.path.stem].index(item.path.stem))
     for item in items:
         if config.getoption("lake") and item.get_closest_marker("file"):
             item.add_marker(pytest.mark.skip(reason="holds of a database file alone"))
