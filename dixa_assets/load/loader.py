@@ -274,6 +274,7 @@ class Loader:
                         feed.fail(fetch.ask, error)
                     else:
                         feed.believe(fetch)
+                        feed.weigh(fetch)
                 if error or not fetch.ask.days:
                     fetch.discard()
                 else:
@@ -305,11 +306,7 @@ class Loader:
         ended = time.monotonic()
         for number, fetch in enumerate(ready):
             fetch.discard()
-            with self._lock:
-                feed.volume.days += len(fetch.ask.days)
-                feed.volume.rows += sum(map(fetch.rows_of, fetch.ask.days))
             for day, counts, usage in batches[number].by_day():
-                feed.volume.alone |= counts.outside_window > 0
                 yield LoadedDay(
                     day,
                     counts,
@@ -481,6 +478,14 @@ class _Feed:
             self.waiting.extendleft(reversed(left))
             fetch.ask = replace(ask, days=ask.days[kept])
 
+    def weigh(self, fetch: "_Fetch") -> None:
+        """Count what came of the days that are kept: it decides how the next are asked for."""
+        for day in fetch.ask.days:
+            counts = fetch.counts_of(day)
+            self.volume.days += 1
+            self.volume.rows += counts.rows
+            self.volume.alone |= counts.outside_window > 0
+
     def _compare(self, fetch: "_Fetch") -> None:
         """See whether a day has more rows alone than a joint answer had of it."""
         (day,) = fetch.ask.days
@@ -537,9 +542,12 @@ class _Fetch:
         came = [future for future in self.futures if future.done() and not _error_of(future)]
         return sum(part.bytes for future in came for part in future.result())
 
-    def rows_of(self, day: Window) -> int:
+    def counts_of(self, day: Window) -> Counts:
         key = day.day.isoformat()
-        return sum(part.days[key].rows for part in self.parts if key in part.days)
+        return sum((part.days[key] for part in self.parts if key in part.days), Counts())
+
+    def rows_of(self, day: Window) -> int:
+        return self.counts_of(day).rows
 
     @property
     def seconds(self) -> float:
