@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.conversation import Conversation
 from dixa_assets.api.discover import fetch_catalogue
-from dixa_assets.api.probe import AS_ASSUMED, HANDLED, UNKNOWN, Probe, to_markdown
+from dixa_assets.api.probe import ABOUT_FILTERS, AS_ASSUMED, HANDLED, UNKNOWN, Probe, to_markdown
 from dixa_assets.api.transport import MAX_ATTEMPTS
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ApiRefused, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
 
-ABOUT_FILTERS = ("compulsory filter, metrics", "compulsory filter, records")
 # The probe waits no longer for one answer, and so repeats little.
 PATIENCE = 20.0
 

@@ -124,14 +124,13 @@ class DixaClient:
         self,
         method: str,
         path: str,
-        usage: Usage,
         *,
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """One question in the caller's own words, and the whole answer."""
         return self._transport.send(
-            replace(self._call(method, path, body=body, usage=usage), params=params or {})
+            replace(self._call(method, path, body=body), params=params or {})
         )
 
     def next_page(self, payload: Mapping[str, Any]) -> dict[str, str] | None:

@@ -12,7 +12,6 @@ from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable
 from dixa_assets.model.catalogue import Catalogue, Entry, Kind
-from dixa_assets.model.rows import Usage
 from dixa_assets.model.values import parse_instant
 from dixa_assets.model.window import Window
 
@@ -68,7 +67,6 @@ class Conversation:
     longest: int = 1
 
     def __post_init__(self) -> None:
-        self._usage = Usage()
         self.day = self.days_ago(2)
         self._metric, self._record = self._subjects()
         self._values: dict[str, list[str]] = {}
@@ -79,7 +77,7 @@ class Conversation:
     @property
     def requests(self) -> int:
         """How many requests were sent so far."""
-        return self.spent + self._usage.requests
+        return self.spent + self.client.requests
 
     @property
     def metric(self) -> Entry:
@@ -131,7 +129,7 @@ class Conversation:
         if self._silence >= MOST_SILENCE:
             raise Ended(f"{MOST_SILENCE} requests in a row had no answer")
         try:
-            answer = self.client.ask(method, path, self._usage, body=body, params=params or {})
+            answer = self.client.ask(method, path, body=body, params=params)
         except ApiUnavailable:
             self._silence += 1
             raise

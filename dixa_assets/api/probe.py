@@ -26,6 +26,8 @@ from dixa_assets.model.catalogue import Fact, Kind
 from dixa_assets.model.values import FIELD_TYPES, parse_instant
 from dixa_assets.model.window import MILLISECOND, Window
 
+# Two questions that are told beside each other.
+ABOUT_FILTERS = ("compulsory filter, metrics", "compulsory filter, records")
 # So many days back are looked at for one with rows.
 DAYS_BACK = 10
 # History is told to so many days.
@@ -84,8 +86,9 @@ class Probe:
         ]
 
     def _questions(self) -> Iterator[tuple[str, str, Callable[[], tuple[str, ...]]]]:
-        yield "compulsory filter, metrics", "none", self._filter_for_metrics
-        yield "compulsory filter, records", "none", self._filter_for_records
+        for_metrics, for_records = ABOUT_FILTERS
+        yield for_metrics, "none", self._filter_for_metrics
+        yield for_records, "none", self._filter_for_records
         yield "filter of all values", "may lose rows, so none is sent", self._all_values
         yield "largest page", f"{PAGE_SIZES[0]} rows", self._largest_page
         yield "link to the next page", "relative, absolute or a key", self._link

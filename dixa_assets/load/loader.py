@@ -462,10 +462,11 @@ class _Feed:
         kept = believed(ask, filled, volume, has_before=has_before, has_after=has_after)
         left = (*ask.days[: kept.start], *ask.days[kept.stop :])
         ends = [ask.days[filled[0]], ask.days[filled[-1]]] if filled else []
-        alone = {day for day in left if day in ends or is_proven(ask.days, volume)}
+        was_proven = is_proven(ask.days, volume)
+        alone = {day for day in left if day in ends or was_proven}
         self.doubted |= {day: fetch.rows_of(day) for day in alone or left}
         covered = ask.days[kept]
-        if filled and is_proven(ask.days, volume):
+        if filled and was_proven:
             covered = ask.days[max(filled[0], kept.start) : min(filled[-1] + 1, kept.stop)]
         fetch.proven = length_of(covered)
         if ends:
@@ -522,11 +523,11 @@ class _Fetch:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        beside = ask.before or ask.days[0], ask.after or ask.days[-1]
-        self.days = tuple(dict.fromkeys((beside[0], *ask.days, beside[1])))
+        self.days = tuple(day for day in (ask.before, *ask.days, ask.after) if day)
         self.windows = ask.windows
         if len(self.days) > len(ask.days):
-            self.windows = (replace(ask.windows[0], start=beside[0].start, end=beside[1].end),)
+            start, end = self.days[0].start, self.days[-1].end
+            self.windows = (replace(ask.windows[0], start=start, end=end),)
         self.proven = 1
         self.started = self.ended = 0.0
         self.futures: list[Future[list[Staged]]] = []

@@ -46,10 +46,7 @@ def fingerprint_of(*what: Any) -> str:
 
 def fingerprint_in(key: str) -> str:
     """The digest that a page key is tied to; empty if it is none."""
-    try:
-        match = KEY.fullmatch(base64.b64decode(key, validate=True).decode("ascii"))
-    except ValueError:
-        return ""
+    match = _read(key)
     return match[3] if match else ""
 
 
@@ -67,14 +64,18 @@ def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum
             raise ApiError(400, "Invalid value for: query parameter pageLimit")
     if "pageKey" not in query:
         return Page(0, limit or min(default, maximum), fingerprint)
-    try:
-        text = base64.b64decode(query["pageKey"], validate=True).decode("ascii")
-    except ValueError:
-        text = ""
-    match = KEY.fullmatch(text)
+    match = _read(query["pageKey"])
     if not match or match[3] != fingerprint or not 1 <= int(match[1]) <= maximum:
         raise ApiError(400, "Invalid value for: query parameter pageKey")
     return Page(int(match[2]), limit or int(match[1]), fingerprint)
+
+
+def _read(key: str) -> re.Match[str] | None:
+    """The parts of a page key."""
+    try:
+        return KEY.fullmatch(base64.b64decode(key, validate=True).decode("ascii"))
+    except ValueError:
+        return None
 
 
 def link_to(path: str, key: str, *, base: str = "") -> str:

@@ -169,11 +169,11 @@ class Plan:
         return bool(self.known) and self.columns == self.known and self.has_comment
 
 
-def plan(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
+def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
     """Look at what it takes that values of the seen types fit; nothing is changed."""
     table, view = relation.stored_in, relation.table
     known = _known_columns(connection, table)
-    columns, changes = _plan(connection, table, seen, known)
+    columns, changes = _fitting(connection, table, seen, known)
     return Plan(
         columns,
         known,
@@ -184,7 +184,7 @@ def plan(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types)
 
 
 def carry_out(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, dialect: Dialect = FILE
+    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, dialect: Dialect
 ) -> None:
     """Do what a plan says, in transactions of its own."""
     if not plan.has_table:
@@ -242,7 +242,7 @@ def _retype(
     connection.execute(f"ALTER TABLE {relation} DROP COLUMN {before}")
 
 
-def _plan(
+def _fitting(
     connection: duckdb.DuckDBPyConnection, table: Table, types: Types, known: Sequence[Column]
 ) -> tuple[list[Column], list[str]]:
     """The columns the table must have, and in words how that differs from those it has."""

@@ -41,7 +41,7 @@ from dixa_assets.warehouse.evolve import (
     ensure_daily_view,
     fields_of,
     physical,
-    plan,
+    planned,
     remember_columns,
     settle,
 )
@@ -156,7 +156,7 @@ class Warehouse:
             # for each.
             with transaction(connection):
                 self._ensure_own(connection)
-                needed = plan(connection, relation, types)
+                needed = planned(connection, relation, types)
                 if needed.is_met:
                     return put(needed)
             carry_out(connection, relation, needed, self._engine.dialect)
@@ -416,6 +416,8 @@ def _insert(
     rows = sum(staged.days[day].rows for day in days) if days else staged.rows
     if not rows:
         return
+    # Days that were fetched with them may be left out.
+    only = days if rows < staged.rows else []
     read, select = {}, {}
     for column in columns:
         if column.name in TAIL:
@@ -434,9 +436,8 @@ def _insert(
         f"SELECT {', '.join(select.values())}, now(), ? "
         f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
         f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})"
-        # Days that were fetched with them may be left out.
-        + (f" WHERE partition_date IN ({marks(days)})" if rows < staged.rows else ""),
-        [batch.run_id, *(days if rows < staged.rows else ())],
+        + (f" WHERE partition_date IN ({marks(only)})" if only else ""),
+        [batch.run_id, *only],
     )
     if inserted.fetchone() != (rows,):
         raise WarehouseError(
