@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from dixa_assets import contact, doctor
+from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings import database_path, resolved
+from dixa_assets.probe import run as probing
+from dixa_assets.settings.paths import database_path, resolved
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def main() -> int:
     if arguments.command == "doctor":
         return doctor.run(arguments.account)
     if arguments.command == "probe":
-        return contact.run(arguments.account)
+        return probing.run(arguments.account)
     if arguments.command == "move":
         return _move(arguments.account, arguments.file)
     return _report(arguments.account, arguments.output, max(arguments.days, 1))

@@ -31,21 +31,14 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import PAGE_SIZES, DixaClient
-from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.api.requests import Choices, fetch_filter_values
 from dixa_assets.api.transport import API_VERSION, BASE_URL, BURST, REQUESTS_PER_SECOND
+from dixa_assets.checks.registry import Setup
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.model.unknown import (
-    VARIABLES,
-    Mistake,
-    hint,
-    unknown_fields,
-    unknown_names,
-    variables_in,
-)
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.assets import (
     DailyAssets,
@@ -61,15 +54,15 @@ from dixa_assets.orchestration.assets import (
     describe_read_copy,
     describe_report,
 )
-from dixa_assets.orchestration.names import DixaAsset, Names, Specs
-from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.private import (
+from dixa_assets.orchestration.dagster_internals import (
     CheckError,
     DefsStateManagementType,
     DefsStateStorage,
     is_valid_cron,
     run_launcher,
 )
+from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
+from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.resources import (
     API,
     LOADER,
@@ -87,19 +80,25 @@ from dixa_assets.orchestration.sensors import (
     build_publish_sensor,
 )
 from dixa_assets.scaffold import DixaScaffolder
-from dixa_assets.settings import (
+from dixa_assets.settings.messages import explained, refuse_misspelt_variables
+from dixa_assets.settings.misspelt import (
+    VARIABLES,
+    Mistake,
+    hint,
+    unknown_fields,
+    unknown_names,
+    variables_in,
+)
+from dixa_assets.settings.paths import (
     beginning_at,
     database_address,
-    explained,
     is_same_file,
     postgres_url,
     published_path,
     refuse_local_data,
-    refuse_misspelt_variables,
 )
 from dixa_assets.warehouse.engine import STORAGE_VERSION, WAIT_SECONDS
-from dixa_assets.warehouse.quality import Setup
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 
 VERSIONED = DefsStateManagementType.VERSIONED_STATE_STORAGE
 # A load that hangs is ended by Dagster's run monitoring after this many seconds.

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import (
     DixaAnalytics,
     load_components,
@@ -19,13 +19,13 @@ from dixa_assets.component import (
 )
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.unknown import unknown_variables
-from dixa_assets.model.window import windows_from
-from dixa_assets.model.zones import rules_version
-from dixa_assets.orchestration.private import loaded_partitions
+from dixa_assets.model.days import windows_from
+from dixa_assets.orchestration.dagster_internals import loaded_partitions
 from dixa_assets.orchestration.state import home_instance
-from dixa_assets.warehouse.loads import spent
-from dixa_assets.warehouse.quality import odd_midnight
+from dixa_assets.settings.misspelt import unknown_variables
+from dixa_assets.warehouse.load_log import spent
+from dixa_assets.warehouse.zone_rules import odd_midnight
+from dixa_assets.zones import rules_version
 
 # Requests a second and a day that Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.services import lake
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
 

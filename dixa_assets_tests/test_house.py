@@ -14,22 +14,52 @@ HOUSE = Path(dixa_assets.__file__).parent
 # What the files of a folder, or a file on top, may import of this project, and which foreign
 # packages it alone may use. A folder may always import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": {"model"},
+    "__init__": {"zones"},
     "errors": set(),
-    "settings": {"errors", "model"},
+    "zones": set(),
     "scaffold": set(),
     "model": {"errors"},
-    "api": {"errors", "model"},
-    "warehouse": {"errors", "model"},
-    "load": {"errors", "model", "api", "warehouse"},
-    "report": {"errors", "model", "warehouse"},
-    "orchestration": {"errors", "model", "api", "warehouse", "load", "report"},
-    "component": {"errors", "settings", "scaffold", "model", "api", "warehouse", "orchestration"},
+    "staging": {"errors", "model"},
+    "settings": {"errors", "model"},
+    "api": {"errors", "model", "staging"},
+    "warehouse": {"errors", "zones", "model", "staging"},
+    "checks": {"model", "warehouse"},
+    "load": {"errors", "model", "staging", "api", "warehouse"},
+    "report": {"errors", "model", "warehouse", "checks"},
+    "orchestration": {
+        "errors",
+        "settings",
+        "model",
+        "api",
+        "warehouse",
+        "checks",
+        "load",
+        "report",
+    },
+    "component": {
+        "errors",
+        "settings",
+        "scaffold",
+        "model",
+        "api",
+        "warehouse",
+        "checks",
+        "orchestration",
+    },
     "definitions": set(),
-    "doctor": {"errors", "model", "api", "component", "orchestration", "warehouse"},
-    "contact": {"errors", "model", "api", "component", "orchestration"},
-    "__main__": {"errors", "settings", "component", "contact", "doctor", "report"},
-    "launch": {"errors", "model", "component", "orchestration"},
+    "probe": {"errors", "model", "api", "component", "orchestration"},
+    "doctor": {
+        "errors",
+        "zones",
+        "settings",
+        "model",
+        "api",
+        "warehouse",
+        "orchestration",
+        "component",
+    },
+    "launch": {"errors", "zones", "settings", "model", "orchestration", "component"},
+    "__main__": {"errors", "settings", "component", "probe", "doctor", "report"},
     "simulator": set(),
 }
 HAS_ALONE: dict[str, set[str]] = {
@@ -55,7 +85,7 @@ HAS_ALONE: dict[str, set[str]] = {
 }
 # Where SQL may stand: a statement is recognised by how it begins.
 # The pace that machines share is one statement, and no table of the warehouse.
-MAY_SPEAK_SQL = {"warehouse", "report", "pace_postgres"}
+MAY_SPEAK_SQL = {"warehouse", "checks", "report", "pace_postgres"}
 STATEMENTS = ("SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE ", "CREATE ", "ALTER ", "FROM ")
 
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -125,6 +155,7 @@ def test_sql_stands_only_where_it_may(path: Path) -> None:
         ("model", {"httpx", "duckdb", "dagster", "pandas"}),
         ("api", {"duckdb", "dagster", "pandas"}),
         ("warehouse", {"httpx", "dagster", "pandas"}),
+        ("checks", {"httpx", "dagster", "pandas"}),
         ("load", {"dagster", "pandas"}),
         ("orchestration", {"pandas", "plotly", "jinja2"}),
     ],

@@ -12,7 +12,7 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.settings import explained
+from dixa_assets.settings.messages import explained
 from dixa_assets_tests.support.processes import PROJECT, run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator

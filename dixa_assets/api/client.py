@@ -23,7 +23,7 @@ from dixa_assets.api.transport import (
     Transport,
 )
 from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused, PagesCutShort
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 

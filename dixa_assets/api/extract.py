@@ -12,14 +12,14 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsAstray, RowsMoved
-from dixa_assets.model.rows import Staged
+from dixa_assets.model.days import Window
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import (
     EXACT_IN_DOUBLE,
     PRESENCE,
     parse_instant,
 )
-from dixa_assets.model.window import Window
+from dixa_assets.staging import Staged
 
 logger = logging.getLogger(__name__)
 

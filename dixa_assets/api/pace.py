@@ -3,7 +3,6 @@
 Those of one machine share a file. Those of several share a Postgres, see `pace_postgres`.
 """
 
-import hashlib
 import os
 import stat
 import tempfile
@@ -13,10 +12,9 @@ from math import ceil
 from pathlib import Path
 
 from filelock import FileLock
-from pyrate_limiter import Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
+from pyrate_limiter import Rate
 from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateAlgorithm
 from pyrate_limiter.abstracts.store import StateStore
-from pyrate_limiter.clocks import WallClock
 
 from dixa_assets.errors import ConfigError
 
@@ -25,37 +23,6 @@ from dixa_assets.errors import ConfigError
 PLACES = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 # Processes that may wait for a token at the same time.
 WAITING = 64
-
-
-def shared_limiter(
-    identity: str, *, requests_per_second: float, burst: int, url: str = ""
-) -> Limiter:
-    """A limiter whose tokens every process with the same identity takes from the same bucket.
-
-    Args:
-        identity: What the budget belongs to: host and token.
-        requests_per_second: The rate at which tokens come back.
-        burst: How many there are at most.
-        url: The Postgres that keeps the bucket; empty for a file of this machine.
-    """
-    # Named by a digest, so that the token itself is in no file name and no table.
-    digest = hashlib.sha256(f"dixa_assets {identity}".encode()).hexdigest()[:16]
-    store: Reservations
-    if url:
-        from dixa_assets.api.pace_postgres import PostgresTokenBucket
-
-        store = PostgresTokenBucket(url, digest)
-    else:
-        store = SharedTokenBucket(_folder() / f"{digest}.pace")
-    bucket = StateBucket(
-        [Rate(max(round(requests_per_second * 1000), 1), 1_000_000, burst=burst)],
-        algorithm=TokenBucket(),
-        store=store,
-        # The only clock that all processes share, also after a restart.
-        clock=WallClock(),
-    )
-    # A token bucket keeps no log, so there is nothing for the library's leak thread to do.
-    return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=0)
 
 
 class Reservations(StateStore):
@@ -129,7 +96,7 @@ class SharedTokenBucket(Reservations):
         return state
 
 
-def _folder() -> Path:
+def pace_folder() -> Path:
     """The folder of this user's paces, made when missing; nobody else may write there."""
     if not hasattr(os, "getuid"):
         folder = Path(tempfile.gettempdir()) / "dixa_assets"

@@ -8,8 +8,8 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiContractBroken, ConfigError
 from dixa_assets.model.catalogue import Entry, Kind
-from dixa_assets.model.rows import Usage
-from dixa_assets.model.window import MILLISECOND, Window
+from dixa_assets.model.counts import Usage
+from dixa_assets.model.days import MILLISECOND, Window
 
 
 @dataclass(frozen=True, slots=True)

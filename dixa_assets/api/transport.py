@@ -30,7 +30,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from dixa_assets.api.pace import shared_limiter
+from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.errors import (
     ApiContractBroken,
     ApiError,
@@ -39,7 +39,7 @@ from dixa_assets.errors import (
     ConfigError,
     PaceUnavailable,
 )
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dagster import DagsterRun
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-from dixa_assets.orchestration.private import CheckRunHealthResult, WorkerStatus
+from dixa_assets.orchestration.dagster_internals import CheckRunHealthResult, WorkerStatus
 
 # How long a worker may take to say which tasks it has.
 PATIENCE_SECONDS = 2.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dixa_assets.launch.console import Console, recorder
 from dixa_assets.launch.processes import started
-from dixa_assets.model.zones import newest_rules_for_others
+from dixa_assets.zones import newest_rules_for_others
 
 # One planned event for each asset of a run instead of one for each of its days, which for a year
 # of 40 assets take two minutes to write. Days that fail are then shown as missing, not as failed.

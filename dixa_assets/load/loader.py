@@ -38,15 +38,17 @@ from dixa_assets.load.plan import (
     length_of,
     next_ask,
 )
+from dixa_assets.load.progress import LoadedDay, LoadedTable
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.rows import Counts, Staged, Usage, Volume
-from dixa_assets.model.tables import Column, Relation
-from dixa_assets.model.window import MILLISECOND, Window
-from dixa_assets.warehouse.loads import Batch
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.model.counts import Counts, Volume
+from dixa_assets.model.days import MILLISECOND, Window
+from dixa_assets.model.tables import Relation
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,6 @@ LATE = timedelta(days=2)
 FAILED_DAYS_BEFORE_STOPPING = 5
 # One answer with such a status says that every other day would get the same.
 HOPELESS_STATUS = frozenset({401, 403, 404})
-SECONDS_BETWEEN_LINES = 5.0
 # New objects between two garbage collections: more than the pages in memory at one time have.
 YOUNG_OBJECTS = 100_000
 # Windows of all assets together that are being fetched, or have come and wait to be written, and
@@ -81,68 +82,6 @@ class Task:
     relation: Relation
     build_request: Callable[[DixaClient], Request]
     days: Sequence[Window]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedDay:
-    """A day that is in the warehouse: what was asked, what came, what was written.
-
-    Days fetched together share their requests; the first of them has them all. `totals` are a
-    metric's values by measure, `preview` a few rows of what was written with the day.
-    """
-
-    window: Window
-    counts: Counts
-    usage: Usage
-    totals: Mapping[str, float]
-    schema_changes: Sequence[str]
-    columns: Sequence[Column]
-    seconds: float
-    together: int
-    preview: "pd.DataFrame"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedTable:
-    """A whole table that is in the warehouse: its rows, what they cost, how long it took."""
-
-    rows: int
-    usage: Usage
-    seconds: float
-
-
-class Progress:
-    """How far a load is, in lines at a rate a person can read.
-
-    Args:
-        days: How many there are to load.
-    """
-
-    def __init__(self, days: int) -> None:
-        self._days = days
-        self._done = 0
-        self._rows = 0
-        self._usage = Usage()
-        self._began = self._said = time.monotonic()
-
-    def line(self, day: LoadedDay) -> str | None:
-        """What to say after a day; None when the last line is not yet a few seconds old."""
-        self._done += 1
-        self._rows += day.counts.rows
-        self._usage += day.usage
-        now = time.monotonic()
-        if 1 < self._done < self._days and now < self._said + SECONDS_BETWEEN_LINES:
-            return None
-        self._said = now
-        left = (now - self._began) / self._done * (self._days - self._done)
-        return (
-            f"{day.window.day} ({day.window.hours:g} h): {day.counts.rows:,} rows. "
-            f"{self._done} of {self._days} days, {self._rows:,} rows, "
-            f"{self._usage.requests} requests, {self._usage.retries} of them repeats, "
-            f"{self._usage.seconds_waiting:.0f} s waited for the rate limit"
-            # After one day there is no estimate: days fetched with it have come too.
-            + (f"; about {left:.0f} s left" if left and self._done > 1 else "")
-        )
 
 
 class Loader:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from dixa_assets.model.rows import Volume
-from dixa_assets.model.window import Window
+from dixa_assets.model.counts import Volume
+from dixa_assets.model.days import Window
 
 # Pages that one request walks through. Its last page is half full on average, so that 10 pages
 # cost a twentieth more than the rows need.

@@ -5,12 +5,10 @@ an entry that Dixa no longer lists is kept as retired, so its asset and its tabl
 """
 
 import hashlib
-import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
@@ -264,95 +262,6 @@ class Listing:
         return cls(tuple(entries.values()), tuple(problems), tuple(odd))
 
 
-def merge(
-    known: Catalogue,
-    listing: Listing,
-    *,
-    at: str,
-    is_still_described: Callable[[Entry], bool],
-) -> Catalogue:
-    """The known catalogue brought up to date with a listing.
-
-    Args:
-        known: The catalogue so far.
-        listing: What Dixa lists now.
-        at: The instant of the fetch, ISO.
-        is_still_described: Asked for each live entry that is not listed: whether Dixa still
-            describes it. A list cut short then retires nothing.
-    """
-    listed = {(entry.kind, entry.id): entry for entry in _as_known(known, listing.entries)}
-    entries: dict[tuple[Kind, str], Entry] = {}
-    changes: list[Change] = []
-    for old in known.entries:
-        new = listed.pop((old.kind, old.id), None)
-        if new is not None:
-            differences = _differences(old, new, at)
-            changes += differences
-            # Without a difference the old entry is kept: a list in another order is no change.
-            entry = replace(new, name=old.name, first_seen=old.first_seen) if differences else old
-        elif old.is_live and not is_still_described(old):
-            entry = replace(old, retired_at=at)
-            changes.append(Change(at, old.kind, old.id, "retired"))
-        else:
-            entry = old
-        entries[old.kind, old.id] = entry
-    # Plain identifiers first: of two ids that collide, the one that needs no change keeps its name.
-    for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
-        taken = [other.name for other in entries.values() if other.kind == entry.kind]
-        name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
-        entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
-        changes.append(Change(at, entry.kind, entry.id, "added"))
-    told = {(change.kind, change.change, change.item) for change in known.changes if not change.id}
-    changes += [
-        Change(at, kind, "", what, item)
-        for kind, what, item in listing.undescribed
-        if (kind, what, item) not in told
-    ]
-    filter_names = dict(known.filter_names)
-    for attribute in sorted({name for entry in entries.values() for name in entry.attributes}):
-        if attribute not in filter_names:
-            filter_names[attribute] = distinct_identifier(attribute, filter_names.values())
-    ordered = tuple(entries[key] for key in sorted(entries))
-    return Catalogue(ordered, known.changes + tuple(changes), filter_names, known.facts)
-
-
-def note_unknown_types(
-    known: Catalogue, seen: Iterable[tuple[str, str, str]], at: str
-) -> Catalogue:
-    """The catalogue with a change for each type of values that it has not told of.
-
-    Args:
-        known: The catalogue so far.
-        seen: Types that the vendor does not document, as loads met them: asset key, field, type.
-        at: The instant to note, ISO.
-    """
-    by_key = {entry.key: entry for entry in known.entries}
-    told = {(each.kind, each.id, each.change, each.item, each.after) for each in known.changes}
-    changes = [
-        Change(at, entry.kind, entry.id, "unknown type", field, after=json.dumps(type_))
-        for key, field, type_ in sorted(seen)
-        if (entry := by_key.get(key))
-        and (entry.kind, entry.id, "unknown type", field, json.dumps(type_)) not in told
-    ]
-    return replace(known, changes=known.changes + tuple(changes)) if changes else known
-
-
-def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:
-    """The listed entries by the ids that they are known by, whatever their capitals."""
-    now = {(entry.kind, entry.id) for entry in listed}
-    before = {(entry.kind, entry.id) for entry in known.entries}
-    gone = {(kind, id_.casefold()): id_ for kind, id_ in sorted(before - now)}
-    first_ids = {
-        (kind, id_): gone.pop((kind, id_.casefold()), id_) for kind, id_ in sorted(now - before)
-    }
-    for entry in listed:
-        other: Kind = "record" if entry.kind == "metric" else "metric"
-        related = tuple(first_ids.get((other, id_), id_) for id_ in entry.related_ids)
-        first_id = first_ids.get((entry.kind, entry.id), entry.id)
-        spelling = entry.id if first_id != entry.id else ""
-        yield replace(entry, id=first_id, spelling=spelling, related_ids=related)
-
-
 def to_identifier(text: str) -> str:
     """`text` as letters, digits and underscores, not starting with a digit."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -372,40 +281,6 @@ def distinct_identifier(text: str, taken: Iterable[str]) -> str:
 
 def _plain(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_]+", text) is not None
-
-
-def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
-    change = partial(Change, at, old.kind, old.id)
-    changes = []
-    if not old.is_live:
-        changes.append(change("restored", before=_json(old.retired_at)))
-    if old.asked_as != new.asked_as:
-        changes.append(change("id changed", None, _json(old.asked_as), _json(new.asked_as)))
-    if old.description != new.description:
-        texts = _json(old.description), _json(new.description)
-        changes.append(change("description changed", None, *texts))
-    for word, items_of in _PARTS.items():
-        before, after = items_of(old), items_of(new)
-        for item in dict.fromkeys([*before, *after]):
-            if item in before and item in after and before[item] == after[item]:
-                continue
-            verb = "removed" if item not in after else "changed" if item in before else "added"
-            values = _json(before.get(item)), _json(after.get(item))
-            changes.append(change(f"{word} {verb}", item, *values))
-    return changes
-
-
-# The parts of an entry that can change, each by name.
-_PARTS: dict[str, Callable[[Entry], dict[str, Any]]] = {
-    "filter": lambda entry: {item.attribute: asdict(item) for item in entry.filters},
-    "aggregation": lambda entry: {item.measure: asdict(item) for item in entry.aggregations},
-    "field": lambda entry: {item.field: asdict(item) for item in entry.fields},
-    "relation": lambda entry: dict.fromkeys(entry.related_ids),
-}
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _text(value: Any) -> str:

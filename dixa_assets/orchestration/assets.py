@@ -17,8 +17,11 @@ from typing import Any
 import dagster as dg
 
 from dixa_assets.api.requests import Choices
+from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
+from dixa_assets.checks.registry import Setup, Subject
 from dixa_assets.errors import DaysFailed, DixaAssetsError
-from dixa_assets.load.loader import Loader, Progress, Task
+from dixa_assets.load.loader import Loader, Task
+from dixa_assets.load.progress import Progress
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.tables import (
     METRICS_DAILY,
@@ -30,17 +33,16 @@ from dixa_assets.model.tables import (
 )
 from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
-from dixa_assets.orchestration.metadata import to_markdown
-from dixa_assets.orchestration.names import DixaAsset, Names, Specs
-from dixa_assets.orchestration.partitions import backfill_policy, to_window
-from dixa_assets.orchestration.private import (
+from dixa_assets.orchestration.dagster_internals import (
     CODE_VERSION_TAG,
     has_dependants,
     steps_after,
     to_evaluation,
 )
+from dixa_assets.orchestration.metadata import to_markdown
+from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
+from dixa_assets.orchestration.partitions import backfill_policy, to_window
 from dixa_assets.orchestration.resources import LOADER, WAREHOUSE
-from dixa_assets.warehouse.quality import FRESH_FOR, STALE_AFTER, Setup, Subject
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
 # What is made of the whole database.

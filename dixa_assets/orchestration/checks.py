@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from dixa_assets.checks.registry import Finding, Subject, Verdict, checks_of
 from dixa_assets.orchestration import metadata
-from dixa_assets.warehouse.quality import Finding, Subject, Verdict, checks_of
 from dixa_assets.warehouse.sql import Query
 
 

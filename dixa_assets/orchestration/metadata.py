@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from dixa_assets.load.loader import LoadedDay
+from dixa_assets.checks.registry import Subject, is_per_group
+from dixa_assets.load.progress import LoadedDay
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 from dixa_assets.model.tables import Column, Table, comment_of, documented_type
-from dixa_assets.warehouse.quality import Subject, is_per_group
 
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 

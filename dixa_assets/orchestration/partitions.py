@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import dagster as dg
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.model.window import Window
-from dixa_assets.orchestration.private import (
+from dixa_assets.model.days import Window
+from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )

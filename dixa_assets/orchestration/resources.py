@@ -16,7 +16,7 @@ from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.transport import GIVE_UP_AFTER, MAX_ATTEMPTS
 from dixa_assets.load.loader import Loader
 from dixa_assets.load.plan import MOST_DAYS
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 
 # The resources, by their names without an account.
 API, WAREHOUSE, LOADER = "dixa_api", "dixa_warehouse", "dixa_loader"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from dixa_assets.orchestration.dagster_internals import AssetJob
 from dixa_assets.orchestration.partitions import range_request
-from dixa_assets.orchestration.private import AssetJob
 
 
 def build_daily_schedule(

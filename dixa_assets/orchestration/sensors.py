@@ -14,23 +14,24 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.discover import fetch_catalogue
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Catalogue, Entry, note_unknown_types
-from dixa_assets.model.unknown import Mistake
+from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.merge import note_unknown_types
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
-from dixa_assets.orchestration.names import Names
-from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
-from dixa_assets.orchestration.private import (
+from dixa_assets.orchestration.dagster_internals import (
     NOT_FINISHED_STATUSES,
     AssetJob,
     GrpcServerCodeLocationOrigin,
     loaded_partitions,
 )
+from dixa_assets.orchestration.naming import Names
+from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
 from dixa_assets.orchestration.resources import API, DixaResource
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.settings.misspelt import Mistake
+from dixa_assets.warehouse.warehouse import Warehouse
 
 # Dagster ends a tick after 60 s and blames the code server, so a tick ends by itself before: a
 # fetch or a reload that takes longer than this is left to the next tick.

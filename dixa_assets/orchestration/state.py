@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.orchestration.private import DefinitionsLoadContext, DefsStateStorage
+from dixa_assets.orchestration.dagster_internals import DefinitionsLoadContext, DefsStateStorage
 
 # Where `make dev` keeps what Dagster remembers.
 HOME = ".dagster_home"

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
+from dixa_assets.checks.registry import CHECKS, Check, Finding, Verdict, is_per_group
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.window import Window
-from dixa_assets.warehouse import quality
-from dixa_assets.warehouse.quality import CHECKS, Check, Finding, Verdict
+from dixa_assets.model.days import Window
 
 # The state of a day; None for a day before the first expected one.
 MISSING, LOADED, AGREES, DOUBTFUL = range(4)
@@ -90,7 +90,7 @@ class Page:
     @property
     def is_per_group(self) -> bool:
         """Whether a Count counts groups, such as agents."""
-        return self.entry.kind == "metric" and quality.is_per_group(self.entry)
+        return self.entry.kind == "metric" and is_per_group(self.entry)
 
     @property
     def headline(self) -> Latest | None:
@@ -155,6 +155,6 @@ class Report:
         if not page.entry.is_live:
             return "retired"
         age = self.now - page.loaded_at
-        if age <= quality.FRESH_FOR:
+        if age <= FRESH_FOR:
             return "fresh"
-        return "late" if age <= quality.STALE_AFTER else "stale"
+        return "late" if age <= STALE_AFTER else "stale"

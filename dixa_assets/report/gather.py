@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
+from dixa_assets.checks.registry import Finding, Setup, Subject, checks_of, is_per_group
 from dixa_assets.model.catalogue import Entry, to_identifier
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import PRESENCE
@@ -27,9 +28,7 @@ from dixa_assets.report.contents import (
     Report,
     Values,
 )
-from dixa_assets.warehouse import quality
-from dixa_assets.warehouse.quality import Finding, Setup, Subject
-from dixa_assets.warehouse.remembered import remembered, rows_of
+from dixa_assets.warehouse.catalogue import remembered, rows_of
 from dixa_assets.warehouse.sql import Query, name_of
 
 # How many days a report shows.
@@ -83,7 +82,7 @@ def gather(query: Query, *, setup: Setup, now: datetime, days: int = DAYS) -> Re
         is_metric = entry.kind == "metric"
         log = logs[entry.key]
         subject = Subject(entry, entries, setup, now)
-        findings = {each.name: each.look(query, subject) for each in quality.checks_of(subject)}
+        findings = {each.name: each.look(query, subject) for each in checks_of(subject)}
         own = charts[entry.id] if is_metric else [_volumes(log, shown)]
         filters = [row.filters for row in log.values()] or ["{}"]
         load = loads.loc[entry.key]
@@ -163,7 +162,7 @@ def _totals(
 
 def _charts(entry: Entry, totals: Mapping[str, Mapping[str, Values]]) -> list[Chart]:
     """A chart per measure, the one the metric is known by first."""
-    order = GROUP_HEADLINES if quality.is_per_group(entry) else HEADLINES
+    order = GROUP_HEADLINES if is_per_group(entry) else HEADLINES
     return [
         Chart(measure, unit_of(entry, measure), totals[measure])
         for measure in sorted(

@@ -21,12 +21,12 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from dixa_assets.checks.registry import Setup
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.report.contents import Chart, Latest, Report
 from dixa_assets.report.gather import DAYS, WEEKS, gather
-from dixa_assets.warehouse.quality import Setup
 from dixa_assets.warehouse.sql import Query
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 MARKS = {"passed": "✓", "failed": "✗", "open": "?"}

@@ -4,7 +4,7 @@ import pytest
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiRefused
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 from dixa_assets_tests.support.client import OPERATIONS, Impatient, body_of
 from dixa_assets_tests.support.simulator import Simulator
 

@@ -5,7 +5,7 @@ import pytest
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiUnavailable
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.records import RECORDS

@@ -8,7 +8,7 @@ import pytest
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, DixaAssetsError
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.client import (
     END,

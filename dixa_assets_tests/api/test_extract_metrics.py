@@ -9,15 +9,15 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract, extract_filter_values
 from dixa_assets.api.requests import FilterValue, Request, check_attributes, fetch_filter_values
 from dixa_assets.errors import ApiContractBroken, ConfigError
-from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import filter_relation, relation_of
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import Filter, World
+from dixa_assets.staging import Staged
+from dixa_assets_tests.support.days import DAY
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import answer, lines, metric_entry, record_entry
-from dixa_assets_tests.support.windows import DAY
 
 # Metrics.
 

@@ -11,16 +11,16 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract
 from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiContractBroken
-from dixa_assets.model.rows import Staged
+from dixa_assets.model.days import Window
 from dixa_assets.model.tables import relation_of
 from dixa_assets.model.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
-from dixa_assets.model.window import Window
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named, to_instant
-from dixa_assets.simulator.world import Row, World
+from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named, Row, to_instant
+from dixa_assets.simulator.world import World
+from dixa_assets.staging import Staged
+from dixa_assets_tests.support.days import APIA_GAP, DAY
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
 from dixa_assets_tests.support.staged import Line, answer, lines, metric_entry, record_entry
-from dixa_assets_tests.support.windows import APIA_GAP, DAY
 
 
 def outside(staged: Staged) -> int:

@@ -14,7 +14,7 @@ from pyrate_limiter import Limiter
 
 from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.pace import shared_limiter
+from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.errors import ConfigError
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.simulator import KEY, Simulator

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.pace import shared_limiter
+from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.errors import ApiUnavailable
 from dixa_assets_tests.support.services import postgres_database, url_of
 from dixa_assets_tests.support.simulator import KEY, Simulator

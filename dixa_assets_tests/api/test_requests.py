@@ -6,8 +6,8 @@ from hypothesis import given
 
 from dixa_assets.api.requests import Request
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.window import Window
-from dixa_assets_tests.model.test_window import days, zones
+from dixa_assets.model.days import Window
+from dixa_assets_tests.model.test_days import days, zones
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND
 
 METRIC, RECORD = Request(Entry("metric", "csat")), Request(Entry("record", "ratings"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
 from dixa_assets_tests.support.processes import free_port, wait_until
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, running_simulator

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.bench.__main__ import Row, as_table, publish
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record

@@ -27,7 +27,7 @@ import httpx
 
 from dixa_assets.api.requests import Request
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.window import MILLISECOND, Window
+from dixa_assets.model.days import MILLISECOND, Window
 from dixa_assets_tests.bench.vendor import PAGE_LIMIT, RECORD, ZONE, running_vendor
 
 # This module by its name, also when it is run.

@@ -17,7 +17,8 @@ from dixa_assets.load.loader import READ_AHEAD, Loader, Task
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.tables import relation_of
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.days import windows
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.scenario import (
     component,
@@ -31,7 +32,6 @@ from dixa_assets_tests.support.scenario import (
     tampered,
 )
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
-from dixa_assets_tests.support.windows import windows
 
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dixa_assets.load.plan import Ask, next_ask
-from dixa_assets.model.rows import Volume
-from dixa_assets.model.window import Window
-from dixa_assets_tests.support.windows import windows
+from dixa_assets.model.counts import Volume
+from dixa_assets.model.days import Window
+from dixa_assets_tests.support.days import windows
 
 ZONES = ("Europe/Copenhagen", "America/Santiago", "Africa/Cairo", "Asia/Kolkata", "Pacific/Apia")
 

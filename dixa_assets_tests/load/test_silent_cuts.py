@@ -14,9 +14,9 @@ from dixa_assets.api.requests import Request
 from dixa_assets.errors import DaysFailed
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.days import windows_from
 from dixa_assets.model.tables import relation_of
-from dixa_assets.model.window import windows_from
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.silent import DAY, Silent, serving
 from dixa_assets_tests.support.simulator import KEY
 

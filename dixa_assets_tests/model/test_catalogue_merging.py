@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.model.catalogue import Entry, merge
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.merge import merge
 from dixa_assets_tests.support.catalogues import (
     LAST,
     LATER,

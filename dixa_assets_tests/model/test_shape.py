@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.model.catalogue import Catalogue, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Listing
+from dixa_assets.model.merge import merge
 
 METRIC: dict[str, Any] = {
     "id": "csat",

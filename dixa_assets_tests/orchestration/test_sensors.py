@@ -11,10 +11,11 @@ import pytest
 from dagster import DagsterRunStatus
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
-from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Catalogue, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Listing
+from dixa_assets.model.merge import merge
 from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
 from dixa_assets_tests.support.processes import PROJECT

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dixa_assets.checks.registry import Setup, Subject
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Aggregation, Entry
 from dixa_assets.orchestration.checks import check_results
@@ -25,8 +26,7 @@ from dixa_assets.report import gather as gathering
 from dixa_assets.report.contents import Latest
 from dixa_assets.report.gather import gather, unit_of
 from dixa_assets.report.render import difference, render, shown, write_report
-from dixa_assets.warehouse.quality import Setup, Subject
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, days, fetched, load, tampered
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator

@@ -27,7 +27,7 @@ import dagster as dg
 import duckdb
 import httpx
 
-from dixa_assets.model.window import Window
+from dixa_assets.model.days import Window
 from dixa_assets.orchestration.partitions import build_partitions_def, to_ranges
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.processes import (

@@ -32,14 +32,14 @@ from dixa_assets.api.extract import extract
 from dixa_assets.api.requests import Request
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.rows import Staged
+from dixa_assets.model.days import Window
 from dixa_assets.model.tables import relation_of
-from dixa_assets.model.window import Window
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse.loads import Batch
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
 from dixa_assets_tests.stress.fuzz_vendor import Served, Server, Vendor
 from dixa_assets_tests.support.client import Impatient

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dixa_assets.model.rows import Staged
+from dixa_assets.staging import Staged
 from dixa_assets_tests.stress import fuzz
 from dixa_assets_tests.stress.fuzz import Fuzz, Violation
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dixa_assets.model.catalogue import Catalogue, Entry, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Entry, Listing
+from dixa_assets.model.merge import merge
 from dixa_assets_tests.support.simulator import Json
 
 METRIC: Json = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.model.rows import Usage
+from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.simulator import KEY, NOW, Json

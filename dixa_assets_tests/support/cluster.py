@@ -17,7 +17,7 @@ import psycopg
 import yaml
 
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import PROJECT, free_port, wait_until
 from dixa_assets_tests.support.services import OwnServer, answers, own_postgres, own_redis
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from dixa_assets.model.catalogue import Entry, FieldMetadata
-from dixa_assets.model.rows import Staged
+from dixa_assets.model.days import Window
 from dixa_assets.model.tables import METRIC_VALUES, Relation, Table, relation_of
 from dixa_assets.model.values import BIGINT, Value
-from dixa_assets.model.window import Window
-from dixa_assets.warehouse.loads import Batch
-from dixa_assets.warehouse.store import Warehouse, Written
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.warehouse import Warehouse, Written
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from dixa_assets.api.discover import fetch_catalogue
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.orchestration.private import (
+from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )

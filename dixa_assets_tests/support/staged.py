@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.rows import Staged
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
+from dixa_assets.staging import Staged
 from dixa_assets_tests.support.simulator import Simulator
 
 # A staged row: own columns by name, the vendor's fields by (name, part).

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 

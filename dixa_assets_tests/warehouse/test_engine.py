@@ -14,7 +14,7 @@ import pytest
 
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy
 from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
     DAYS,
@@ -96,7 +96,7 @@ def test_whoever_waits_for_an_open_database_says_for_whom(
         with pytest.raises(WarehouseBusy):
             warehouse.check()
     (said,) = {
-        record.message for record in caplog.records if record.name == "dixa_assets.warehouse.engine"
+        record.message for record in caplog.records if record.name == "dixa_assets.warehouse.file"
     }
     assert holder in said
     assert "read copy" in said

@@ -20,8 +20,8 @@ import pytest
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.model.values import BIGINT, DOUBLE, JSON, VARCHAR, Value
-from dixa_assets.warehouse import loads
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse import load_log
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
     DAYS,
@@ -158,14 +158,14 @@ def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
     warehouse: Warehouse, where: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(warehouse, record(), DAY, integers(1, 2))
-    note = loads.note
-    monkeypatch.setattr(loads, "note", lambda *given: (cut(where), note(*given)))
+    note = load_log.note
+    monkeypatch.setattr(load_log, "note", lambda *given: (cut(where), note(*given)))
 
     with pytest.raises(WarehouseLost, match=r"dixa_records/conversations in ducklake.*2025-01-02"):
         load(warehouse, record(), DAY, integers(3))
     assert numbers_by_day(warehouse) == {DAY: [1, 2]}
 
-    monkeypatch.setattr(loads, "note", note)
+    monkeypatch.setattr(load_log, "note", note)
     load(warehouse, record(), DAY, integers(3))
     assert numbers_by_day(warehouse) == {DAY: [3]}
 

@@ -9,7 +9,7 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 import dixa_assets
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.orchestration import private, state
+from dixa_assets.orchestration import dagster_internals, state
 from dixa_assets.orchestration.partitions import range_request
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2025-11-01")
@@ -28,24 +28,24 @@ def test_only_one_module_takes_what_dagster_does_not_promise() -> None:
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             if module.startswith(("dagster._", "dagster_shared")):
                 users.add(path.relative_to(house).as_posix())
-    assert users == {"orchestration/private.py"}
+    assert users == {"orchestration/dagster_internals.py"}
 
 
 def test_two_tags_make_a_run_of_a_range_of_days() -> None:
     request = range_request([daily.key], "2025-11-03", "2025-11-05")
     assert request.tags == {
-        private.ASSET_PARTITION_RANGE_START_TAG: "2025-11-03",
-        private.ASSET_PARTITION_RANGE_END_TAG: "2025-11-05",
+        dagster_internals.ASSET_PARTITION_RANGE_START_TAG: "2025-11-03",
+        dagster_internals.ASSET_PARTITION_RANGE_END_TAG: "2025-11-05",
     }
     with dg.instance_for_test() as instance:
         assert dg.materialize([daily], tags=dict(request.tags), instance=instance).success
-        loaded = private.loaded_partitions(instance, daily.key)
+        loaded = dagster_internals.loaded_partitions(instance, daily.key)
     assert set(loaded) == {"2025-11-03", "2025-11-04", "2025-11-05"}
 
 
 def test_runs_that_have_not_ended_are_those_under_way_and_those_to_come() -> None:
     # Older releases know no SUSPENDED.
-    assert {status.value for status in private.NOT_FINISHED_STATUSES} - {"SUSPENDED"} == {
+    assert {status.value for status in dagster_internals.NOT_FINISHED_STATUSES} - {"SUSPENDED"} == {
         *("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"),
     }
 
@@ -53,26 +53,26 @@ def test_runs_that_have_not_ended_are_those_under_way_and_those_to_come() -> Non
 def test_a_version_that_was_stored_is_the_latest_and_the_one_that_is_pinned() -> None:
     with dg.instance_for_test() as instance:
         storage = instance.defs_state_storage
-        assert isinstance(storage, private.DefsStateStorage)
+        assert isinstance(storage, dagster_internals.DefsStateStorage)
         assert state.load(storage, "a key") is None
         state.save(storage, "a key", Catalogue())
         assert state.load(storage, "a key") == Catalogue()
         with set_defs_state_storage(storage):
-            assert private.DefsStateStorage.get() is storage
+            assert dagster_internals.DefsStateStorage.get() is storage
             assert state.pin("a key") == Catalogue().version
-            known = private.DefinitionsLoadContext.get().get_defs_key_state_info("a key")
+            known = dagster_internals.DefinitionsLoadContext.get().get_defs_key_state_info("a key")
     assert known is None or known.version == Catalogue().version
 
 
 def test_state_can_be_kept_as_versions_in_a_storage() -> None:
-    assert private.DefsStateManagementType.VERSIONED_STATE_STORAGE.value in (
+    assert dagster_internals.DefsStateManagementType.VERSIONED_STATE_STORAGE.value in (
         "VERSIONED_STATE_STORAGE",
         "versioned_state_storage",
     )
 
 
 def test_a_code_server_can_be_told_to_reload_and_says_who_it_is() -> None:
-    make = private.GrpcServerCodeLocationOrigin.create_client
+    make = dagster_internals.GrpcServerCodeLocationOrigin.create_client
     client = inspect.signature(make).return_annotation
     assert "DagsterGrpcClient" in str(client)
     from dagster._grpc.client import DagsterGrpcClient
@@ -87,7 +87,7 @@ def test_a_step_knows_what_its_process_takes_after_it() -> None:
     def asset(name: str, priority: int) -> dg.AssetsDefinition:
         @dg.asset(name=name, op_tags={"dagster/priority": str(priority)})
         def step(context: dg.AssetExecutionContext) -> None:
-            after[name] = private.steps_after(context)
+            after[name] = dagster_internals.steps_after(context)
 
         return step
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dixa_assets.errors import ApiContractBroken
-from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import NOTHING, VARCHAR, Value, read_value
+from dixa_assets.staging import Staged
 from dixa_assets_tests.support.staged import lines
 
 

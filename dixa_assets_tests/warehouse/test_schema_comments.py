@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dixa_assets.model.values import BIGINT, Value
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.columns import TABLE, column_comments
 from dixa_assets_tests.support.handmade import DAYS, load, load_metric, record, selected
 from dixa_assets_tests.support.simulator import COPENHAGEN

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from dixa_assets.model.rows import Types
+from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import (
     COLUMNS,
     LOADED_COLUMNS,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
 from dixa_assets.warehouse.sql import name_of, quote
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.columns import (
     TABLE,
     column_comments,

@@ -18,7 +18,7 @@ import duckdb
 
 from dixa_assets.errors import ConfigError, WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.rows import Staged, Types, Volume
+from dixa_assets.model.counts import Types, Volume
 from dixa_assets.model.tables import (
     COLUMNS,
     LAKE_SCHEME,
@@ -29,10 +29,14 @@ from dixa_assets.model.tables import (
     Relation,
 )
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
-from dixa_assets.model.zones import is_same_zone
-from dixa_assets.warehouse import loads
-from dixa_assets.warehouse.engine import WAIT_SECONDS, DuckDBFile, Engine
-from dixa_assets.warehouse.evolve import (
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse import load_log
+from dixa_assets.warehouse.catalogue import remembered
+from dixa_assets.warehouse.engine import WAIT_SECONDS, Engine
+from dixa_assets.warehouse.file import DuckDBFile
+from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.move import attached
+from dixa_assets.warehouse.schema import (
     TAIL,
     Plan,
     add_missing_columns,
@@ -45,10 +49,8 @@ from dixa_assets.warehouse.evolve import (
     remember_columns,
     settle,
 )
-from dixa_assets.warehouse.loads import Batch
-from dixa_assets.warehouse.moving import attached
-from dixa_assets.warehouse.remembered import remembered
 from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, quote, transaction
+from dixa_assets.zones import is_same_zone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +143,7 @@ class Warehouse:
             for batch in batches:
                 for part in batch.parts:
                     _insert(connection, part, plan.columns, batch)
-            loads.note(connection, relation.key, batches, plan.changes)
+            load_log.note(connection, relation.key, batches, plan.changes)
             plain = [column for column in plan.columns if column.type in IMPERSONAL]
             preview = connection.execute(
                 f"SELECT {names_of(plain) or 'NULL'} FROM {rows} "
@@ -174,7 +176,7 @@ class Warehouse:
             return set()
         with self._read() as connection:
             self._refuse_others(connection)
-            return loads.noted(_asking(connection))
+            return load_log.noted(_asking(connection))
 
     def fields(self) -> dict[str, set[str]]:
         """The fields that each record's table has a column for."""
@@ -186,12 +188,12 @@ class Warehouse:
 
     def unknown_types(self) -> set[tuple[str, str, str]]:
         """Types of values that are not documented, seen by loads: asset key, field, type."""
-        return set() if self.changed_at() is None else loads.unknown_types(self.query)
+        return set() if self.changed_at() is None else load_log.unknown_types(self.query)
 
     def volumes(self) -> dict[str, Volume]:
         """What the latest loads of each record brought, by asset key."""
         with self._read() as connection:
-            return loads.volumes(connection)
+            return load_log.volumes(connection)
 
     def publish(self, path: Path) -> int:
         """Put a compact copy of the database at `path`, for programs that keep it open; its bytes.
@@ -214,7 +216,7 @@ class Warehouse:
             WarehouseError: There are days here already, or what was written differs.
         """
         with self._connect() as connection:
-            if loads.noted(_asking(connection)):
+            if load_log.noted(_asking(connection)):
                 raise WarehouseError(f"{self.name} holds days already; name an empty database.")
             with attached(connection, source) as tables:
                 found = connection.execute(

@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 
-from dixa_assets.model.window import Window
+from dixa_assets.model.days import Window
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAY = Window.of_day(date(2025, 11, 5), COPENHAGEN)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from dixa_assets.model.rows import Counts, Staged, Usage, Volume
+from dixa_assets.model.counts import Counts, Usage, Volume
+from dixa_assets.model.days import Window
 from dixa_assets.model.tables import LOADS
-from dixa_assets.model.window import Window
+from dixa_assets.staging import Staged
 from dixa_assets.warehouse.sql import Query, marks, name_of, names_of
 
 # The rows of a record's days are estimated from this many of its latest loads.

@@ -6,15 +6,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.conversation import Conversation
-from dixa_assets.api.discover import fetch_catalogue
-from dixa_assets.api.probe import ABOUT_FILTERS, AS_ASSUMED, HANDLED, UNKNOWN, Probe, to_markdown
 from dixa_assets.api.transport import MAX_ATTEMPTS
 from dixa_assets.component import DixaAnalytics, load_components
 from dixa_assets.errors import ApiRefused, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
+from dixa_assets.probe.conversation import Conversation
+from dixa_assets.probe.questions import (
+    ABOUT_FILTERS,
+    AS_ASSUMED,
+    HANDLED,
+    UNKNOWN,
+    Probe,
+    to_markdown,
+)
 
 # The probe waits no longer for one answer, and so repeats little.
 PATIENCE = 20.0

@@ -12,12 +12,12 @@ import duckdb
 import pytest
 
 from dixa_assets.errors import ConfigError, WarehouseError
-from dixa_assets.model.rows import Staged
 from dixa_assets.model.tables import METRIC_COLUMNS, Relation, filter_relation
 from dixa_assets.model.values import VARCHAR, Value
-from dixa_assets.warehouse.loads import Batch
+from dixa_assets.staging import Staged
+from dixa_assets.warehouse.load_log import Batch
 from dixa_assets.warehouse.sql import quote
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
     DAYS,

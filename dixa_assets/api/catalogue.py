@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiRefused
-from dixa_assets.model.catalogue import Catalogue, Entry, Listing, merge
+from dixa_assets.model.catalogue import Catalogue, Entry, Listing
+from dixa_assets.model.merge import merge
 
 # Descriptions of entries that left the list, asked for one by one; the rest wait for the next
 # look.

@@ -24,7 +24,7 @@ from dixa_assets.model.values import (
     read_value,
 )
 from dixa_assets.warehouse.sql import name_of
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.columns import (
     TABLE,
     column_comments,

@@ -13,18 +13,18 @@ from datetime import date, timedelta
 from typing import Any
 
 from dixa_assets.api.client import PAGE_SIZES
-from dixa_assets.api.conversation import (
+from dixa_assets.api.extract import AGGREGATES
+from dixa_assets.errors import ApiError, ApiRefused
+from dixa_assets.model.catalogue import Fact, Kind
+from dixa_assets.model.days import MILLISECOND, Window
+from dixa_assets.model.values import FIELD_TYPES, parse_instant
+from dixa_assets.probe.conversation import (
     Conversation,
     Ended,
     Json,
     instant_of,
     number,
 )
-from dixa_assets.api.extract import AGGREGATES
-from dixa_assets.errors import ApiError, ApiRefused
-from dixa_assets.model.catalogue import Fact, Kind
-from dixa_assets.model.values import FIELD_TYPES, parse_instant
-from dixa_assets.model.window import MILLISECOND, Window
 
 # Two questions that are told beside each other.
 ABOUT_FILTERS = ("compulsory filter, metrics", "compulsory filter, records")

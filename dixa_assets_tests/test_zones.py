@@ -13,11 +13,11 @@ import duckdb
 import pytest
 import tzdata
 
-from dixa_assets.model.window import windows_from
-from dixa_assets.model.zones import is_same_zone, rules_version
+from dixa_assets.model.days import windows_from
 from dixa_assets.orchestration.partitions import to_window
-from dixa_assets.warehouse.quality import odd_midnight
-from dixa_assets.warehouse.store import Warehouse
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets.warehouse.zone_rules import odd_midnight
+from dixa_assets.zones import is_same_zone, rules_version
 
 DAYS = 400
 # Zones whose latest rules DuckDB does not know yet; doctor says so to whoever uses one.
@@ -27,8 +27,8 @@ BEHIND_IN_DUCKDB = {
 }
 ASK = """
 from datetime import date
-from dixa_assets.model.window import Window
-from dixa_assets.model.zones import rules_version
+from dixa_assets.model.days import Window
+from dixa_assets.zones import rules_version
 print(rules_version(), Window.of_day(date(2026, 10, 1), "Africa/Casablanca").start.isoformat())
 """
 
@@ -61,7 +61,7 @@ def test_a_process_that_does_not_know_this_project_is_given_the_same_rules(
     version: str, tmp_path: Path
 ) -> None:
     settings = os.environ | {"PYTHONTZPATH": str(system_files(tmp_path, version))}
-    ask = "from dixa_assets.model.zones import newest_rules_for_others as rules; print(rules())"
+    ask = "from dixa_assets.zones import newest_rules_for_others as rules; print(rules())"
     done = subprocess.run(
         [sys.executable, "-c", ask], env=settings, capture_output=True, text=True, check=True
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.model.window import Window
-from dixa_assets_tests.support.windows import APIA_GAP
+from dixa_assets.model.days import Window
+from dixa_assets_tests.support.days import APIA_GAP
 
 ZONES = (
     "Europe/Copenhagen",

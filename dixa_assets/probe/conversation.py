@@ -12,8 +12,8 @@ from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable
 from dixa_assets.model.catalogue import Catalogue, Entry, Kind
+from dixa_assets.model.days import Window
 from dixa_assets.model.values import parse_instant
-from dixa_assets.model.window import Window
 
 # The conversation is not longer than this, with the catalogue before it.
 MOST_REQUESTS = 80

@@ -9,11 +9,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dixa_assets.api.probe import AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN
-from dixa_assets.contact import probe_account
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
+from dixa_assets.probe.questions import AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN
+from dixa_assets.probe.run import probe_account
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load, midnight
