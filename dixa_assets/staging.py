@@ -1,4 +1,7 @@
-"""Rows on their way from the API to a table, and what is counted of them."""
+"""Rows between the API and the database: lines of JSON in a file, with the types of their values.
+
+A file holds the rows of one day, of a part of a day, or of a whole table.
+"""
 
 import json
 from collections import defaultdict
@@ -23,16 +26,20 @@ from dixa_assets.model.values import (
     speakable,
 )
 
-# How the latest plain value of a field came: its kind, its type in Python, and by which keys value
-# and label went into the row, the last empty if there was none.
-_Habit = tuple[str, Any, str, str]
+# The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
+# its label in the row. The last is empty if there was no label.
+_Shortcut = tuple[str, Any, str, str]
 
 
 class Staged:
-    """Rows as lines of JSON in a file, with the types their values have.
+    """Rows as lines of JSON in a file, with the types of their values.
 
-    Columns go by short keys, so that no name of the API is an identifier before the warehouse
-    has given it one. Rows that will not fit in memory stay on disk.
+    Fields are stored under short keys: a name of the API becomes an identifier only when the
+    warehouse has given it a column. Rows stay on disk, so a day may be larger than the memory.
+
+    Args:
+        path: The file, which is created.
+        table: The table that the rows are for.
     """
 
     def __init__(self, path: Path, table: Table) -> None:
@@ -43,28 +50,31 @@ class Staged:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all rows; what they cost stays counted."""
+        """Remove all rows; their cost stays counted."""
         try:
             self._file.seek(0)
             self._file.truncate()
         except OSError as error:
             raise self._unwritable(error) from None
-        self.rows = 0
-        # On disk, once the file is closed.
+        self.counts = Counts()
+        # Size of the file, known when it is closed.
         self.bytes = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
-        # Values of types that nobody knows: the type by the field, the latest of each.
+        # By field, the latest `_type` that the vendor does not document.
         self.unknown: dict[str, str] = {}
-        self._habits: dict[str, _Habit] = {}
-        # By partition date.
-        self.days: defaultdict[str, Counts] = defaultdict(Counts)
-        # The metric's total by measure, for people who read the load's metadata.
+        # By measure, a metric's total. It is shown with the load.
         self.totals: dict[str, float] = {}
+        self._shortcuts: dict[str, _Shortcut] = {}
 
-    def add(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
-        """Add a row: `own` columns by name, with what was `put` into them, and more `fields`."""
+    @property
+    def rows(self) -> int:
+        """Rows in the file."""
+        return self.counts.rows
+
+    def add_row(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
+        """Add a row: own columns by name, `put_field` keys included, and more `fields` by name."""
         line = dict(own)
         for name, value in (fields or {}).items():
             self._put_value(line, name, value)
@@ -78,20 +88,18 @@ class Staged:
             self._file.write(text + b"\n")
         except OSError as error:
             raise self._unwritable(error) from None
-        self.rows += 1
-        if "partition_date" in line:
-            self.days[line["partition_date"]].rows += 1
+        self.counts.rows += 1
         self.longest_line = max(self.longest_line, len(text))
 
-    def put(self, line: dict[str, Any], name: str, typed: Any) -> None:
-        """Put a typed value of the API into a row that is being made.
+    def put_field(self, line: dict[str, Any], name: str, typed: Any) -> None:
+        """Put a typed value of the API into a row under construction.
 
-        A name that the row has already is numbered: no value takes another's place.
+        A name that the row has already gets a number: no value replaces another.
         """
-        # A short cut for values that are as plain as the last one of the field: nearly all.
-        habit = self._habits.get(name)
-        if habit is not None and type(typed) is dict:
-            kind, expected, key, label_key = habit
+        # Nearly all values are as plain as the field's last one.
+        shortcut = self._shortcuts.get(name)
+        if shortcut is not None and type(typed) is dict:
+            kind, expected, key, label_key = shortcut
             content: Any = typed.get("value")
             label = typed.get("label")
             if (
@@ -116,7 +124,7 @@ class Staged:
             expected, _ = PLAIN[claimed]
             if type(typed.get("value")) is expected:
                 keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
-                self._habits[name] = claimed, expected, *keys
+                self._shortcuts[name] = claimed, expected, *keys
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +153,7 @@ class Staged:
         )
 
     def key_of(self, field: str) -> str:
-        """By what a field's value goes in rows that are being made."""
+        """The key of a field's value in rows."""
         return self._key((field, "value"))
 
     def _key(self, source: tuple[str, str]) -> str:

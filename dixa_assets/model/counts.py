@@ -1,4 +1,4 @@
-"""What is counted while days are loaded: cost, rows, lacking values, types of values."""
+"""Counters of a load: its cost, its rows, and the types of its values."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from dixa_assets.model.values import widest
 
 @dataclass(slots=True)
 class Usage:
-    """What a piece of work has cost: requests sent, retries among them, pages, bytes, waits."""
+    """The cost of a load: requests (with retries), retries, pages, bytes, seconds of waiting."""
 
     requests: int = 0
     retries: int = 0
@@ -21,53 +21,30 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Volume:
-    """What an asset's loads have brought so far.
-
-    `alone` means that every day is asked for alone, in one window: a metric's answer is one sum
-    over its window; a record's rows once lay outside what was asked for, or lacked in a joint
-    answer, which `was_cut` remembers. `reach` is the largest number of days of 24 hours that one
-    answer is proven to cover: rows came from before and after them, or the days at their ends have
-    no more rows alone.
-    """
-
-    days: int = 0
-    rows: int = 0
-    alone: bool = False
-    reach: int = 1
-    was_cut: bool = False
-
-    @property
-    def rows_a_day(self) -> float:
-        """Rows of an average day."""
-        return self.rows / self.days if self.days else 0.0
-
-
-@dataclass(slots=True)
 class Counts:
-    """What is known of one day's rows.
+    """The rows of a day: all, those outside the day, and those without a value.
 
-    How many there are, how many lie outside the day, and how many lack a value, by field that the
-    catalogue says always has one.
+    `nulls` counts rows without a value by field, for the fields that the catalogue calls
+    non-nullable.
     """
 
     rows: int = 0
-    outside_window: int = 0
+    outside_day: int = 0
     nulls: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
             self.rows + other.rows,
-            self.outside_window + other.outside_window,
+            self.outside_day + other.outside_day,
             self.nulls + other.nulls,
         )
 
 
 @dataclass(slots=True)
 class Types:
-    """The types that values have shown, by the field and part of it that they come from.
+    """The types of values, by their source: a field of the API and its `value` or `label`.
 
-    `inexact` are those with an integer that a DOUBLE would change.
+    `inexact` holds the sources with an integer that a DOUBLE would change.
     """
 
     of: dict[tuple[str, str], str | None] = field(default_factory=dict)

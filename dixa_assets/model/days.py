@@ -1,7 +1,6 @@
-"""Windows: from local days to the instants that bound them."""
+"""Local days and the instants that bound them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -10,51 +9,69 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The half-open instants [start, end) of one local day, both in UTC."""
+class Period:
+    """The half-open instants [start, end), both in UTC."""
 
-    day: date
     start: datetime
     end: datetime
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no instant lies in the period."""
+        return self.start >= self.end
+
+    @property
+    def can_be_halved(self) -> bool:
+        """True if the period is longer than one millisecond, the API's resolution."""
+        return self.end - self.start > MILLISECOND
+
+    def halves(self) -> tuple[Self, Self]:
+        """The first and the second half, cut at a whole millisecond."""
+        middle = self.start + (self.end - self.start) // MILLISECOND // 2 * MILLISECOND
+        return type(self)(self.start, middle), type(self)(middle, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A local day: its date, its zone, and the period between its two midnights."""
+
+    date: date
     timezone: str
+    period: Period
 
     @classmethod
-    def of_day(cls, day: date, timezone: str) -> Self:
-        """Local midnight to local midnight: 23, 24 or 25 hours, or none for a day left out.
+    def of(cls, day: date, timezone: str) -> Self:
+        """Local midnight to local midnight: 23, 24 or 25 hours, or none for a skipped day.
 
-        Where midnight does not exist the day begins when the clocks jump; where it comes twice,
-        at the first.
+        Where midnight does not exist, the day begins when the clocks jump. Where midnight comes
+        twice, the day begins at the first.
         """
         zone = ZoneInfo(timezone)
         start, end = (
             datetime(each.year, each.month, each.day, tzinfo=zone).astimezone(UTC)
             for each in (day, day + timedelta(days=1))
         )
-        return cls(day, start, end, timezone)
+        return cls(day, timezone, Period(start, end))
+
+    def __str__(self) -> str:
+        return self.date.isoformat()
 
     @property
     def is_empty(self) -> bool:
-        """True for a local day that never was, as 2011-12-30 in Apia."""
-        return self.start >= self.end
+        """True for a local day that never was, such as 2011-12-30 in Apia."""
+        return self.period.is_empty
 
     @property
     def hours(self) -> float:
         """Length in hours."""
-        return (self.end - self.start).total_seconds() / 3600
-
-    def parts(self, number: int) -> "Iterator[Window]":
-        """The window cut into equal ones, at whole milliseconds."""
-        length = (self.end - self.start) // MILLISECOND
-        cuts = [self.start + length * part // number * MILLISECOND for part in range(number + 1)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
-            yield replace(self, start=start, end=end)
+        return (self.period.end - self.period.start).total_seconds() / 3600
 
 
-def windows_from(day: date, number: int, timezone: str) -> list[Window]:
-    """The windows of so many days in a row."""
-    return [Window.of_day(day + timedelta(days=each), timezone) for each in range(number)]
+def days_from(first: date, number: int, timezone: str) -> list[Day]:
+    """`number` consecutive days, beginning with `first`."""
+    return [Day.of(first + timedelta(days=each), timezone) for each in range(number)]
 
 
-def local_day(instant: str, timezone: str) -> date:
-    """The local day in which an ISO instant lies."""
+def local_date(instant: str, timezone: str) -> date:
+    """The local date of an ISO instant."""
     return datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)).date()

@@ -1,0 +1,161 @@
+"""How entries are loaded: what the user chose, merged with what the probe found.
+
+Settings about the connection to the API are in `api/settings.py`, settings about the database in
+`warehouse/settings.py`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dixa_assets.model.catalogue import Entry, Fact
+from dixa_assets.model.tables import Relation, relation_of
+
+EVERY_RECORD = "*"
+
+
+class LoadSettings(BaseModel):
+    """What the user chooses about loads. `DixaAnalytics` inherits these attributes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    timezone: str = Field(
+        default="Europe/Copenhagen",
+        description="IANA zone whose midnights bound a day: the zone of your Dixa organisation.",
+    )
+    start_date: str = Field(default="2025-01-01", description="First partition, YYYY-MM-DD.")
+    history_days: int = Field(
+        default=30,
+        description="Days that are loaded automatically when an asset first appears; 0: none.",
+    )
+    filters: Mapping[str, Mapping[str, Sequence[str]]] = Field(
+        default={},
+        description="Per id, filter attributes with the values to keep.",
+        examples=[{"closed_conversations": {"channel": ["EMAIL", "CHAT"]}}],
+    )
+    breakdowns: Mapping[str, Sequence[str]] = Field(
+        default={},
+        description="Per metric id, filter attributes to break it down by: one more request per "
+        "value and day.",
+        examples=[{"closed_conversations": ["channel", "queue_id"]}],
+    )
+    required_filter: str = Field(
+        default="",
+        description="Set this only if Dixa rejects requests without a filter: every request then "
+        "sends all values of this attribute.",
+    )
+    exclude_fields: Mapping[str, Sequence[str]] = Field(
+        default={},
+        description="Per record id, fields that are never stored; '*' stands for every record.",
+        examples=[{"*": ["contact_point"]}],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What the probe found that an account's API does differently.
+
+    Args:
+        auth_scheme: The word before the token, if the API wants one.
+        page_size: The largest page that the API accepts; 0 if it accepts the default.
+        required_filter: The attribute to filter metrics by, if the API rejects requests without.
+        required_filter_of_records: The same for records.
+        is_end_exclusive: True if the end of a period does not belong to it.
+        is_by_primary: False if a period selects rows by another timestamp than the primary one.
+    """
+
+    auth_scheme: str = ""
+    page_size: int = 0
+    required_filter: str = ""
+    required_filter_of_records: str = ""
+    is_end_exclusive: bool = False
+    is_by_primary: bool = True
+
+    @classmethod
+    def of(cls, facts: Iterable[Fact]) -> Self:
+        """From the probe's findings. Settings that this version does not know are ignored."""
+        found = {fact.setting: fact.value for fact in facts if fact.setting}
+        required = found.get("required_filter", "")
+        return cls(
+            auth_scheme=found.get("auth_scheme", ""),
+            page_size=int(found.get("page_size", 0)),
+            required_filter=required,
+            required_filter_of_records=found.get("required_filter_of_records", required),
+            is_end_exclusive="period_end" in found,
+            is_by_primary="period_timestamp" not in found,
+        )
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """How one metric or record is loaded: what is requested and what is stored.
+
+    Args:
+        entry: The metric or record.
+        timezone: The zone whose midnights bound its days.
+        filters: Attributes with the values to keep, sent with every request.
+        required_filter: An attribute whose values are all sent with every request; empty: none.
+        breakdowns: Attributes that add, to a metric's total, one request per value.
+        excluded_fields: Fields of a record that are dropped before anything is written.
+        is_end_exclusive: True if the API leaves out the end of a period.
+        is_by_primary: False if a period selects rows by another timestamp than the primary one.
+    """
+
+    entry: Entry
+    timezone: str
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    required_filter: str = ""
+    breakdowns: tuple[str, ...] = ()
+    excluded_fields: frozenset[str] = frozenset()
+    is_end_exclusive: bool = False
+    is_by_primary: bool = True
+
+    @cached_property
+    def relation(self) -> Relation:
+        """The table or view of the entry, without the excluded fields."""
+        return relation_of(self.entry, self.excluded_fields)
+
+    @cached_property
+    def code_version(self) -> str:
+        """A digest of what is requested and stored: Dagster marks days of another one as stale."""
+        requested = {
+            "filters": {name: sorted(values) for name, values in self.filters.items()},
+            "breakdowns": sorted(self.breakdowns),
+            "required filter": self.required_filter,
+            "excluded": sorted(self.excluded_fields) * (self.entry.kind == "record"),
+        }
+        return hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose, merged with what the probe found."""
+
+    chosen: LoadSettings
+    found: Adaptation = Adaptation()
+
+    @property
+    def timezone(self) -> str:
+        """The zone whose midnights bound a day."""
+        return self.chosen.timezone
+
+    def spec(self, entry: Entry) -> LoadSpec:
+        """How an entry is loaded."""
+        chosen, found, is_metric = self.chosen, self.found, entry.kind == "metric"
+        adapted = found.required_filter if is_metric else found.required_filter_of_records
+        excluded = [chosen.exclude_fields.get(each, ()) for each in (EVERY_RECORD, entry.id)]
+        return LoadSpec(
+            entry,
+            chosen.timezone,
+            chosen.filters.get(entry.id, {}),
+            entry.compulsory_filter(chosen.required_filter or adapted),
+            tuple(chosen.breakdowns.get(entry.id, ())) if is_metric else (),
+            frozenset(name for names in excluded for name in names),
+            found.is_end_exclusive,
+            found.is_by_primary,
+        )
