@@ -1,6 +1,6 @@
-"""`python -m dixa_assets`: what can be done without Dagster's UI, in the project's folder.
+"""`python -m dixa_assets`: commands for the project in the working folder.
 
-Settings are read from `.env`, as Dagster does.
+Like Dagster, they read settings from `.env`.
 """
 
 import argparse
@@ -10,19 +10,21 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 from dixa_assets import doctor
-from dixa_assets.component import DixaAnalytics, load_components
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.orchestration import state
 from dixa_assets.probe import run as probing
+from dixa_assets.project import load_components
 from dixa_assets.settings.paths import database_path, resolved
 
 
 def main() -> int:
-    """Run the command that was asked for; 0 if all is well."""
+    """Run a command; 0 if it succeeds."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
     probe = commands.add_parser(
-        "probe", help="ask the account what Dixa does not document, and adapt to it"
+        "probe", help="test what Dixa does not document, and adapt to it"
     )
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
@@ -30,9 +32,9 @@ def main() -> int:
         "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
     )
     move = commands.add_parser(
-        "move", help="take a database file over into the empty database that the settings name"
+        "move", help="copy a database file into the empty database that the settings name"
     )
-    move.add_argument("file", metavar="FILE", help="the file; it stays as it is")
+    move.add_argument("file", metavar="FILE", help="the file; it is not changed")
     for command in (diagnosis, probe, report, move):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
@@ -73,11 +75,15 @@ def _report(account: str | None, output: str | None, days: int) -> int:
 
     def write(component: DixaAnalytics) -> None:
         warehouse = component.build_warehouse()
-        # As for any command: from where it is given.
+        # A relative path on the command line begins at the working folder.
         path = resolved("--output", output, base=Path.cwd()) if output else component.report_file
         if path is None:
-            raise ConfigError("report_path", "is empty, and nothing lies beside a lake. Name one.")
-        report = write_report(warehouse, path, setup=component.setup, days=days)
+            raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
+        with state.home_instance() as instance:
+            storage = instance.defs_state_storage if instance else None
+            known = state.load(storage, component.defs_state_config.key) if storage else None
+        options = component.options(known or warehouse.catalogue())
+        report = write_report(warehouse, path, options=options, days=days)
         print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 
     try:

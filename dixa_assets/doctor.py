@@ -1,9 +1,12 @@
-"""Says before anything starts whether the settings can work: one line each, and what to do."""
+"""`python -m dixa_assets doctor`: whether the settings can work, one line per check.
+
+To add a check, write a function and add it to `CHECKS`.
+"""
 
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,28 +14,30 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from dixa_assets.api.catalogue import fetch_catalogue
-from dixa_assets.component import (
-    DixaAnalytics,
-    load_components,
-    project_tree,
-    variables_read,
-)
+from dixa_assets.api.settings import Patience
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.days import windows_from
+from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
 from dixa_assets.orchestration.state import home_instance
+from dixa_assets.project import load_components, project_tree
+from dixa_assets.settings.messages import variables_read
 from dixa_assets.settings.misspelt import unknown_variables
 from dixa_assets.warehouse.load_log import spent
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
 from dixa_assets.zones import rules_version
 
-# Requests a second and a day that Dixa allows a token, by its API standards.
+# Requests per second and per day that Dixa allows a token, by its API standards.
 RATE, QUOTA = 10, 864_000
+# Seconds to wait for another user of the database.
+PATIENCE = 5.0
+PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
 
 
 def run(account: str | None = None) -> int:
-    """Print a line per check of each account, or the one named; 1 if one failed, else 0."""
+    """Print a line per check of each account, or of the one named; 1 if a check failed, else 0."""
     try:
         components = load_components(account)
     except DixaAssetsError as error:
@@ -45,125 +50,141 @@ def _run_one(component: DixaAnalytics) -> int:
     if component.account:
         print(f"{component.account}:")
     failed = False
-    for name, check in _checks(component):
+    for name, check in CHECKS:
         try:
-            print(f"✓ {name}: {check()}")
+            print(f"✓ {name}: {check(component)}")
         except ApiUnavailable as error:
             if _is_empty(component):
                 failed = True
                 print(f"✗ {name}: {error} Nothing is loaded yet, either.", file=sys.stderr)
             else:
-                print(f"! {name}: {error} What is loaded can be used; new loads wait for the API.")
+                print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
             failed = True
             print(f"✗ {error}", file=sys.stderr)
     return int(failed)
 
 
+def _warehouse(component: DixaAnalytics) -> Warehouse:
+    return component.build_warehouse(wait_seconds=PATIENCE)
+
+
 def _is_empty(component: DixaAnalytics) -> bool:
     try:
-        return not component.build_warehouse(wait_seconds=5.0).loaded()
+        return not _warehouse(component).loaded()
     except DixaAssetsError:
-        # The database has a line of its own.
+        # Another check reports the database.
         return False
 
 
-def _checks(component: DixaAnalytics) -> Iterator[tuple[str, Callable[[], str]]]:
-    def settings() -> str:
-        for name, _ in unknown_variables(
-            os.environ, variables_read(project_tree().defs_module_path)
-        ):
-            print(f"! {name}: nothing here reads it")
-        zone = ZoneInfo(component.timezone)
-        return (
-            f"days of {component.timezone} (now {datetime.now(zone):%Y-%m-%d %H:%M}) from "
-            f"{component.start_date}. Is that the zone of your Dixa organisation?"
+def check_settings(component: DixaAnalytics) -> str:
+    """The zone and the first day; variables that nothing reads."""
+    for name, _ in unknown_variables(os.environ, variables_read(project_tree().defs_module_path)):
+        print(f"! {name}: nothing here reads it")
+    zone = ZoneInfo(component.timezone)
+    return (
+        f"days of {component.timezone} (now {datetime.now(zone):%Y-%m-%d %H:%M}) from "
+        f"{component.start_date}. Is that the zone of your Dixa organisation?"
+    )
+
+
+def check_database(component: DixaAnalytics) -> str:
+    """Whether the database can be written, and whether DuckDB knows the zone's midnights."""
+    warehouse = _warehouse(component)
+    warehouse.check()
+    today = datetime.now(ZoneInfo(component.timezone)).date()
+    odd = odd_midnight(warehouse.query, days_from(today, 400, component.timezone))
+    if odd:
+        print(
+            f"! zone rules: DuckDB's own rules for {component.timezone} are older and differ from "
+            f"{odd} on. The days are right; SQL that turns instants into local time is not."
         )
+    copy = component.read_copy_path
+    return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
-    def database() -> str:
-        warehouse = component.build_warehouse(wait_seconds=5.0)
-        warehouse.check()
-        today = datetime.now(ZoneInfo(component.timezone)).date()
-        odd = odd_midnight(warehouse.query, windows_from(today, 400, component.timezone))
-        if odd:
-            print(
-                f"! zone rules: DuckDB's own for {component.timezone} are older and differ from "
-                f"{odd} on. The days are right; SQL that turns instants into local time is not."
-            )
-        copy = component.read_copy_path
-        return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
-    def api() -> str:
-        resource = component.build_dixa(component.api_key)
-        with resource.client(give_up_after=5.0) as client:
-            catalogue, _ = fetch_catalogue(client, Catalogue())
-            mistakes = component.mistakes(catalogue, client)
-        kinds = Counter(entry.kind for entry in catalogue.entries)
-        found = (
-            f"{component.base_url} takes the key and offers {kinds['metric']} metrics and "
-            f"{kinds['record']} records"
+def check_api(component: DixaAnalytics) -> str:
+    """Whether the API accepts the key and has every name in the settings."""
+    resource = component.build_dixa(component.api_key)
+    with resource.client(Patience(request_seconds=PATIENCE)) as client:
+        catalogue, _ = fetch_catalogue(client, Catalogue())
+        mistakes = component.mistakes(catalogue, client)
+    kinds = Counter(entry.kind for entry in catalogue.entries)
+    found = (
+        f"{component.base_url} takes the key and offers {kinds['metric']} metrics and "
+        f"{kinds['record']} records"
+    )
+    if mistakes:
+        print(f"✓ API: {found}")
+        raise ConfigError.of(each[:2] for each in mistakes)
+    return (
+        f"{found}, with every name that the settings mention. `python -m dixa_assets probe` "
+        "tests what Dixa does not document"
+    )
+
+
+def check_rate_limit(component: DixaAnalytics) -> str:
+    """The configured rate, and the requests of the last 24 hours."""
+    requests, repeats = spent(_warehouse(component).query)
+    return (
+        f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
+        f"{requests:,} of {QUOTA:,} a day spent in the last 24 hours, "
+        f"{repeats:,} of them repeats. If many are, lower requests_per_second: "
+        "another program uses the token"
+    )
+
+
+def check_dagster_home(component: DixaAnalytics) -> str:
+    """Where Dagster keeps its history."""
+    home = os.environ.get("DAGSTER_HOME")
+    if home is None:
+        return "not set; `make dev` keeps Dagster's history in .dagster_home"
+    if not Path(home).is_absolute() or not Path(home).is_dir():
+        raise ConfigError("DAGSTER_HOME", f"'{home}' is no absolute path of a folder.")
+    if not (Path(home) / "dagster.yaml").exists():
+        return f"{home}, without a dagster.yaml: copy or link the project's there"
+    return home
+
+
+def check_history(component: DixaAnalytics) -> str:
+    """Whether the database holds the days that Dagster shows as loaded."""
+    warehouse = _warehouse(component)
+    with home_instance() as instance:
+        if instance is None:
+            return "nothing has been loaded yet"
+        held = warehouse.loaded()
+        green = {
+            (key.to_user_string(), day)
+            for schema in ("dixa_metrics", "dixa_records")
+            for key in instance.get_asset_keys(prefix=[schema])
+            for day in loaded_partitions(instance, key)
+        }
+    if lost := sorted(green - held):
+        print(
+            f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
+            f"as {lost[0][0]} of {lost[0][1]}. Is it another database than before? The last "
+            f"{component.history_days} days are reloaded automatically; materialize the other "
+            "days that you need, or go back to the former database."
         )
-        if mistakes:
-            print(f"✓ API: {found}")
-            raise ConfigError.of(each[:2] for each in mistakes)
-        return (
-            f"{found}, with every name that the settings mention. `python -m dixa_assets probe` "
-            "asks it what Dixa does not document"
-        )
+    held_too = len(green) - len(lost)
+    return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
 
-    def headroom() -> str:
-        requests, repeats = spent(component.build_warehouse(wait_seconds=5.0).query)
-        return (
-            f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
-            f"{requests:,} of {QUOTA:,} a day spent in the last 24 hours, "
-            f"{repeats:,} of them repeats. If many are, lower requests_per_second: "
-            "somebody else uses the token"
-        )
 
-    def dagster_home() -> str:
-        home = os.environ.get("DAGSTER_HOME")
-        if home is None:
-            return "not set; `make dev` keeps Dagster's history in .dagster_home"
-        if not Path(home).is_absolute() or not Path(home).is_dir():
-            raise ConfigError("DAGSTER_HOME", f"'{home}' is no absolute path of a folder.")
-        if not (Path(home) / "dagster.yaml").exists():
-            return f"{home}, without a dagster.yaml: copy or link the project's there"
-        return home
+def check_versions(component: DixaAnalytics) -> str:
+    """The versions of the packages and of the time zone rules."""
+    installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
+    named = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name in installed)
+    if component.report and "plotly" not in installed:
+        print("! report: it needs the extra dixa-assets[report], which is not installed")
+    return f"{named}; time zone rules {rules_version()}"
 
-    def history() -> str:
-        warehouse = component.build_warehouse(wait_seconds=5.0)
-        with home_instance() as instance:
-            if instance is None:
-                return "nothing has been loaded yet"
-            held = warehouse.loaded()
-            green = {
-                (key.to_user_string(), day)
-                for schema in ("dixa_metrics", "dixa_records")
-                for key in instance.get_asset_keys(prefix=[schema])
-                for day in loaded_partitions(instance, key)
-            }
-        if lost := sorted(green - held):
-            print(
-                f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
-                f"as {lost[0][0]} of {lost[0][1]}. Is it another database than before? The last "
-                f"{component.history_days} days are loaded anew by themselves; materialize what "
-                "else you need, or go back to the former database."
-            )
-        held_too = len(green) - len(lost)
-        return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
 
-    def versions() -> str:
-        packages = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
-        there = {each for each in packages if find_spec(each.replace("-", "_"))}
-        named = ", ".join(f"{name} {version(name)}" for name in packages if name in there)
-        if component.report and "plotly" not in there:
-            print("! report: it takes the extra dixa-assets[report], which is not installed")
-        return f"{named}; time zone rules {rules_version()}"
-
-    yield "days", settings
-    yield "database", database
-    yield "API", api
-    yield "rate limit", headroom
-    yield "DAGSTER_HOME", dagster_home
-    yield "the database", history
-    yield "versions", versions
+CHECKS: list[tuple[str, Callable[[DixaAnalytics], str]]] = [
+    ("days", check_settings),
+    ("database", check_database),
+    ("API", check_api),
+    ("rate limit", check_rate_limit),
+    ("DAGSTER_HOME", check_dagster_home),
+    ("the database", check_history),
+    ("versions", check_versions),
+]

@@ -4,7 +4,6 @@ A file holds the rows of one day, of a part of a day, or of a whole table.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The catalogue, fetched: what Dixa lists now, against what was known."""
+"""The catalogue, fetched from the API and merged with the known one."""
 
 from datetime import UTC, datetime
 
@@ -7,25 +7,25 @@ from dixa_assets.errors import ApiRefused
 from dixa_assets.model.catalogue import Catalogue, Entry, Listing
 from dixa_assets.model.merge import merge
 
-# Descriptions of entries that left the list, asked for one by one; the rest wait for the next
-# look.
-DESCRIPTIONS_A_LOOK = 20
+# Descriptions of entries that left the list are requested one by one, at most this many per
+# refresh; the next refresh requests the rest.
+DESCRIPTIONS_PER_REFRESH = 20
 
 
 def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
-    """The known catalogue brought up to date, and what was odd about the answer.
+    """The known catalogue, updated, and the problems of the answer.
 
-    An entry that is not listed any more is retired only when Dixa does not describe it either:
-    a list cut short retires nothing.
+    An entry that left the list is retired only if Dixa does not describe it either, so that a
+    truncated list retires nothing.
     """
     listing = Listing.from_api(client.fetch_metrics(), client.fetch_records())
     problems = list(listing.problems)
-    asked = 0
+    requested = 0
 
     def is_still_described(entry: Entry) -> bool:
-        nonlocal asked
-        asked += 1
-        if asked > DESCRIPTIONS_A_LOOK:
+        nonlocal requested
+        requested += 1
+        if requested > DESCRIPTIONS_PER_REFRESH:
             return True
         try:
             (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.asked_as)

@@ -1,78 +1,69 @@
-"""One entry and one window of time -> rows, staged on disk for the warehouse.
+"""One entry and one period -> rows, staged on disk for the warehouse.
 
-Page walking, flattening typed fields.
+This module walks the pages and flattens typed fields.
 """
 
 import logging
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
-from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsAstray, RowsMoved
-from dixa_assets.model.days import Window
+from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsMoved
+from dixa_assets.model.days import Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
-from dixa_assets.model.values import (
-    EXACT_IN_DOUBLE,
-    PRESENCE,
-    parse_instant,
-)
+from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
 from dixa_assets.staging import Staged
 
 logger = logging.getLogger(__name__)
 
 # The types of aggregates that the vendor documents.
 AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
-# A window's pages are read this often before its rows are said to be moving.
+# The pages of a period are read at most this often before the load fails with `RowsMoved`.
 READINGS = 3
 
 
 def extract(
-    client: DixaClient,
-    request: Request,
-    window: Window,
-    staged: Staged,
-    days: Sequence[Window] = (),
+    client: DixaClient, request: Request, day: Day, staged: Staged, period: Period | None = None
 ) -> None:
-    """Stage what the API has for one window: a metric's aggregates, or every page of a record.
+    """Stage a day: the aggregates of a metric, or all rows of a record.
 
     Args:
-        client: Who asks.
-        request: What is asked.
-        window: From when to when.
-        staged: Where the rows go.
-        days: The days the window covers, when a record's covers several: each row goes to the day
-            in which its primary timestamp lies. Or the day it is a part of.
+        client: Sends the requests.
+        request: The request for the entry.
+        day: The partition that the rows belong to.
+        staged: Takes the rows.
+        period: A part of the day; None for the whole day.
 
     Raises:
-        RowsAstray: A row lies outside a window of several days, so it is of no day for sure.
-        RowsMoved: The pages overlapped in another place at each reading.
+        RowsMoved: The pages of a record overlapped differently at each reading.
+        PagesCutShort: The answer may be truncated.
     """
-    if window.is_empty:
+    if day.is_empty:
         return
-    if request.entry.kind == "metric":
-        _extract_metric(client, request, window, staged)
+    if request.spec.entry.kind == "metric":
+        _extract_metric(client, request, day, staged)
     else:
-        _extract_record(client, request, window, staged, days or (window,))
+        _extract_record(client, request, day, period or day.period, staged)
 
 
-def _extract_metric(client: DixaClient, request: Request, window: Window, staged: Staged) -> None:
+def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
     """Stage the total, then each breakdown value."""
+    metric, period = request.spec.entry, day.period
     for attribute, value in ((None, None), *request.narrowings()):
         narrowed = {attribute: value.value} if attribute and value else {}
-        data = client.fetch_metric_data(request.body(window, **narrowed), staged.usage)
-        for measure, status, number, unknown in _aggregates(request.entry.id, data):
+        data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
+        for measure, status, number, unknown in _aggregates(metric.id, data):
             if number is not None and attribute is None:
                 staged.totals[f"{measure} ({status})" if status else measure] = number
-            staged.add(
+            staged.add_row(
                 {
-                    "metric": request.entry.id,
-                    "partition_date": window.day.isoformat(),
-                    "interval_start": window.start.isoformat(),
-                    "interval_end": window.end.isoformat(),
-                    "timezone": window.timezone,
+                    "metric": metric.id,
+                    "partition_date": str(day),
+                    "interval_start": period.start.isoformat(),
+                    "interval_end": period.end.isoformat(),
+                    "timezone": day.timezone,
                     "breakdown_attribute": attribute,
                     "breakdown_value": value and value.value,
                     "breakdown_label": value and value.label,
@@ -87,19 +78,18 @@ def _extract_metric(client: DixaClient, request: Request, window: Window, staged
 
 
 def _extract_record(
-    client: DixaClient, request: Request, window: Window, staged: Staged, days: Sequence[Window]
+    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> None:
-    """Stage all pages, read again while they overlap.
+    """Stage all pages. Read them again while they overlap.
 
-    Pages are cut by number, so a row inserted while they are read makes another come twice. A
-    window whose pages overlap is read again: rows that repeat in the same place each time are
-    really equal and kept, others were moved.
+    Pages are cut by row number, so a row inserted during the reading makes another row come twice.
+    Rows that repeat in the same place at each reading are really equal and are kept.
     """
     repeats: list[Any] = []
     for reading in range(1, READINGS + 1):
         before = repeats
         try:
-            repeats = _stage_pages(client, request, window, staged, days)
+            repeats = _stage_pages(client, request, day, period, staged)
         except PageKeyRefused:
             if reading == READINGS:
                 raise
@@ -108,67 +98,61 @@ def _extract_record(
                 return
         staged.clear()
     raise RowsMoved(
-        f"record '{request.entry.id}'", f"rows moved between pages in each of {READINGS} readings."
+        f"record '{request.spec.entry.id}'",
+        f"rows moved between pages in each of {READINGS} readings.",
     )
 
 
 def _stage_pages(
-    client: DixaClient, request: Request, window: Window, staged: Staged, days: Sequence[Window]
+    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> list[dict[str, Any]]:
-    """Stage all pages once; the rows that begin a page though the page before had them.
+    """Stage all pages once; the first rows of pages that the page before had as well.
 
-    Rows outside their day are kept and counted: which timestamp Dixa's period looks at is not
-    documented, and trimming could lose rows. Only a row exactly on the end belongs to the next
-    window for sure, and is left to it, unless it is known that the period looks at another time.
+    Rows outside the day are kept and counted: the vendor does not document which timestamp selects
+    rows, and trimming could lose some. A row exactly at the end belongs to the next period and is
+    dropped, unless the probe found that the period selects rows by another timestamp.
     """
+    spec = request.spec
+    entry = spec.entry
     required = {
         item.field: staged.key_of(item.field)
-        for item in request.entry.fields
-        if not item.nullable and item.field not in request.excluded_fields
+        for item in entry.fields
+        if not item.nullable and item.field not in spec.excluded_fields
     }
-    starts = [day.start for day in days]
-    dates = [day.day.isoformat() for day in days]
-    repeats, is_told = [], False
+    repeats: list[dict[str, Any]] = []
+    rows_at_end = 0
     previous: list[dict[str, Any]] = []
-    for page in client.fetch_record_pages(request.body(window), staged.usage):
+    for page in client.fetch_record_pages(request.body(period), staged.usage):
         if page[0] in previous:
             repeats.append(page[0])
         previous = page
         for row in page:
-            instant, timestamp_field, items = _read_row(request, row)
-            if instant == window.end and request.is_by_primary:
-                if request.is_end_exclusive and not is_told:
-                    is_told = True
-                    logger.warning(
-                        "record '%s': a row on the end of its window came, though the probe found "
-                        "that Dixa leaves them out. Run `python -m dixa_assets probe` again.",
-                        request.entry.id,
-                    )
+            instant, timestamp_field, items = _read_row(entry.id, row)
+            if instant == period.end and spec.is_by_primary:
+                rows_at_end += 1
                 continue
-            if len(days) > 1 and not window.start <= instant < window.end:
-                raise RowsAstray(
-                    f"record '{request.entry.id}'",
-                    f"a row of {instant.isoformat()} came for the time from "
-                    f"{window.start.isoformat()} to {window.end.isoformat()}.",
-                )
-            date = dates[bisect_right(starts, instant) - 1] if len(days) > 1 else dates[0]
-            counts = staged.days[date]
-            counts.outside_window += not days[0].start <= instant < days[-1].end
             line: dict[str, Any] = {
-                "partition_date": date,
+                "partition_date": str(day),
                 "primary_timestamp": instant.isoformat(),
                 "primary_timestamp_field": timestamp_field,
             }
             _put_fields(request, row, items, staged, line)
+            staged.counts.outside_day += not day.period.start <= instant < day.period.end
             for name, key in required.items():
                 if line.get(key) is None:
-                    counts.nulls[name] += 1
-            staged.add(line)
+                    staged.counts.nulls[name] += 1
+            staged.add_row(line)
+    if rows_at_end and spec.is_end_exclusive:
+        logger.warning(
+            "record '%s': the API returned rows at the end of the period, but the probe found that "
+            "it leaves them out. Run `python -m dixa_assets probe` again.",
+            entry.id,
+        )
     return repeats
 
 
 def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
-    """The types of a metric's aggregates that nobody knows."""
+    """The undocumented types among a metric's aggregates."""
     for item in data.get("aggregates") or []:
         kind = item.get("_type") if isinstance(item, dict) else None
         if isinstance(kind, str) and kind not in AGGREGATES:
@@ -178,13 +162,13 @@ def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
     """Stage the values of a filter attribute."""
     for item in fetch_filter_values(client, attribute, staged.usage):
-        staged.add({"value": item.value, "label": item.label})
+        staged.add_row({"value": item.value, "label": item.label})
 
 
 def _aggregates(
     metric_id: str, data: Mapping[str, Any]
 ) -> Iterator[tuple[str, str | None, float | None, Any]]:
-    """(measure, status, value, the whole aggregate where its shape is unknown)."""
+    """(measure, status, value, the whole aggregate if its shape is unknown)."""
     aggregates = data.get("aggregates") or []
     if not isinstance(aggregates, list):
         raise ApiContractBroken(f"metric '{metric_id}'", "'aggregates' is not a list.")
@@ -220,19 +204,19 @@ def _number(metric_id: str, number: float | None) -> float | None:
     if isinstance(number, int) and abs(number) > EXACT_IN_DOUBLE:
         raise ApiContractBroken(
             f"metric '{metric_id}'",
-            f"{str(number)[:40]} is too large to be kept exactly as a DOUBLE.",
+            f"{str(number)[:40]} is too large to be stored exactly as a DOUBLE.",
         )
     return None if number is None else float(number)
 
 
-def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, list[Any]]:
+def _read_row(record_id: str, row: Any) -> tuple[datetime, str | None, list[Any]]:
     """A row's primary timestamp, the name of its field, and its fields."""
     primary = row.get("primaryTimestampField") if isinstance(row, dict) else None
     instant = parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
     items = (row.get("fields") if isinstance(row, dict) else None) or []
     if instant is None or not isinstance(primary, dict) or not isinstance(items, list):
         raise ApiContractBroken(
-            f"record '{request.entry.id}'",
+            f"record '{record_id}'",
             "a row has no readable primaryTimestampField, or its 'fields' are not a list; the day "
             "was left as it was.",
         )
@@ -243,13 +227,13 @@ def _read_row(request: Request, row: Any) -> tuple[datetime, str | None, list[An
 def _put_fields(
     request: Request, row: Any, items: list[Any], staged: Staged, line: dict[str, Any]
 ) -> None:
-    """Put a row's fields and its own value into its line, as far as they are to be stored."""
-    excluded = request.excluded_fields
+    """Put a row's fields and its own value into its line, except for excluded fields."""
+    excluded = request.spec.excluded_fields
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
-            raise ApiContractBroken(f"record '{request.entry.id}'", "a field has no name.")
+            raise ApiContractBroken(f"record '{request.spec.entry.id}'", "a field has no name.")
         if name not in excluded:
-            staged.put(line, name, item.get("field"))
+            staged.put_field(line, name, item.get("field"))
     if "value" in row and "value" not in excluded:
-        staged.put(line, RECORD_VALUE.field, row["value"])
+        staged.put_field(line, RECORD_VALUE.field, row["value"])

@@ -1,6 +1,6 @@
-"""The pace of requests: one token bucket per token, shared by all processes that use it.
+"""Where the rate limit keeps its state: a small file that the processes of a machine share.
 
-Those of one machine share a file. Those of several share a Postgres, see `pace_postgres`.
+Several machines share a Postgres instead, see `pace_postgres.py`.
 """
 
 import os
@@ -18,31 +18,31 @@ from pyrate_limiter.abstracts.store import StateStore
 
 from dixa_assets.errors import ConfigError
 
-# Where the pace is kept: the first that can be written, the same for every process of a user.
-# Not `tempfile.gettempdir()`, which follows the environment: two would be two paces.
+# The first of these that is writable holds the state, so every process of a user finds the same
+# one. `tempfile.gettempdir()` follows the environment: two values would mean two rate limits.
 PLACES = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 # Processes that may wait for a token at the same time.
 WAITING = 64
 
 
 class Reservations(StateStore):
-    """A bucket of which a caller that finds no token reserves the next, and gets it when it is due.
+    """A bucket in which a waiting caller reserves the next token.
 
-    If all callers raced for it, one that asks seldom could wait for as long as another has work.
+    If all callers competed for each token, a process with few requests could wait for as long as
+    another process has work.
     """
 
-    # When the reserved token is due, on the monotonic clock. It is one caller's: those of one
-    # process wait one at a time.
+    # When the reserved token is due, on the monotonic clock. A process has one waiting thread.
     _due: float | None = None
 
     @abstractmethod
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or those that come next; milliseconds until they do."""
+        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
-        """Take `weight` tokens at `now` (milliseconds), or reserve those that come next."""
+        """Take `weight` tokens at `now` (milliseconds), or reserve the next ones."""
         if self._due is not None:
             left = ceil(1000 * (self._due - time.monotonic()))
             if left > 0:
@@ -57,14 +57,14 @@ class Reservations(StateStore):
 
 
 class SharedTokenBucket(Reservations):
-    """The limiter's state in a small file, so that every process on this machine shares it."""
+    """The limiter's state in a small file, shared by the processes of this machine."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or those that come next; milliseconds until they do."""
+        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
         with self._lock:
             before = self._read(algorithm, rates, now)
             state, decision = algorithm.step(rates, before, now, weight)
@@ -75,7 +75,7 @@ class SharedTokenBucket(Reservations):
             return wait
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
-        """The state now, for reporting."""
+        """The current state."""
         with self._lock:
             return self._read(algorithm, rates, time.time_ns() // 1_000_000)
 
@@ -88,7 +88,7 @@ class SharedTokenBucket(Reservations):
             state = algorithm.decode(self._path.read_text().split())
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
-        # A clock that was set back, or a file cut short, must not stop all traffic.
+        # A clock that was set back, or a truncated file, must not stop all traffic.
         slowest = max((rate.burst + WAITING) * rate.interval / rate.limit for rate in rates)
         horizon = (now + 10_000 + slowest) * 1000
         if len(state) != len(rates) or any(part > horizon for part in state):
@@ -97,14 +97,14 @@ class SharedTokenBucket(Reservations):
 
 
 def pace_folder() -> Path:
-    """The folder of this user's paces, made when missing; nobody else may write there."""
+    """The folder of this user's rate limits, created if missing. Only the user may write there."""
     if not hasattr(os, "getuid"):
         folder = Path(tempfile.gettempdir()) / "dixa_assets"
         folder.mkdir(exist_ok=True)
         return folder
     places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
     folder = Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}"
-    needed = "The pace that all loads share is kept there."
+    needed = "The rate limit that all loads share is kept there."
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

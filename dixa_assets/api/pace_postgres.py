@@ -1,7 +1,8 @@
-"""The pace in a Postgres, shared by the processes of every machine that can reach it.
+"""The rate limit's state in a Postgres, shared by every machine that can reach it.
 
-One statement takes the next token by the database's clock, so that no machine's own clock counts:
-the bucket is one number, when all tokens given so far will have been used up at the vendor's rate.
+One statement takes the next token by the database's clock, so the machines' clocks do not matter.
+The bucket is one number: the time at which all tokens given so far are used up at the vendor's
+rate.
 """
 
 from contextlib import suppress
@@ -25,11 +26,11 @@ TAKE = f"""
 
 
 class PostgresTokenBucket(Reservations):
-    """A row of a table, in a connection that is kept.
+    """A row of a table. The connection stays open.
 
     Args:
-        url: Where the database is, `postgresql://…`.
-        bucket: The row.
+        url: The database, `postgresql://…`.
+        bucket: The name of the row.
     """
 
     def __init__(self, url: str, bucket: str) -> None:
@@ -38,10 +39,10 @@ class PostgresTokenBucket(Reservations):
         self._is_closed = False
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens now, or those that come next; milliseconds until they do.
+        """Take `weight` tokens now, or reserve the next; milliseconds until they are due.
 
         Raises:
-            PaceUnavailable: The database cannot be asked. A token that it gave is not used.
+            PaceUnavailable: The database does not answer. A token that it gave is not used.
         """
         (rate,) = rates
         cost = round(1000 * rate.interval / rate.limit)
@@ -60,7 +61,7 @@ class PostgresTokenBucket(Reservations):
         return max(-(-found[0] // 1000), 0) if found else 0
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
-        """Nothing: the state is the database's."""
+        """Return the initial state: the database keeps the real one."""
         return algorithm.initial(rates)
 
     def reset(self) -> None:
@@ -68,7 +69,7 @@ class PostgresTokenBucket(Reservations):
         self._connected().execute("DELETE FROM dixa_pace WHERE bucket = %s", [self._bucket])
 
     def close(self) -> None:
-        """Close the connection, and open no other."""
+        """Close the connection and open no other."""
         self._is_closed = True
         self._drop()
 
@@ -82,7 +83,7 @@ class PostgresTokenBucket(Reservations):
             self._connection = psycopg.connect(
                 self._url, autocommit=True, connect_timeout=SECONDS_TO_CONNECT
             )
-            # Another process may have made the table at the same moment.
+            # Another process may create the table at the same moment.
             with suppress(psycopg.errors.UniqueViolation):
                 self._connection.execute(TABLE)
         return self._connection

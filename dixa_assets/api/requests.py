@@ -1,4 +1,4 @@
-"""What is asked for one entry: its filters, its breakdowns, and the request bodies."""
+"""The requests for one entry: its filters, its breakdowns, and the request bodies."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,14 +7,15 @@ from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.errors import ApiContractBroken, ConfigError
-from dixa_assets.model.catalogue import Entry, Kind
+from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.days import MILLISECOND, Window
+from dixa_assets.model.days import MILLISECOND, Period
+from dixa_assets.model.options import LoadSpec
 
 
 @dataclass(frozen=True, slots=True)
 class FilterValue:
-    """A value of a filter attribute, as the vendor's filter endpoint gave it."""
+    """A value of a filter attribute, from the vendor's filter endpoint."""
 
     value: str
     label: str | None = None
@@ -22,49 +23,47 @@ class FilterValue:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask for one entry, whatever the day.
+    """The request for an entry, on any day.
 
-    `filters` go with every request. `breakdowns` add, to a metric's total, one request per value.
-    `excluded_fields` of a record are dropped before anything is written anywhere.
-    `is_end_exclusive` is true where the API was found to leave out a period's end, `is_by_primary`
-    false where it was found to look at another time of a row than its primary timestamp.
+    Args:
+        spec: How the entry is loaded.
+        filters: Attributes with the values to keep, sent with every request.
+        breakdowns: Attributes with values: each value adds one request to a metric's total.
     """
 
-    entry: Entry
+    spec: LoadSpec
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
-    excluded_fields: frozenset[str] = frozenset()
-    is_end_exclusive: bool = False
-    is_by_primary: bool = True
 
-    def body(self, window: Window, /, **narrowed: str) -> dict[str, Any]:
-        """The request body for a window, with attributes of `narrowed` set to one value.
+    def body(self, period: Period, /, **narrowed: str) -> dict[str, Any]:
+        """The request body for a period; attributes in `narrowed` are set to one value.
 
-        It is not documented whether a period's end belongs to it. Records are asked for up to the
-        end itself, since a row exactly on it is left to the next window; a metric's end is the
-        last millisecond before, so that no event counts in two days, unless it is known not to.
-        So is a record's where a row does not tell on which side of the end it lies.
+        The vendor does not document whether the end belongs to a period. A metric's period ends
+        one millisecond early, so that no event counts in two days. A record's period ends at the
+        end itself, because rows show on which side they lie. If the probe found that the API
+        leaves the end out, both end at the end itself.
         """
-        is_told = self.entry.kind == "record" and self.is_by_primary
-        is_left_out = is_told or self.is_end_exclusive
-        end = window.end if is_left_out else window.end - MILLISECOND
+        entry, spec = self.spec.entry, self.spec
+        rows_show_their_side = entry.kind == "record" and spec.is_by_primary
+        is_exclusive = rows_show_their_side or spec.is_end_exclusive
+        end = period.end if is_exclusive else period.end - MILLISECOND
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
         body: dict[str, Any] = {
-            "id": self.entry.asked_as,
-            "periodFilter": {"_type": "Interval", "start": _z(window.start), "end": _z(end)},
-            "timezone": window.timezone,
+            "id": entry.asked_as,
+            "periodFilter": {"_type": "Interval", "start": _z(period.start), "end": _z(end)},
+            "timezone": spec.timezone,
         }
         if filters:
             body["filters"] = [
                 {"attribute": name, "values": values} for name, values in filters.items()
             ]
-        if self.entry.aggregations:
-            body["aggregations"] = [item.measure for item in self.entry.aggregations]
+        if entry.aggregations:
+            body["aggregations"] = [item.measure for item in entry.aggregations]
         return body
 
     def narrowings(self) -> Iterator[tuple[str, FilterValue]]:
-        """Each attribute and value that the metric's total is broken down by."""
+        """Each attribute and value by which the metric's total is broken down."""
         for attribute, values in self.breakdowns.items():
             wanted = self.filters.get(attribute)
             for value in values:
@@ -72,43 +71,15 @@ class Request:
                     yield attribute, value
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the user chose about requests, by the vendor's id.
-
-    `filters` are values to keep, `breakdowns` the attributes a metric is broken down by.
-    `required_filters` name, per kind of entry, an attribute whose values are all sent with every
-    request that has no filter on it.
-    """
-
-    filters: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    breakdowns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    required_filters: Mapping[Kind, str] = field(default_factory=dict)
-    is_end_exclusive: bool = False
-    is_by_primary: bool = True
-
-    def breakdowns_of(self, entry: Entry) -> Sequence[str]:
-        """The attributes an entry is broken down by: none for a record."""
-        return self.breakdowns.get(entry.id, ()) if entry.kind == "metric" else ()
-
-    def build_request(
-        self, client: DixaClient, entry: Entry, excluded_fields: frozenset[str]
-    ) -> Request:
-        """The request for an entry; the values of its breakdowns are asked for."""
-        filters = dict(self.filters.get(entry.id, {}))
-        required = entry.compulsory_filter(self.required_filters.get(entry.kind, ""))
-        if required and required not in filters:
-            filters[required] = [item.value for item in fetch_filter_values(client, required)]
-        breakdowns = self.breakdowns_of(entry)
-        check_attributes(entry, filters=filters, breakdowns=breakdowns)
-        return Request(
-            entry,
-            filters,
-            {attribute: fetch_filter_values(client, attribute) for attribute in breakdowns},
-            excluded_fields,
-            self.is_end_exclusive,
-            self.is_by_primary,
-        )
+def build_request(client: DixaClient, spec: LoadSpec) -> Request:
+    """The request for an entry. The client fetches the values of breakdowns and required filter."""
+    filters = dict(spec.filters)
+    required = spec.required_filter
+    if required and required not in filters:
+        filters[required] = [item.value for item in fetch_filter_values(client, required)]
+    check_attributes(spec.entry, filters=filters, breakdowns=spec.breakdowns)
+    breakdowns = {name: fetch_filter_values(client, name) for name in spec.breakdowns}
+    return Request(spec, filters, breakdowns)
 
 
 def fetch_filter_values(
@@ -128,10 +99,9 @@ def fetch_filter_values(
 def check_attributes(
     entry: Entry, *, filters: Collection[str] = (), breakdowns: Collection[str] = ()
 ) -> None:
-    """Refuse to filter or break an entry down by what it does not advertise.
+    """Reject attributes that the entry does not advertise.
 
-    The vendor ignores an attribute it does not know for an entry, and answers with numbers that
-    were never filtered.
+    The vendor ignores such an attribute and returns unfiltered numbers.
     """
     for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
         for attribute in attributes:
@@ -139,7 +109,7 @@ def check_attributes(
                 known = ", ".join(sorted(entry.attributes)) or "none"
                 raise ConfigError(
                     f"{setting} of {entry.kind} '{entry.id}'",
-                    f"'{attribute}' is no filter attribute of it. Dixa would ignore it and give "
+                    f"'{attribute}' is no filter attribute of it. Dixa would ignore it and return "
                     f"unfiltered numbers. It can be filtered by: {known}.",
                 )
 

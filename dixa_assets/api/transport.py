@@ -1,9 +1,9 @@
-"""One call to the API: pace, deadline, retry, errors, redaction.
+"""One call to the API: rate limit, deadline, retries, errors, redaction.
 
-The only module that imports httpx. A call passes through `send`, which repeats it, `_try_once`,
-which waits for its turn, `_exchange`, which sends it and stops waiting when time is up, and
-`_decode` or `_refusal`, which read the answer. The pace is the vendor's published limit, 10
-requests/s with a burst of 4, per token.
+The only module that imports httpx. `send` repeats a call; `_try_once` waits for the rate limit;
+`_exchange` sends the request and stops waiting at the deadline; `_decode` and `_refusal` read the
+answer. Operations and pages are in `client.py`. The vendor publishes a limit of 10 requests/s with
+a burst of 4 per token.
 """
 
 import json
@@ -12,7 +12,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -31,6 +31,7 @@ from tenacity import (
 )
 
 from dixa_assets.api.limiter import shared_limiter
+from dixa_assets.api.settings import ApiSettings, Patience
 from dixa_assets.errors import (
     ApiContractBroken,
     ApiError,
@@ -43,31 +44,21 @@ from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 
-# The defaults. The rate is the vendor's limit. The burst is half of the vendor's four, so that a
-# request that arrives late, or overtakes another, stays within it.
-BASE_URL = "https://dev.dixa.io"
-API_VERSION = "v1"
-REQUESTS_PER_SECOND = 10.0
-BURST = 2
-GIVE_UP_AFTER = 600.0
-# How often a request is tried.
-MAX_ATTEMPTS = 8
-
-# Seconds that one answer may take, from the first byte sent to the last one received.
+# Seconds for one answer, from the first byte sent to the last byte received.
 ANSWER_SECONDS = 60.0
-# Seconds between two looks of a waiting thread whether its client was closed.
+# A waiting thread checks this often, in seconds, whether its client was closed.
 LOOK_SECONDS = 0.2
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
-# Headers that say something about a limit, whatever a gateway calls them.
+# Headers about a rate limit, under any name that a gateway may use.
 RATE_HEADER = re.compile("^retry-after$|rate-?limit", re.IGNORECASE)
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
     400: "The request itself was refused; repeating it cannot help.",
     401: "Check {key_variable}: made by an admin under Settings > Integrations > API Tokens, "
-    "for the API version 'Dixa API'. If it is right, `python -m dixa_assets probe` tries whether "
+    "for the API version 'Dixa API'. If it is right, `python -m dixa_assets probe` tests whether "
     "Dixa wants 'Bearer' before it.",
     403: "The key is known but may not do this: check that it is a 'Dixa API' token of an admin.",
     404: "The id is not, or no longer, known to Dixa.",
@@ -76,7 +67,7 @@ ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API. What it costs is added to `usage`."""
+    """One call of the API. Its cost is added to `usage`."""
 
     method: str
     path: str
@@ -89,72 +80,63 @@ class Call:
 
 
 class Transport:
-    """Sends calls; safe to share among threads. Its arguments are those of `DixaClient`."""
+    """Sends calls; safe to share among threads.
+
+    Args:
+        api_key: The token, with or without `Bearer `.
+        settings: Host, token scheme and rate limit.
+        patience: How long to try.
+        sleep: Waits between two tries; by default until the client is closed.
+    """
 
     def __init__(
         self,
         api_key: str,
-        *,
-        key_variable: str,
-        base_url: str,
-        auth_scheme: str,
-        requests_per_second: float,
-        burst: int,
-        max_attempts: int,
-        give_up_after: float,
-        lifetime: float,
-        pace_url: str = "",
+        settings: ApiSettings,
+        patience: Patience,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self.base = _checked_base_url(base_url)
-        token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
-        if not token or not token.isascii() or not token.isprintable():
-            raise ConfigError(
-                key_variable, "is missing or not a token; paste the token as Dixa shows it."
-            )
-        self._token = token
-        self._key_variable = key_variable
-        self._give_up_after = give_up_after
-        self._end = time.monotonic() + lifetime
-        # The names of headers about a limit that answers have had.
+        self.base = _checked_base_url(settings.base_url)
+        self._token = _checked_token(api_key, settings.api_key_variable)
+        self._key_variable = settings.api_key_variable
+        self._request_seconds = patience.request_seconds
+        self._end = time.monotonic() + patience.lifetime
+        # Names of the headers about a limit that answers had.
         self.rate_headers: set[str] = set()
-        # Sent so far; threads side by side may miss one of each other's.
+        # Requests sent. Threads may overwrite each other's increments.
         self.requests = 0
         self._stopping = threading.Event()
         self._http = httpx.Client(
             base_url=self.base,
-            headers={"Authorization": f"{auth_scheme} {token}".strip()},
+            headers={"Authorization": f"{settings.auth_scheme} {self._token}".strip()},
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=16),
             follow_redirects=False,
         )
-        self._limiter = shared_limiter(
-            f"{self.base} {token}",
-            requests_per_second=requests_per_second,
-            burst=burst,
-            url=pace_url,
-        )
-        # One thread at a time waits for a token. The limiter reserves one for the process, and if
-        # all threads raced for it, one of them could wait for many seconds.
+        self._limiter = shared_limiter(f"{self.base} {self._token}", settings)
+        # One thread at a time waits for the limiter, which reserves one slot per process. If all
+        # threads competed for it, one of them could wait for many seconds.
         self._turn = threading.Lock()
         self._retrying = Retrying(
             retry=retry_if_exception_type(ApiUnavailable),
             wait=_wait,
-            stop=stop_after_attempt(max_attempts) | stop_before_delay(give_up_after),
-            sleep=self._sleep,
+            stop=stop_after_attempt(patience.attempts)
+            | stop_before_delay(patience.request_seconds),
+            sleep=sleep or self._sleep,
             before_sleep=_log_retry,
             reraise=True,
         )
 
     def close(self) -> None:
-        """Wake whoever waits for a retry, start no further request, close the connections."""
+        """Wake threads that wait for a retry, send nothing more, close the connections."""
         self._stopping.set()
         self._http.close()
         self._limiter.close()
 
     def send(self, call: Call) -> dict[str, Any]:
-        """The decoded answer, after as many tries as it takes and may take."""
+        """Send a call until it succeeds or the patience ends; the decoded answer."""
         sent = call.usage.requests
-        deadline = min(time.monotonic() + self._give_up_after, self._end)
+        deadline = min(time.monotonic() + self._request_seconds, self._end)
         try:
             return self._retrying(self._try_once, call, deadline)
         finally:
@@ -187,10 +169,11 @@ class Transport:
         raise self._refusal(response, request)
 
     def _exchange(self, call: Call, deadline: float) -> httpx.Response:
-        """The answer, read whole by a thread of its own.
+        """Send one request; the whole answer.
 
-        A thread that waits for bytes cannot be stopped. The caller can stop waiting for it: when
-        the time is up, the client is closed, or the process ends.
+        A separate thread reads the answer, because a thread that waits for bytes cannot be
+        stopped. The caller stops waiting when the deadline passes, the client is closed, or the
+        process ends.
         """
         outcome: Future[httpx.Response] = Future()
 
@@ -204,8 +187,8 @@ class Transport:
                         pieces.append(piece)
                         if time.monotonic() > deadline:
                             raise httpx.ReadTimeout("the body did not end in time")
-                # An answer refers to its stream and back; a new one has no stream, and its page
-                # leaves the memory without a garbage collection.
+                # A streamed response and its stream refer to each other. A new response has no
+                # stream, so its page leaves the memory without a garbage collection.
                 outcome.set_result(
                     httpx.Response(
                         response.status_code,
@@ -233,7 +216,7 @@ class Transport:
                         request, f"no complete answer in {seconds:.0f} s.", "Is Dixa slow?"
                     ) from None
             except (httpx.InvalidURL, UnicodeEncodeError) as error:
-                raise ApiRefused(request, f"the address cannot be asked for ({error}).") from None
+                raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise ApiUnavailable(
@@ -242,14 +225,14 @@ class Transport:
                     "Is the API reachable?",
                 ) from None
             except RuntimeError:
-                # The client was closed after the check above.
+                # The client was closed after the last check.
                 if not self._is_ending:
                     raise
                 raise ApiError(request, "not sent: this load is being stopped.") from None
 
     @property
     def _is_ending(self) -> bool:
-        """Whether the client was closed, or the process waits for this thread to end."""
+        """True if the client was closed or the process waits for this thread to end."""
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
@@ -285,17 +268,17 @@ class Transport:
             key_variable=self._key_variable
         )
         if status in RETRYABLE_STATUS:
-            advice = f"It asks to come back in {retry_after:.0f} s: load again after that."
+            advice = f"The server asks to wait {retry_after:.0f} s: load again after that."
         if status == 400 and "filter" in _text(response).lower():
             advice += (
-                " If Dixa insists on a filter with every period, name an attribute in"
-                " DIXA_REQUIRED_FILTER (for instance initial_direction): all its values are sent."
-                " `python -m dixa_assets probe` finds the one that leaves most."
+                " If Dixa rejects requests without a filter, set DIXA_REQUIRED_FILTER to an"
+                " attribute (for instance initial_direction): every request then sends all its"
+                " values. `python -m dixa_assets probe` finds the attribute that keeps most rows."
             )
         return ApiRefused(request, answer, advice, status=status)
 
     def _message(self, response: httpx.Response) -> str:
-        """The server's own words, from `{"message": …}` or as text: short, a sentence, no key."""
+        """The server's message, from `{"message": …}` or the text: short, without the token."""
         text = _text(response)
         try:
             payload = json.loads(text)
@@ -304,13 +287,22 @@ class Transport:
         else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
                 text = payload["message"]
-        said = self.redact(" ".join(text.split()))[:300] or "no message"
-        return said if said.endswith((".", "!", "?")) else f"{said}."
+        message = self.redact(" ".join(text.split()))[:300] or "no message"
+        return message if message.endswith((".", "!", "?")) else f"{message}."
 
     def _sleep(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self._is_ending:
             self._stopping.wait(min(left, LOOK_SECONDS))
+
+
+def _checked_token(api_key: str, key_variable: str) -> str:
+    token = re.sub(r"(?i)^bearer(\s+|$)", "", api_key.strip())
+    if not token or not token.isascii() or not token.isprintable():
+        raise ConfigError(
+            key_variable, "is missing or not a token; paste the token as Dixa shows it."
+        )
+    return token
 
 
 def _checked_base_url(base_url: str) -> str:
@@ -330,20 +322,20 @@ def _checked_base_url(base_url: str) -> str:
 
 
 def _without_encoding(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """The headers of a body that has been decoded."""
+    """The headers for a decoded body."""
     return [each for each in headers.multi_items() if each[0].lower() != "content-encoding"]
 
 
 def _text(response: httpx.Response) -> str:
-    """An answer's body, whatever encoding it claims to have: some are no encodings of text."""
+    """The body as text. The charset header is ignored: it may name something that is no charset."""
     return response.content.decode("utf-8", "replace")
 
 
 def _from_json(content: bytes) -> Any:
-    """What a JSON text says, at twice the speed of `json`, whose word is final.
+    """The value of a JSON text, at twice the speed of `json`.
 
-    The fast reader takes every number and text for the same, but not half a character, another
-    encoding than UTF-8, or deep nesting.
+    The fast parser agrees with `json` on every number and text. It rejects lone surrogates, other
+    encodings than UTF-8 and deep nesting, which `json` then reads.
     """
     try:
         return from_json(content, allow_inf_nan=False)
@@ -375,8 +367,8 @@ _backoff = wait_exponential_jitter(multiplier=0.5, max=60.0, jitter=1.0)
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, ApiUnavailable) else None
-    return max(_backoff(state), asked or 0.0)
+    requested = error.retry_after if isinstance(error, ApiUnavailable) else None
+    return max(_backoff(state), requested or 0.0)
 
 
 def _log_retry(state: RetryCallState) -> None:

@@ -1,4 +1,4 @@
-"""What a load brought, and how far it is."""
+"""The result of a load, and lines about its progress."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dixa_assets.model.counts import Counts, Usage
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 from dixa_assets.model.tables import Column
 
 if TYPE_CHECKING:
@@ -17,26 +17,24 @@ SECONDS_BETWEEN_LINES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LoadedDay:
-    """A day that is in the warehouse: what was asked, what came, what was written.
+    """A day in the warehouse: its rows, its cost, and what the write changed.
 
-    Days fetched together share their requests; the first of them has them all. `totals` are a
-    metric's values by measure, `preview` a few rows of what was written with the day.
+    `totals` are a metric's values by measure. `preview` has a few rows of the write.
     """
 
-    window: Window
+    day: Day
     counts: Counts
     usage: Usage
     totals: Mapping[str, float]
     schema_changes: Sequence[str]
     columns: Sequence[Column]
     seconds: float
-    together: int
     preview: "pd.DataFrame"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """A whole table that is in the warehouse: its rows, what they cost, how long it took."""
+    """A whole table in the warehouse: its rows, its cost, its duration."""
 
     rows: int
     usage: Usage
@@ -44,10 +42,10 @@ class LoadedTable:
 
 
 class Progress:
-    """How far a load is, in lines at a rate a person can read.
+    """The progress of a load, in lines at a readable rate.
 
     Args:
-        days: How many there are to load.
+        days: Number of days to load.
     """
 
     def __init__(self, days: int) -> None:
@@ -55,23 +53,23 @@ class Progress:
         self._done = 0
         self._rows = 0
         self._usage = Usage()
-        self._began = self._said = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
-    def line(self, day: LoadedDay) -> str | None:
-        """What to say after a day; None when the last line is not yet a few seconds old."""
+    def line(self, loaded: LoadedDay) -> str | None:
+        """A line after a day; None if the last line is less than a few seconds old."""
         self._done += 1
-        self._rows += day.counts.rows
-        self._usage += day.usage
+        self._rows += loaded.counts.rows
+        self._usage += loaded.usage
         now = time.monotonic()
-        if 1 < self._done < self._days and now < self._said + SECONDS_BETWEEN_LINES:
+        if 1 < self._done < self._days and now < self._reported + SECONDS_BETWEEN_LINES:
             return None
-        self._said = now
+        self._reported = now
         left = (now - self._began) / self._done * (self._days - self._done)
         return (
-            f"{day.window.day} ({day.window.hours:g} h): {day.counts.rows:,} rows. "
+            f"{loaded.day} ({loaded.day.hours:g} h): {loaded.counts.rows:,} rows. "
             f"{self._done} of {self._days} days, {self._rows:,} rows, "
             f"{self._usage.requests} requests, {self._usage.retries} of them repeats, "
             f"{self._usage.seconds_waiting:.0f} s waited for the rate limit"
-            # After one day there is no estimate: days fetched with it have come too.
+            # One day gives no estimate: other days were fetched at the same time.
             + (f"; about {left:.0f} s left" if left and self._done > 1 else "")
         )

@@ -33,6 +33,8 @@ class LoadSettings(BaseModel):
         default=30,
         description="Days that are loaded automatically when an asset first appears; 0: none.",
     )
+    include: Sequence[str] = Field(default=(), description="Ids to load; empty: all.")
+    exclude: Sequence[str] = Field(default=(), description="Ids not to load.")
     filters: Mapping[str, Mapping[str, Sequence[str]]] = Field(
         default={},
         description="Per id, filter attributes with the values to keep.",
@@ -54,6 +56,10 @@ class LoadSettings(BaseModel):
         description="Per record id, fields that are never stored; '*' stands for every record.",
         examples=[{"*": ["contact_point"]}],
     )
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether the entry is loaded."""
+        return entry.id not in self.exclude and (not self.include or entry.id in self.include)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Asset checks: what `quality` finds, on every metric and record, shown by Dagster.
+"""The checks of `dixa_assets.checks` as Dagster's asset checks, on every metric and record.
 
-They end an asset's load and ask the warehouse only. Their severity is WARN: the data are stored
-either way, and what a check doubts, a person decides. A check that had nothing to look at objects
-to nothing, and says so. A load that cannot ask leaves its checks unexecuted, which Dagster does not
+A load ends with them; they read the warehouse only. Their severity is WARN: the data are stored
+either way, and a person decides about doubtful data. A check without data to look at passes and
+says so. If a load cannot read the warehouse, its checks stay unexecuted, which Dagster does not
 show as passed. See https://docs.dagster.io/guides/test/asset-checks
 """
 
@@ -16,7 +16,7 @@ from dixa_assets.warehouse.sql import Query
 
 
 def check_specs(key: dg.AssetKey, subject: Subject) -> list[dg.AssetCheckSpec]:
-    """The checks of one metric or record, as Dagster knows them before any load."""
+    """The checks of one metric or record."""
     return [
         dg.AssetCheckSpec(check.name, asset=key, description=check.description)
         for check in checks_of(subject)
@@ -26,7 +26,7 @@ def check_specs(key: dg.AssetKey, subject: Subject) -> list[dg.AssetCheckSpec]:
 def check_results(
     key: dg.AssetKey, subject: Subject, query: Query
 ) -> Iterator[dg.AssetCheckResult]:
-    """What each check finds now."""
+    """The result of each check now."""
     for check in checks_of(subject):
         yield _result(key, check.name, check.look(query, subject))
 

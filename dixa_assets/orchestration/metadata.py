@@ -1,4 +1,4 @@
-"""What people see on an asset's pages: descriptions, columns, figures and previews as metadata."""
+"""Metadata of assets and materializations: columns, figures, previews."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
 
 def to_markdown(text: str) -> str:
-    """Text of the API as Markdown that shows it as it is: no markup, link or script.
+    """Escape a text of the API so that Markdown shows it unchanged: no markup, link or script.
 
-    Nothing more than that takes is escaped, because lists show descriptions as plain text.
+    Other characters are not escaped, because lists show descriptions as plain text.
     """
     return re.sub(
         r"[\\`*\[\]<>]|&(?=[#\w]+;)|(?<!\w)_|_(?!\w)|^(?=[#>+-])|@|(?<=:)//|(?<=www)\.|~(?=~)",
@@ -30,7 +30,7 @@ def to_markdown(text: str) -> str:
 
 
 def of_table(table: Table) -> dict[str, Any]:
-    """A table's name and columns, known before any load."""
+    """The name and the columns of a table, known before any load."""
     return {
         "dagster/table_name": f"{table.schema}.{table.name}",
         "dagster/storage_kind": "duckdb",
@@ -39,19 +39,19 @@ def of_table(table: Table) -> dict[str, Any]:
 
 
 def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dict[str, Any]:
-    """How to read the numbers, where Dixa describes them, and what belongs to them.
+    """How to read the numbers, the vendor's page about them, and related assets.
 
     Args:
-        subject: The metric or record among all.
-        to_key: From a schema and a name to an asset key.
+        subject: The metric or record.
+        to_key: The asset key of a schema and a name.
     """
-    entry = subject.entry
+    entry = subject.spec.entry
     metadata: dict[str, Any] = {
         "how to read": _how_to_read(entry),
         "Dixa's reference": dg.MetadataValue.url(REFERENCE),
     }
-    if attribute := subject.only_with:
-        metadata["left out"] = f"what has no value of {attribute}, the required filter"
+    if attribute := subject.spec.required_filter:
+        metadata["left out"] = f"rows without a value of {attribute}, the required filter"
     for other in subject.entries:
         if other.kind != entry.kind and other.id in entry.related_ids:
             key = to_key(other.schema, other.name)
@@ -60,7 +60,7 @@ def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dic
 
 
 def of_load(rows: int, usage: Usage, seconds: float) -> dict[str, Any]:
-    """What a load brought and cost."""
+    """The rows and the cost of a load."""
     return {
         "dagster/partition_row_count": rows,
         "rows": rows,
@@ -71,29 +71,28 @@ def of_load(rows: int, usage: Usage, seconds: float) -> dict[str, Any]:
     }
 
 
-def of_day(entry: Entry, day: LoadedDay) -> dict[str, Any]:
-    """What the load of a day brought, asked for and changed."""
-    window = day.window
+def of_day(entry: Entry, loaded: LoadedDay) -> dict[str, Any]:
+    """The rows of a day, the cost of its load, and what the load changed."""
+    day = loaded.day
     metadata: dict[str, Any] = {
-        **of_load(day.counts.rows, day.usage, day.seconds),
-        "window": f"{window.start.isoformat()} to {window.end.isoformat()} ({window.timezone})",
-        **day.totals,
+        **of_load(loaded.counts.rows, loaded.usage, loaded.seconds),
+        "window": f"{day.period.start.isoformat()} to {day.period.end.isoformat()} "
+        f"({day.timezone})",
+        **loaded.totals,
     }
-    if day.together > 1:
-        metadata["asked for together with"] = f"{day.together - 1} other days"
-    if day.schema_changes:
-        metadata["schema_changes"] = "; ".join(day.schema_changes)
+    if loaded.schema_changes:
+        metadata["schema_changes"] = "; ".join(loaded.schema_changes)
     if entry.kind == "record":
-        metadata["rows_outside_window"] = day.counts.outside_window
-        metadata["dagster/column_schema"] = _column_schema(day.columns)
-        own = day.preview[day.preview.partition_date.dt.date == window.day]
+        metadata["rows_outside_window"] = loaded.counts.outside_day
+        metadata["dagster/column_schema"] = _column_schema(loaded.columns)
+        own = loaded.preview[loaded.preview.partition_date.dt.date == day.date]
         if len(own):
             metadata["preview"] = to_table(own.astype(object).to_dict("records"))
     return metadata
 
 
 def to_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows as a table in the UI, which takes plain values only."""
+    """Rows as a table in the UI, which accepts plain values only."""
     return dg.MetadataValue.table(
         [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in rows],
         schema=dg.TableSchema([dg.TableColumn(name) for name in (rows[0] if rows else {})]),
@@ -112,7 +111,7 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
 
 
 def _cell(value: object) -> str | int | float | bool | None:
-    """A value as Dagster's tables take it: a plain number, text or nothing."""
+    """A value for Dagster's tables: a plain number, a text or None."""
     if value is None or value != value:  # noqa: PLR0124
         return None
     if isinstance(value, datetime):
@@ -125,9 +124,9 @@ def _cell(value: object) -> str | int | float | bool | None:
 def _how_to_read(entry: Entry) -> str:
     if entry.kind == "record":
         return "A row is one event. Its day is that of its primary timestamp, in local time."
-    said = "One value for each day and measure, as Dixa computed it; no value is no row, never 0."
+    text = "One value per day and measure, as Dixa computed it; no value is no row, never 0."
     if is_per_group(entry):
-        said += " Count counts the groups (such as agents), Sum is the total over them."
+        text += " Count counts the groups (such as agents), Sum is the total over them."
     if {item.measure for item in entry.aggregations} & {"Average", "Percentage", "Median"}:
-        said += " Shares and averages of days do not add up to a week's: ask the records for that."
-    return said
+        text += " Daily shares and averages do not add up to a week's: use the records for that."
+    return text

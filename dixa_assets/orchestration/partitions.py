@@ -1,4 +1,4 @@
-"""The one daily partitions definition, and from partition keys to windows and runs.
+"""The one daily partitions definition, ranges of its keys, and runs for them.
 
 See https://docs.dagster.io/guides/build/partitions-and-backfills
 """
@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo, available_timezones
 import dagster as dg
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.model.days import Window
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -40,19 +39,14 @@ def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDe
 
 
 def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
-    """One run for each range of days without a gap, or for so many days of it.
+    """One run per contiguous range of days, or per `days_per_run` days of it.
 
-    A process for each day would cost seconds a day, and the command line takes ranges only of
-    assets with a single run for them. A run that dies keeps the days it has finished.
+    A process per day would cost seconds per day, and Dagster's command line accepts ranges only
+    for assets with a single run. A run that dies keeps its finished days.
     """
     if days_per_run:
         return dg.BackfillPolicy.multi_run(days_per_run)
     return dg.BackfillPolicy.single_run()
-
-
-def to_window(partition_key: str, timezone: str) -> Window:
-    """The instants of a partition."""
-    return Window.of_day(date.fromisoformat(partition_key), timezone)
 
 
 def history_of(
@@ -80,7 +74,7 @@ def range_request(keys: Sequence[dg.AssetKey], first: str, last: str) -> dg.RunR
     """One run for all days from `first` to `last` of the assets."""
     return dg.RunRequest(
         asset_selection=list(keys),
-        # Loads make their checks unasked. To plan each of them would delay a run's start.
+        # Loads run their checks anyway. Planning each of them would delay a run's start.
         asset_check_keys=[],
         tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
     )

@@ -1,130 +1,100 @@
-"""The resources: they hold configuration and hand out the plain objects that do the work.
+"""The resources: they hold configuration and create the plain objects that do the work.
 
-The loader is made of the warehouse and the API's client, the warehouse of DuckDB's resource as
-dagster-duckdb ships it. See https://docs.dagster.io/guides/build/external-resources
+The loader is built from the API client and the warehouse, the warehouse from dagster-duckdb's
+resource. See https://docs.dagster.io/guides/build/external-resources
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Self
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
-from dixa_assets.api.client import PAGE_SIZES, DixaClient
-from dixa_assets.api.transport import GIVE_UP_AFTER, MAX_ATTEMPTS
+from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import PAGE_SIZE, ApiSettings, Patience
 from dixa_assets.load.loader import Loader
-from dixa_assets.load.plan import MOST_DAYS
+from dixa_assets.model.options import Adaptation
+from dixa_assets.warehouse.engine import STORAGE_VERSION
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 
-# The resources, by their names without an account.
+# The names of the resources, without an account.
 API, WAREHOUSE, LOADER = "dixa_api", "dixa_warehouse", "dixa_loader"
 
 
-class DixaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class DixaResource(ApiSettings, dg.ConfigurableResource):  # type: ignore[type-arg, misc]
     """Dixa's Analytics API."""
 
     api_key: str = Field(description="Token of an admin, for the API version 'Dixa API'.")
-    api_key_variable: str = Field(description="The environment variable the token stands in.")
-    base_url: str = Field(description="Scheme and host of the API.")
-    api_version: str = Field(description="Path prefix: v1 or beta.")
-    auth_scheme: str = Field(
-        description="Empty sends the raw token, 'Bearer' puts that word before it."
-    )
-    requests_per_second: float = Field(
-        description="Pace of all processes that share the token. Lower it when "
-        "other programs use the same token."
-    )
-    burst: int = Field(description="Requests that may go at once; Dixa allows four.")
-    pace_url: str = Field(
-        default="", description="The Postgres in which machines that share the token keep its pace."
-    )
     page_size: int = Field(
-        default=PAGE_SIZES[0], description="Rows asked for in a page; fewer where it is refused."
+        default=PAGE_SIZE, description="Rows per page; the client requests less if Dixa rejects it."
     )
 
-    def client(
-        self,
-        *,
-        give_up_after: float = GIVE_UP_AFTER,
-        lifetime: float = math.inf,
-        max_attempts: int = MAX_ATTEMPTS,
-    ) -> DixaClient:
-        """A client; close it after use.
+    @classmethod
+    def of(cls, settings: ApiSettings, api_key: str, found: Adaptation) -> Self:
+        """The resource of an account, adapted to what the probe found."""
+        own = settings.model_dump(include={*ApiSettings.model_fields})
+        own["auth_scheme"] = settings.auth_scheme or found.auth_scheme
+        return cls(api_key=api_key, page_size=found.page_size or PAGE_SIZE, **own)
 
-        Args:
-            give_up_after: Seconds that a request may take, with all its tries.
-            lifetime: Seconds after which the client asks nothing more.
-            max_attempts: How often a request is tried.
-        """
-        return DixaClient(
-            self.api_key,
-            key_variable=self.api_key_variable,
-            base_url=self.base_url,
-            api_version=self.api_version,
-            auth_scheme=self.auth_scheme,
-            requests_per_second=self.requests_per_second,
-            burst=self.burst,
-            give_up_after=give_up_after,
-            lifetime=lifetime,
-            max_attempts=max_attempts,
-            page_size=self.page_size,
-            pace_url=self.pace_url,
-        )
+    def client(self, patience: Patience | None = None) -> DixaClient:
+        """A client; close it after use."""
+        return DixaClient(self.api_key, self, patience, page_size=self.page_size)
 
     def __repr__(self) -> str:
-        # The key must not reach a log through an error that shows its arguments.
+        # An error that shows its arguments must not put the key into a log.
         return f"DixaResource(base_url={self.base_url!r})"
 
     __str__ = __repr__
 
 
-class WarehouseResource(dg.ConfigurableResource[Warehouse]):
+class WarehouseResource(WarehouseSettings, dg.ConfigurableResource[Warehouse]):  # type: ignore[misc]
     """The warehouse in the database that a DuckDBResource names."""
 
     duckdb: dg.ResourceDependency[DuckDBResource]
-    timezone: str = Field(description="The zone whose midnights bound a day.")
-    account: str = Field(description="The account whose days it holds; empty if it has no name.")
-    host: str = Field(description="The API's host that the days come from.")
-    wait_seconds: float = Field(description="How long another user of the database is waited for.")
-    lake_data: str = Field(default="", description="Where a lake keeps its rows.")
+    host: str = Field(description="Host of the API that the days come from.")
+
+    @classmethod
+    def of(
+        cls, settings: WarehouseSettings, path: str, host: str, wait_seconds: float | None = None
+    ) -> Self:
+        """The resource of an account.
+
+        Args:
+            settings: The account's settings.
+            path: The database file, or the address of a lake.
+            host: Host of the API.
+            wait_seconds: Replaces `database_wait_seconds`.
+        """
+        own = settings.model_dump(include={*WarehouseSettings.model_fields})
+        if wait_seconds is not None:
+            own["database_wait_seconds"] = wait_seconds
+        duckdb = DuckDBResource(
+            database=path, connection_config={"storage_compatibility_version": STORAGE_VERSION}
+        )
+        return cls(duckdb=duckdb, host=host, **own)
 
     def create_resource(self, context: dg.InitResourceContext | None = None) -> Warehouse:
         """The plain warehouse."""
         return Warehouse(
             self.duckdb.database,
-            timezone=self.timezone,
-            account=self.account,
+            self,
             host=self.host,
             connection_config=self.duckdb.connection_config,
-            wait_seconds=self.wait_seconds,
-            lake_data=self.lake_data,
         )
 
 
 class LoaderResource(dg.ConfigurableResource[Loader]):
-    """The loader of all steps that a process takes in a run."""
+    """The loader of all steps of a run in one process."""
 
     dixa: dg.ResourceDependency[DixaResource]
     warehouse: dg.ResourceDependency[Warehouse]
-    at_a_time: int = Field(description="Requests under way side by side.")
-    days_alone: bool = Field(
-        default=False, description="Whether no two days of a record may share a request."
-    )
-    longest_period: int = Field(
-        default=0, description="Days that a request may cover; 0: until one is refused."
-    )
+    threads: int = Field(description="Requests in flight at most.")
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
-        """A loader that stops what it still fetches when the run ends."""
-        loader = Loader(
-            self.dixa.client,
-            self.warehouse,
-            at_a_time=self.at_a_time,
-            days_alone=self.days_alone,
-            longest_period=self.longest_period or MOST_DAYS,
-        )
-        with closing(loader):
+        """A loader; its pending requests are cancelled when the run ends."""
+        with closing(Loader(self.dixa.client, self.warehouse, threads=self.threads)) as loader:
             yield loader

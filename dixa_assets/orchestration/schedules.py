@@ -1,4 +1,4 @@
-"""The schedules: everything live, the trailing days, in one run; and a lake's order.
+"""The schedules: the trailing days of everything live, and published assets with their own time.
 
 See https://docs.dagster.io/guides/automate/schedules
 """
@@ -9,40 +9,37 @@ import dagster as dg
 
 from dixa_assets.orchestration.dagster_internals import AssetJob
 from dixa_assets.orchestration.partitions import range_request
+from dixa_assets.orchestration.settings import Account
 
 
 def build_daily_schedule(
+    account: Account,
     *,
-    name: str,
     job: AssetJob,
-    cron: str,
     daily_keys: Sequence[dg.AssetKey],
     other_keys: Sequence[dg.AssetKey],
     partitions_def: dg.DailyPartitionsDefinition,
-    refresh_days: int,
-    default_status: dg.DefaultScheduleStatus,
 ) -> dg.ScheduleDefinition:
-    """Reloads the trailing days of `daily_keys`, and `other_keys`, every morning.
+    """Reloads the trailing days of `daily_keys`, and `other_keys`, in one run.
 
-    Ratings arrive late and conversations reopen, so the last days are loaded anew each day; what
-    they were is replaced.
+    Ratings arrive late and conversations reopen, so the last days change after their first load.
     """
-    keys = [*daily_keys, *other_keys]
+    keys, settings = [*daily_keys, *other_keys], account.settings
 
     @dg.schedule(
-        name=name,
-        cron_schedule=cron,
-        execution_timezone=partitions_def.timezone,
+        name=account.names.of("dixa_daily_refresh"),
+        cron_schedule=settings.refresh_cron,
+        execution_timezone=account.options.timezone,
         job=job,
-        default_status=default_status,
-        description=f"Reloads the last {refresh_days} days of every live metric and record, and "
-        "the filter values.",
+        default_status=settings.schedule_status,
+        description=f"Reloads the last {settings.refresh_days} days of every live metric and "
+        "record, and the filter values.",
     )
     def daily_refresh(
         context: dg.ScheduleEvaluationContext,
     ) -> dg.SkipReason | dg.RunRequest:
         at = context.scheduled_execution_time
-        days = partitions_def.get_partition_keys(current_time=at)[-refresh_days:]
+        days = partitions_def.get_partition_keys(current_time=at)[-settings.refresh_days :]
         if not daily_keys or not days:
             return dg.SkipReason("The catalogue has not been fetched yet.")
         return range_request(keys, days[0], days[-1])
@@ -50,26 +47,20 @@ def build_daily_schedule(
     return daily_refresh
 
 
-def build_lake_schedule(
-    *,
-    name: str,
-    job: AssetJob,
-    cron: str,
-    key: dg.AssetKey,
-    timezone: str,
-    default_status: dg.DefaultScheduleStatus,
+def build_published_schedule(
+    account: Account, name: str, *, job: AssetJob, key: dg.AssetKey, cron: str
 ) -> dg.ScheduleDefinition:
-    """Puts the lake in order every night."""
+    """Makes a published asset at its own time, in the account's zone."""
 
     @dg.schedule(
-        name=name,
+        name=account.names.of(f"dixa_{name}_order"),
         cron_schedule=cron,
-        execution_timezone=timezone,
+        execution_timezone=account.options.timezone,
         job=job,
-        default_status=default_status,
-        description="Writes the lake's small files together.",
+        default_status=account.settings.schedule_status,
+        description=f"Runs the asset dixa/{name}.",
     )
-    def lake_order() -> dg.RunRequest:
+    def published() -> dg.RunRequest:
         return dg.RunRequest(asset_selection=[key])
 
-    return lake_order
+    return published

@@ -1,6 +1,6 @@
-"""The sensors: they keep the catalogue up to date, load what is lacking, publish, and alert.
+"""The sensors: they refresh the catalogue, load missing days, publish, and alert.
 
-They look at how things are, not at what happened: what a tick could not do, the next one does. See
+They look at the state of things, not at events: if a tick fails, the next one does its work. See
 https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -8,14 +8,14 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import dagster as dg
 
 from dixa_assets.api.catalogue import fetch_catalogue
-from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.merge import note_unknown_types
@@ -27,14 +27,13 @@ from dixa_assets.orchestration.dagster_internals import (
     GrpcServerCodeLocationOrigin,
     loaded_partitions,
 )
-from dixa_assets.orchestration.naming import Names
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
 from dixa_assets.orchestration.resources import API, DixaResource
-from dixa_assets.settings.misspelt import Mistake
+from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
 
-# Dagster ends a tick after 60 s and blames the code server, so a tick ends by itself before: a
-# fetch or a reload that takes longer than this is left to the next tick.
+# Dagster ends a tick after 60 s and blames the code server. A fetch or a reload that takes longer
+# than this is left to the next tick.
 CATALOGUE_SECONDS = 20.0
 RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
@@ -43,44 +42,37 @@ PUBLISH_INTERVAL_SECONDS = 30
 
 
 class Undated(NamedTuple):
-    """An asset without partitions: its table, and the version wanted of it, if any."""
+    """An asset without partitions: its table, and the version it should have, if any."""
 
     table: str
     version: str = ""
 
 
-def build_catalogue_sensor(
-    *,
-    names: Names,
-    loaded: Catalogue,
-    state_key: str,
-    interval_seconds: int,
-    default_status: dg.DefaultSensorStatus,
-    warehouse: Warehouse,
-    mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]],
-) -> dg.SensorDefinition:
-    """Fetches the catalogue, stores a new version when it differs, reloads this code location.
+def alert_webhook() -> str:
+    """The webhook for failed loads; empty if none is set."""
+    return os.environ.get("DIXA_ALERT_WEBHOOK", "")
+
+
+def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefinition:
+    """Fetches the catalogue, stores a new version if it differs, reloads this code location.
 
     Args:
-        names: What things are called.
-        loaded: The catalogue this code location was built from.
-        state_key: Where the state storage keeps the catalogue.
-        interval_seconds: From tick to tick.
-        default_status: Whether the sensor runs by itself.
-        warehouse: Remembers the catalogue where the state storage does not.
-        mistakes: The settings, each with its problem, that name what a catalogue does not have.
+        account: The account.
+        loaded: The catalogue that this code location was built from.
     """
+    names, state_key = account.names, account.state_key
+    warehouse = account.warehouse(wait_seconds=1.0)
     api = names.of(API)
 
     @dg.sensor(
         name=names.of("dixa_catalogue"),
-        # Dagster looks every 5 s whether a tick is due. With the whole interval it often looks a
+        # Dagster checks every 5 s whether a tick is due. With the whole interval it often checks a
         # moment too early, and the tick comes 5 s late.
-        minimum_interval_seconds=interval_seconds - 1,
-        default_status=default_status,
+        minimum_interval_seconds=account.settings.catalogue_refresh_seconds - 1,
+        default_status=account.settings.sensor_status,
         required_resource_keys={api},
-        description="Looks for new, changed and withdrawn metrics and records; reloads this code "
-        "location when there are any.",
+        description="Finds new, changed and withdrawn metrics and records, and then reloads this "
+        "code location.",
     )
     def catalogue_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         dixa: DixaResource = getattr(context.resources, api)
@@ -88,8 +80,8 @@ def build_catalogue_sensor(
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
         stored = state.load(storage, state_key)
-        known = stored or _as_remembered(warehouse)
-        with dixa.client(lifetime=CATALOGUE_SECONDS) as client:
+        known = stored or _remembered(warehouse)
+        with dixa.client(Patience(lifetime=CATALOGUE_SECONDS)) as client:
             try:
                 live, problems = fetch_catalogue(client, known)
             except DixaAssetsError as error:
@@ -99,14 +91,14 @@ def build_catalogue_sensor(
             live = _with_unknown_types(live, warehouse)
             is_new = live.version != loaded.version
             try:
-                unmeant = mistakes(live, client if is_new else None)
+                mistakes = account.mistakes(live, client if is_new else None)
             except DixaAssetsError:
-                # Whoever asks for these values is told why he does not get them.
-                unmeant = mistakes(live, None)
+                # The filter values cannot be fetched. Loads that need them report the reason.
+                mistakes = account.mistakes(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
-        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, _ in unmeant]
+        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, _ in mistakes]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -114,8 +106,8 @@ def build_catalogue_sensor(
     return catalogue_sensor
 
 
-def _as_remembered(warehouse: Warehouse) -> Catalogue:
-    """The catalogue that the database has, if it has one and can be asked now."""
+def _remembered(warehouse: Warehouse) -> Catalogue:
+    """The catalogue in the database; an empty one if the database cannot be read now."""
     try:
         return warehouse.catalogue()
     except DixaAssetsError:
@@ -123,7 +115,7 @@ def _as_remembered(warehouse: Warehouse) -> Catalogue:
 
 
 def _with_unknown_types(live: Catalogue, warehouse: Warehouse) -> Catalogue:
-    """With what loads have met that the vendor does not document, if the database can be asked."""
+    """The catalogue with undocumented types that loads found, if the database can be read now."""
     try:
         seen = warehouse.unknown_types()
     except DixaAssetsError:
@@ -132,10 +124,10 @@ def _with_unknown_types(live: Catalogue, warehouse: Warehouse) -> Catalogue:
 
 
 def reload_code_location(origin: object) -> str:
-    """Reload the code location a sensor runs in; in words, what came of it.
+    """Reload the code location of a sensor; the outcome in words.
 
-    A proxy server (`dagster dev`, `dagster code-server start`) answers with a new server; a plain
-    `dagster api grpc` says yes and does nothing, which the unchanged server id gives away.
+    A proxy server (`dagster dev`, `dagster code-server start`) starts a new server. A plain
+    `dagster api grpc` accepts the call and does nothing: its server id stays the same.
     """
     if not isinstance(origin, GrpcServerCodeLocationOrigin):
         return (
@@ -154,36 +146,33 @@ def reload_code_location(origin: object) -> str:
 
 
 def build_history_sensor(
+    account: Account,
     *,
-    names: Names,
     job: AssetJob,
     daily: Mapping[dg.AssetKey, Entry],
     undated: Mapping[dg.AssetKey, Undated],
     partitions_def: dg.DailyPartitionsDefinition,
-    history_days: int,
-    default_status: dg.DefaultSensorStatus,
-    warehouse: Warehouse,
 ) -> dg.SensorDefinition:
-    """Loads the days before an asset first appeared, and what has no days and was never loaded.
+    """Loads the days before an asset first appeared, and tables that were never loaded.
 
-    Loaded is what both Dagster and the database know of: a lost or another database is filled anew.
+    A day counts as loaded if both Dagster and the database know it, so that a lost or replaced
+    database is filled again.
 
     Args:
-        names: What things are called.
-        job: Loads what is missing.
+        account: The account.
+        job: The job to run.
         daily: Live metrics and records.
         undated: Assets without partitions.
         partitions_def: The days.
-        history_days: How many days before its first appearance an asset gets by itself.
-        default_status: Whether the sensor runs by itself.
-        warehouse: Asked what it holds.
     """
+    history_days = account.options.chosen.history_days
+    warehouse = account.warehouse(wait_seconds=5.0)
 
     @dg.sensor(
-        name=names.of("dixa_history"),
+        name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
-        default_status=default_status,
+        default_status=account.settings.sensor_status,
         description=f"Loads the {history_days} days before a metric or record first appeared, "
         "filter values and catalogue tables, until none is missing.",
     )
@@ -194,10 +183,10 @@ def build_history_sensor(
             held = warehouse.loaded()
         except DixaAssetsError as error:
             return dg.SensorResult(
-                skip_reason=f"What is missing cannot be told now: {error}",
+                skip_reason=f"Missing days cannot be determined now: {error}",
                 cursor=attempts.to_cursor(),
             )
-        lacking: dict[tuple[str, ...], list[dg.AssetKey]] = {}
+        missing: dict[tuple[str, ...], list[dg.AssetKey]] = {}
         for key, entry in daily.items():
             mark = f"{key.to_user_string()} {history_days}"
             if key in busy or attempts.is_done(mark):
@@ -208,7 +197,7 @@ def build_history_sensor(
             if not days:
                 attempts.finish(mark)
             elif attempts.start(mark):
-                lacking.setdefault(days, []).append(key)
+                missing.setdefault(days, []).append(key)
         stale = []
         for key, asset in undated.items():
             mark = f"{key.to_user_string()} {asset.version}"
@@ -220,11 +209,11 @@ def build_history_sensor(
             elif attempts.start(mark):
                 stale.append(key)
         requests = [dg.RunRequest(asset_selection=stale)] if stale else []
-        for days, keys in lacking.items():
+        for days, keys in missing.items():
             requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
         if not requests:
             return dg.SensorResult(
-                skip_reason="Nothing is missing, or it is being loaded, or waits for another try.",
+                skip_reason="Nothing is missing, or it is being loaded, or waits for a retry.",
                 cursor=attempts.to_cursor(),
             )
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
@@ -233,65 +222,59 @@ def build_history_sensor(
 
 
 def build_publish_sensor(
+    account: Account,
     *,
-    names: Names,
     job: AssetJob,
     keys: Sequence[dg.AssetKey],
     loaded: Collection[dg.AssetKey],
-    changed_at: Callable[[], float | None],
-    default_status: dg.DefaultSensorStatus,
 ) -> dg.SensorDefinition:
-    """Renews what is made of the whole database, once loads have ended.
+    """Makes assets of the whole database again after loads.
 
     Args:
-        names: What things are called.
-        job: Loads `keys`.
-        keys: Assets without partitions that read all of it.
-        loaded: Assets whose loads are waited for; other people's runs are not.
-        changed_at: Says when the database changed last, and so whether they are out of date.
-        default_status: Whether the sensor runs by itself.
+        account: The account.
+        job: The job to run.
+        keys: The assets to make.
+        loaded: The sensor waits for loads of these assets, not for other people's runs.
     """
+    warehouse = account.warehouse()
     own = {*keys, *loaded}
 
     @dg.sensor(
-        name=names.of("dixa_publish"),
+        name=account.names.of("dixa_publish"),
         job=job,
         minimum_interval_seconds=PUBLISH_INTERVAL_SECONDS,
-        default_status=default_status,
+        default_status=account.settings.sensor_status,
         description="Renews the report and the read copy when the database has changed and no "
-        "load is under way.",
+        "load is running.",
     )
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        changed = changed_at()
+        changed = warehouse.changed_at()
         if changed is None:
             return dg.SkipReason("There is no database yet.")
         if not _assets_in_progress(context.instance).isdisjoint(own):
-            return dg.SkipReason("Loads are under way; what they write is published after them.")
+            return dg.SkipReason("Loads are running; their rows are published afterwards.")
         events = map(context.instance.get_latest_materialization_event, keys)
         if all(event is not None and event.timestamp > changed for event in events):
             return dg.SkipReason("Nothing has changed since.")
-        # One run for each state of the database: a failed one is not repeated until it changes.
+        # One run per state of the database: a failed run is repeated only after a change.
         return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
 
     return publish_sensor
 
 
-def build_failure_sensor(
-    *, names: Names, own: Collection[dg.AssetKey], default_status: dg.DefaultSensorStatus
-) -> dg.SensorDefinition:
-    """Tells the webhook in DIXA_ALERT_WEBHOOK of every run of these assets that fails."""
+def build_failure_sensor(account: Account, *, own: Collection[dg.AssetKey]) -> dg.SensorDefinition:
+    """Reports failed runs of these assets to the webhook in DIXA_ALERT_WEBHOOK."""
 
     @dg.run_failure_sensor(
-        name=names.of("dixa_failure_alert"),
-        default_status=default_status,
+        name=account.names.of("dixa_failure_alert"),
+        default_status=account.settings.sensor_status,
         description="Sends a line to the webhook in DIXA_ALERT_WEBHOOK when a load fails.",
     )
     def failure_alert(context: dg.RunFailureSensorContext) -> None:
         if _assets_of(context.dagster_run, context.instance).isdisjoint(own):
-            context.log.info("The run loads nothing of Dixa's.")
+            context.log.info("The run loads no asset of Dixa.")
             return
-        outcome = post_alert(os.environ.get("DIXA_ALERT_WEBHOOK", ""), _failure_in_a_line(context))
-        context.log.info(outcome)
+        context.log.info(post_alert(alert_webhook(), _failure_in_a_line(context)))
 
     return failure_alert
 
@@ -313,15 +296,15 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
 
 
 class _Attempts:
-    """Which loads the sensor asked for and when, kept in its cursor for each database.
+    """The loads that the sensor requested, in its cursor.
 
-    What is complete is remembered, so that days wiped by hand afterwards stay out. What failed
-    is asked for again after 5 minutes, then 10, 20 and so on up to a day.
+    Complete loads are remembered, so that days wiped by hand stay out. Failed loads are requested
+    again after 5 minutes, then 10, 20 and so on up to a day.
     """
 
     def __init__(self, cursor: str | None, database: str) -> None:
         known = json.loads(cursor or "{}")
-        # What was done for another database was not done for this one.
+        # Loads into another database do not count.
         is_same = known.get("database") == database
         self._database = database
         self._tries: dict[str, list[float] | None] = known["tries"] if is_same else {}
@@ -333,7 +316,7 @@ class _Attempts:
         self._tries[mark] = None
 
     def start(self, mark: str) -> bool:
-        """Whether a try is due; if so it counts as made."""
+        """True if a load is due; it then counts as requested."""
         count, last = self._tries.get(mark) or (0, 0)
         if count and time.time() < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
             return False
@@ -350,10 +333,10 @@ def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
 
 
 def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.AssetKey]:
-    """The assets that a run is to load."""
+    """The assets that a run loads."""
     if run.asset_selection:
         return run.asset_selection
-    # A whole job's run names none, but notes what it plans.
+    # A run of a whole job has no selection; its log has the plan.
     planned = instance.all_logs(
         run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     )
@@ -370,18 +353,18 @@ def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
 
 
 def _summary(before: Catalogue, after: Catalogue) -> list[str]:
-    """What a tick found, in words."""
+    """The result of a refresh in words."""
     metrics = sum(entry.kind == "metric" for entry in after.live)
     counts = f"{metrics} metrics and {len(after.live) - metrics} records"
     changes = after.changes[len(before.changes) :]
     if not changes:
         return [f"{counts}, nothing new"]
-    said = [
+    lines = [
         (f"{change.kind} '{change.id}'" if change.id else f"the list of {change.kind}s:")
         + f" {change.change}"
         + (f" '{change.item}'" * bool(change.item))
         for change in changes[:10]
     ]
-    if len(changes) > len(said):
-        said.append(f"and {len(changes) - len(said)} more changes")
-    return [counts, "; ".join(said)]
+    if len(changes) > len(lines):
+        lines.append(f"and {len(changes) - len(lines)} more changes")
+    return [counts, "; ".join(lines)]

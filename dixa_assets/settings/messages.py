@@ -1,8 +1,9 @@
-"""A mistake in the settings, told in one line of its own."""
+"""Mistakes in the settings as one-line error messages."""
 
 import os
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 from dagster import DagsterError
 from dagster.components.resolved.errors import ResolutionException
@@ -10,9 +11,9 @@ from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings.misspelt import hint, unknown_variables
+from dixa_assets.settings.misspelt import VARIABLES, hint, unknown_variables, variables_in
 
-# What was wanted, for each kind of error that pydantic tells of a value.
+# The expected value, for each kind of validation error.
 KINDS = {
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -25,12 +26,17 @@ KINDS = {
     "sequence_str": "a list",
     "is_instance_of": "a list",
 }
-# What a `defs.yaml` may say.
+# The keys of a `defs.yaml`.
 FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 
 
+def variables_read(folder: Path) -> set[str]:
+    """The environment variables that the YAML files of a folder read, and those always read."""
+    return variables_in(path.read_text() for path in folder.rglob("*.yaml")) | VARIABLES
+
+
 def refuse_misspelt_variables(read: Collection[str]) -> None:
-    """Raise for an environment variable that nothing reads, next to one that would be."""
+    """Raise for an environment variable that nothing reads and that resembles one that is read."""
     mistakes = [
         (name, f"nothing reads it; did you mean {meant}?")
         for name, meant in unknown_variables(os.environ, read)
@@ -41,11 +47,11 @@ def refuse_misspelt_variables(read: Collection[str]) -> None:
 
 
 def explained(error: BaseException, known: Collection[str]) -> BaseException:
-    """The mistake behind an error of Dagster's about a `defs.yaml`, in one line of ours.
+    """A one-line error for the mistake behind one of Dagster's errors about a `defs.yaml`.
 
     Args:
-        error: What loading raised; given back when nothing is known of it.
-        known: The attributes that there are.
+        error: The error of loading; returned unchanged if its cause is unknown.
+        known: The existing attributes.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -68,7 +74,7 @@ def explained(error: BaseException, known: Collection[str]) -> BaseException:
 
 
 def _of_validation(error: ValidationError, known: Collection[str]) -> ConfigError:
-    # Of the forms that a value may have, the one it comes nearest to; types stand in brackets.
+    # The longest location belongs to the form that the value resembles most. Types are in brackets.
     problem = max(error.errors(), key=lambda each: len(".".join(map(str, each["loc"]))))
     path, _, place = ".".join(map(str, problem["loc"])).strip("`").partition(" at ")
     name = re.sub(r"\.[\w,-]+\[.*\]", "", path.removeprefix("attributes.")).removesuffix(".str")

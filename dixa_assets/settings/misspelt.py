@@ -1,4 +1,4 @@
-"""Names in settings that nothing has, each with the nearest that something has."""
+"""Unknown names in settings and environment variables, with the nearest known name."""
 
 import re
 import textwrap
@@ -7,34 +7,34 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.options import EVERY_RECORD, LoadSettings
 from dixa_assets.model.tables import RECORD_VALUE
 
 PREFIX = "DIXA_"
-# Read wherever this project runs, and no attribute of the component.
+# Variables that are read directly, not through an attribute of the component.
 VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
-# How alike a misspelt variable is to the one that is meant. Others may be somebody else's.
+# Minimal similarity of a misspelt variable to a known one. Others may belong to other programs.
 ALIKE = 0.8
-# Stands for every record.
-EVERY = "*"
 
 
 class Mistake(NamedTuple):
-    """A setting, and what is wrong with it; not sure if what it names may exist all the same."""
+    """A wrong name in a setting. `is_sure` is False if the name may exist all the same."""
 
     setting: str
     problem: str
     is_sure: bool = True
+    name: str = ""
 
 
 def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
-    """The most similar of the known names, whatever its case; empty if none is similar."""
+    """The most similar known name, ignoring case; empty if none is similar."""
     by_lower = {each.lower(): each for each in sorted(known)}
     found = get_close_matches(name.lower(), by_lower, n=1, cutoff=alike)
     return by_lower[found[0]] if found else ""
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """How a sentence about an unknown name ends: with what may be meant, or what there is."""
+    """The end of a sentence about an unknown name: the nearest known name, or all known names."""
     if meant := nearest(name, known):
         return f"; did you mean {meant}?"
     there = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
@@ -42,9 +42,9 @@ def hint(name: str, known: Collection[str]) -> str:
 
 
 def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each variable that looks like a setting and is not read, with the one misspelt by it.
+    """Each variable that looks like a setting and is not read, with the one that was meant.
 
-    A known name with a part behind it, such as `DIXA_API_KEY_OLD`, was written so on purpose.
+    A known name with a suffix, such as `DIXA_API_KEY_OLD`, is deliberate: nothing else was meant.
     """
     for name in sorted(names):
         if not name.upper().startswith(PREFIX) or name in read:
@@ -56,39 +56,41 @@ def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[t
 
 
 def unknown_names(
-    catalogue: Catalogue,
-    *,
-    include: Collection[str] = (),
-    exclude: Collection[str] = (),
-    filters: Mapping[str, Mapping[str, Sequence[str]]],
-    breakdowns: Mapping[str, Sequence[str]],
-    required_filter: str = "",
-    values: Mapping[str, Collection[str]],
+    catalogue: Catalogue, settings: LoadSettings, values: Mapping[str, Collection[str]]
 ) -> Iterator[Mistake]:
-    """Setting and problem of each name that a known catalogue never had.
+    """Every name in the settings that the catalogue never had.
 
-    What was withdrawn is still known. `values` are those of the filter attributes that were asked.
+    Args:
+        catalogue: All entries, with their changes: a withdrawn name is known.
+        settings: The settings that name metrics, records and attributes.
+        values: Values by filter attribute, as far as they were fetched.
     """
+    filters, breakdowns = settings.filters, settings.breakdowns
     ids = {entry.id for entry in catalogue.entries}
     metrics = {entry.id for entry in catalogue.entries if entry.kind == "metric"}
-    either = "metric or record of Dixa's"
-    yield from _unknown("include", include, ids, either)
-    yield from _unknown("exclude", exclude, ids, either)
-    yield from _unknown("filters", filters, ids, either)
-    yield from _unknown("breakdowns", breakdowns, metrics, "metric of Dixa's")
-    for setting, chosen in (("filters", filters), ("breakdowns", breakdowns)):
-        for entry in catalogue.entries:
-            if entry.id in chosen and (setting == "filters" or entry.kind == "metric"):
-                known = entry.attributes | _withdrawn(catalogue, entry, "filter")
-                what = f"filter attribute of {entry.kind} '{entry.id}'"
-                yield from _unknown(setting, chosen[entry.id], known, what)
-    asked = {(name, value) for each in filters.values() for name in each for value in each[name]}
-    for name, value in sorted(asked):
-        if name in values:
-            yield from _unknown("filters", [value], values[name], f"value of {name}")
-    if required_filter:
-        attributes = catalogue.filter_names
-        yield from _unknown("required_filter", [required_filter], attributes, "filter attribute")
+    # Setting, chosen names, known names, and what a known name is.
+    rows: list[tuple[str, Collection[str], Collection[str], str]] = [
+        ("include", settings.include, ids, "metric or record of Dixa"),
+        ("exclude", settings.exclude, ids, "metric or record of Dixa"),
+        ("filters", filters, ids, "metric or record of Dixa"),
+        ("breakdowns", breakdowns, metrics, "metric of Dixa"),
+    ]
+    for entry in catalogue.entries:
+        known = entry.attributes | _withdrawn(catalogue, entry, "filter")
+        what = f"filter attribute of {entry.kind} '{entry.id}'"
+        rows.append(("filters", filters.get(entry.id, ()), known, what))
+        if entry.kind == "metric":
+            rows.append(("breakdowns", breakdowns.get(entry.id, ()), known, what))
+    pairs = {(name, value) for each in filters.values() for name in each for value in each[name]}
+    rows += [
+        ("filters", [value], values[name], f"value of {name}")
+        for name, value in sorted(pairs)
+        if name in values
+    ]
+    required = [settings.required_filter] if settings.required_filter else []
+    rows.append(("required_filter", required, catalogue.filter_names, "filter attribute"))
+    for row in rows:
+        yield from _unknown(*row)
 
 
 def unknown_fields(
@@ -96,13 +98,20 @@ def unknown_fields(
     exclude_fields: Mapping[str, Sequence[str]],
     stored: Mapping[str, Collection[str]] | None = None,
 ) -> Iterator[Mistake]:
-    """The same for the fields of records: those that the catalogue had, and those in the tables."""
+    """Every name in `exclude_fields` that neither the catalogue nor a table ever had.
+
+    Args:
+        catalogue: All entries, with their changes.
+        exclude_fields: Fields by record id.
+        stored: Fields by the name of the record's table.
+    """
     if not exclude_fields:
         return
     records = {entry.id: entry for entry in catalogue.entries if entry.kind == "record"}
-    yield from _unknown("exclude_fields", exclude_fields, {*records, EVERY}, "record of Dixa's")
+    known_ids = {*records, EVERY_RECORD}
+    yield from _unknown("exclude_fields", exclude_fields, known_ids, "record of Dixa")
     fields = {
-        # A row's own value is a field too, whatever the catalogue says.
+        # A row's own value is a field too.
         name: {
             RECORD_VALUE.field,
             *(item.field for item in entry.fields),
@@ -111,27 +120,25 @@ def unknown_fields(
         | _withdrawn(catalogue, entry, "field")
         for name, entry in records.items()
     }
-    fields[EVERY] = {field for each in fields.values() for field in each}
-    for name, chosen in exclude_fields.items():
-        if name in fields:
-            what = f"field of record '{name}'" if name != EVERY else "field of any record"
-            for field in chosen:
-                # Rows may have fields that the catalogue does not tell of. A typo is none of them.
-                is_sure = bool(nearest(field, fields[EVERY]))
-                for mistake in _unknown("exclude_fields", [field], fields[name], what):
-                    yield mistake._replace(is_sure=is_sure)
+    fields[EVERY_RECORD] = {field for each in fields.values() for field in each}
+    for name in exclude_fields.keys() & fields.keys():
+        what = f"field of record '{name}'" if name != EVERY_RECORD else "field of any record"
+        for mistake in _unknown("exclude_fields", exclude_fields[name], fields[name], what):
+            # Rows may have fields that the catalogue does not list. A typo resembles a known name.
+            is_typo = bool(nearest(mistake.name, fields[EVERY_RECORD]))
+            yield mistake._replace(is_sure=is_typo)
 
 
 def _unknown(
-    setting: str, names: Iterable[str], known: Collection[str], what: str
+    setting: str, chosen: Iterable[str], known: Collection[str], what: str
 ) -> Iterator[Mistake]:
-    for name in names:
+    for name in chosen:
         if name not in known:
-            yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}")
+            yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", name=name)
 
 
 def _withdrawn(catalogue: Catalogue, entry: Entry, part: str) -> set[str]:
-    """Filters or fields that an entry once had."""
+    """Filters or fields that an entry had before."""
     return {
         change.item
         for change in catalogue.changes
@@ -141,5 +148,5 @@ def _withdrawn(catalogue: Catalogue, entry: Entry, part: str) -> set[str]:
 
 
 def variables_in(texts: Iterable[str]) -> set[str]:
-    """The variables of this project's that are named in texts."""
+    """The variables of this project that occur in texts."""
     return {name for text in texts for name in re.findall(rf"\b{PREFIX}[A-Z0-9_]+", text)}

@@ -1,0 +1,173 @@
+"""From an account and its catalogue to everything that Dagster shows.
+
+The attributes and their validation are in `component.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.assets import (
+    DailyAssets,
+    build_catalogue_assets,
+    build_filter_asset,
+    describe_catalogue,
+    describe_filters,
+    describe_metrics_daily,
+)
+from dixa_assets.orchestration.naming import DixaAsset, Specs
+from dixa_assets.orchestration.partitions import build_partitions_def
+from dixa_assets.orchestration.published import Published, published_assets
+from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
+from dixa_assets.orchestration.sensors import (
+    Undated,
+    alert_webhook,
+    build_catalogue_sensor,
+    build_failure_sensor,
+    build_history_sensor,
+    build_publish_sensor,
+)
+from dixa_assets.orchestration.settings import Account
+
+# Dagster's run monitoring ends a hanging load after this many seconds.
+LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
+
+
+def build_account(
+    account: Account, catalogue: Catalogue, resources: Mapping[str, Any]
+) -> dg.Definitions:
+    """All definitions of an account.
+
+    Args:
+        account: The account.
+        catalogue: The catalogue. Without entries, only the sensor that fetches it is built.
+        resources: The account's resources by name.
+    """
+    catalogue_sensor = build_catalogue_sensor(account, catalogue)
+    if not catalogue.entries:
+        return dg.Definitions(sensors=[catalogue_sensor], resources=resources)
+    loading = _Loading(account, catalogue)
+    job = loading.job()
+    return dg.Definitions(
+        assets=loading.assets(),
+        jobs=[job],
+        sensors=[catalogue_sensor, *loading.sensors(job)],
+        schedules=loading.schedules(job),
+        resources=resources,
+    )
+
+
+class _Loading:
+    """Assets, job, sensors and schedules of one catalogue."""
+
+    def __init__(self, account: Account, catalogue: Catalogue) -> None:
+        self._account = account
+        self._catalogue = catalogue
+        names, options = account.names, account.options
+        wanted = [entry for entry in catalogue.entries if options.chosen.wants(entry)]
+        self._load_specs = [options.spec(entry) for entry in wanted]
+        self._partitions_def = build_partitions_def(options.chosen.start_date, options.timezone)
+        self._daily = DailyAssets(
+            catalogue,
+            names=names,
+            partitions_def=self._partitions_def,
+            options=options,
+            days_per_run=account.settings.days_per_run,
+        )
+        self._tables = describe_catalogue(catalogue, names)
+        self._filters = describe_filters(catalogue, names)
+        self._view = describe_metrics_daily(wanted, names)
+        entries = [*map(self._daily.describe, self._load_specs)]
+        records = [each.spec.key for each in entries if each.schema == "dixa_records"]
+        self._published = published_assets(
+            account,
+            shown=[self._view.spec.key, *records],
+            tables=[each.spec.key for each in (*self._tables, *self._filters)],
+        )
+        published = [each.describe(names) for each in self._published]
+        described = [*self._tables, *self._filters, self._view, *entries, *published]
+        self._specs = Specs(described, account.translate)
+        self._live = {
+            self._specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live
+        }
+        self._undated = {
+            self._key(each): Undated(f"{each.schema}/{each.name}", version)
+            for described, version in ((self._tables, catalogue.version), (self._filters, ""))
+            for each in described
+        }
+
+    def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+        """Every asset of the account."""
+        names, specs = self._account.names, self._specs
+        return [
+            build_catalogue_assets(self._catalogue, names, specs),
+            *(
+                build_filter_asset(*each, names, specs)
+                for each in self._catalogue.filter_names.items()
+            ),
+            *(self._daily.build(each, specs) for each in self._load_specs),
+            specs[self._view.schema, self._view.name],
+            *(each.build(names, specs) for each in self._published),
+        ]
+
+    def job(self) -> Any:
+        """The job of sensors and schedules."""
+        published = [self._published_key(each) for each in self._published]
+        return dg.define_asset_job(
+            self._account.names.of("dixa_load"),
+            selection=dg.AssetSelection.assets(*self._live, *self._undated, *published),
+            # Loads wait for the API, not for a core, so one process runs all steps in turn.
+            executor_def=dg.in_process_executor,
+            tags=LONGEST_RUN,
+            description="Loads the assets that a sensor or a schedule selects.",
+        )
+
+    def sensors(self, job: Any) -> list[dg.SensorDefinition]:
+        """The sensors that load and publish, and the alert if a webhook is set."""
+        account = self._account
+        sensors = [
+            build_history_sensor(
+                account,
+                job=job,
+                daily=self._live,
+                undated=self._undated,
+                partitions_def=self._partitions_def,
+            )
+        ]
+        loaded = {*self._undated, *self._live}
+        after_loads = [self._published_key(each) for each in self._published if not each.cron]
+        if after_loads:
+            sensors.append(build_publish_sensor(account, job=job, keys=after_loads, loaded=loaded))
+        if alert_webhook():
+            published = map(self._published_key, self._published)
+            sensors.append(build_failure_sensor(account, own={*loaded, *published}))
+        return sensors
+
+    def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
+        """The daily refresh, and a schedule for each published asset that has its own time."""
+        schedules = [
+            build_published_schedule(
+                self._account, each.name, job=job, key=self._published_key(each), cron=each.cron
+            )
+            for each in self._published
+            if each.cron
+        ]
+        if self._account.settings.refresh_cron:
+            schedules.append(
+                build_daily_schedule(
+                    self._account,
+                    job=job,
+                    daily_keys=tuple(self._live),
+                    other_keys=[*map(self._key, self._filters)],
+                    partitions_def=self._partitions_def,
+                )
+            )
+        return schedules
+
+    def _key(self, asset: DixaAsset) -> dg.AssetKey:
+        return self._specs.key(asset.schema, asset.name)
+
+    def _published_key(self, published: Published) -> dg.AssetKey:
+        return self._specs.key(*published.table)

@@ -1,0 +1,102 @@
+"""The settings of schedules, sensors, runs and published files, declared once.
+
+`DixaAnalytics` inherits them. `Account` carries them to everything that is built for an account.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, Field
+
+from dixa_assets.api.client import DixaClient
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.options import Options
+from dixa_assets.orchestration.naming import DixaAsset, Names
+from dixa_assets.settings.misspelt import Mistake
+from dixa_assets.warehouse.warehouse import Warehouse
+
+
+class OrchestrationSettings(BaseModel):
+    """When assets are loaded, how many days a run takes, and what is published."""
+
+    model_config = ConfigDict(frozen=True)
+
+    catalogue_refresh_seconds: int = Field(
+        default=300, description="Seconds between two refreshes of the catalogue."
+    )
+    refresh_days: int = Field(
+        default=7, description="Trailing days that the daily schedule reloads."
+    )
+    refresh_cron: str = Field(
+        # No zone's clocks change at this hour, so it comes once a day.
+        default="30 5 * * *",
+        description="When the trailing days are reloaded, in the account's zone; empty: never.",
+    )
+    days_per_run: int = Field(
+        default=0,
+        description="Days of a backfill per run, so that workers share it; 0: one run for all.",
+    )
+    windows_at_a_time: int = Field(default=6, description="Requests in flight at most.")
+    report: bool = Field(
+        default=True,
+        description="Whether the HTML report is an asset; it needs `dixa-assets[report]`.",
+    )
+    default_sensor_status: Literal["RUNNING", "STOPPED"] = Field(
+        default="RUNNING", description="Whether the sensors run from the start."
+    )
+    default_schedule_status: Literal["RUNNING", "STOPPED"] = Field(
+        default="RUNNING", description="Whether the schedule runs from the start."
+    )
+    owners: Sequence[str] = Field(
+        default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
+    )
+
+    @property
+    def sensor_status(self) -> dg.DefaultSensorStatus:
+        """`default_sensor_status` as Dagster's type."""
+        return dg.DefaultSensorStatus(self.default_sensor_status)
+
+    @property
+    def schedule_status(self) -> dg.DefaultScheduleStatus:
+        """`default_schedule_status` as Dagster's type."""
+        return dg.DefaultScheduleStatus(self.default_schedule_status)
+
+
+class OpenWarehouse(Protocol):
+    """Opens the account's warehouse."""
+
+    def __call__(self, *, wait_seconds: float | None = None) -> Warehouse:
+        """The warehouse; it waits so long for another user of the database."""
+        ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account, as its definitions are built.
+
+    Args:
+        names: The names of its things in Dagster.
+        settings: Schedules, sensors, runs and published files.
+        options: How its entries are loaded.
+        state_key: The key of its catalogue in Dagster's state storage.
+        warehouse: Opens its database.
+        is_lake: Whether the database is a lake.
+        read_copy: The path of the read copy; None: there is none.
+        report: The path of the HTML report; None: there is none.
+        translate: The user's changes to an asset's spec.
+        mistakes: Finds names in the settings that a catalogue does not have.
+    """
+
+    names: Names
+    settings: OrchestrationSettings
+    options: Options
+    state_key: str
+    warehouse: OpenWarehouse
+    is_lake: bool
+    read_copy: Path | None
+    report: Path | None
+    translate: Callable[[DixaAsset], dg.AssetSpec]
+    mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]]

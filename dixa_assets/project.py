@@ -1,0 +1,50 @@
+"""The component instances of the project in the working folder, for commands and launchers."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterError
+
+from dixa_assets.component import DixaAnalytics, refuse_twins
+from dixa_assets.errors import ConfigError
+from dixa_assets.orchestration.dagster_internals import CheckError
+from dixa_assets.settings.messages import explained
+from dixa_assets.settings.misspelt import hint
+
+PACKAGE = Path(__file__).parent
+
+
+def project_tree() -> dg.ComponentTree:
+    """The Dagster project of the working folder; outside of any project, this one."""
+    for place in (Path.cwd(), PACKAGE.parent):
+        with suppress(DagsterError, CheckError):
+            return dg.ComponentTree.for_project(place)
+    if "DIXA_DUCKDB_PATH" not in os.environ:
+        raise ConfigError("project", f"{Path.cwd()} is in no project of `dg`; go to yours.")
+    # An installed wheel is a code location that the environment alone configures.
+    module = import_module("dixa_assets.defs")
+    return dg.ComponentTree.from_module(defs_module=module, project_root=Path.cwd())
+
+
+def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:
+    """Every instance in the project, or the one of the account."""
+    try:
+        found = project_tree().get_all_components(of_type=DixaAnalytics)
+    except Exception as error:
+        raise explained(error, DixaAnalytics.model_fields) from None
+    refuse_twins(found)
+    chosen = [one for one in found if account in (None, one.account)]
+    if not chosen:
+        accounts = [one.account for one in found]
+        what = f"no account '{account}'{hint(account, accounts)}" if account else "none"
+        raise ConfigError("DixaAnalytics", f"this project has {what}")
+    return chosen
+
+
+def load_component() -> DixaAnalytics:
+    """The first instance in the project."""
+    return load_components()[0]
