@@ -14,8 +14,8 @@ HOME = Path(".dagster_home")
 
 def start(port: int) -> int:
     """Serve Dagster until it ends; return the exit code."""
-    from dixa_assets.project import load_component
     from dixa_assets.errors import DixaAssetsError
+    from dixa_assets.project import load_component
 
     load_dotenv(Path.cwd() / ".env", override=True)
     try:
