@@ -4,30 +4,35 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings, Patience
 from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.support.simulator import KEY, NOW, Json
+from dixa_assets_tests.support.days import END, START, rows_of
+from dixa_assets_tests.support.simulator import KEY, MILLISECOND, Json
 
-START = datetime(2025, 11, 4, 23, tzinfo=UTC)
-END = START + timedelta(days=1)
 Operation = Callable[[DixaClient], Any]
 
 
-class Impatient(DixaClient):
-    """A client that notes how long it is told to wait, and waits no time at all."""
+def quick(**settings: Any) -> ApiSettings:
+    """Settings without a rate limit that a test would notice."""
+    return ApiSettings(**{"requests_per_second": 100_000, "burst": 1000, **settings})
 
-    def __init__(self, api_key: str = KEY, **settings: Any) -> None:
+
+class Impatient(DixaClient):
+    """A client that records its waits and does not wait."""
+
+    def __init__(
+        self, api_key: str = KEY, patience: Patience | None = None, **settings: Any
+    ) -> None:
         self.waits: list[float] = []
-        super().__init__(api_key, **{"requests_per_second": 100_000, "burst": 1000, **settings})
-        self._transport._retrying.sleep = self.waits.append
+        super().__init__(api_key, quick(**settings), patience, sleep=self.waits.append)
 
 
 @contextmanager
@@ -62,8 +67,8 @@ def listening(payload: Json | None = None) -> Iterator[tuple[str, list[Json]]]:
 
 
 def body_of(entry_id: str) -> Json:
-    end = END - timedelta(milliseconds=1)
-    period = {"_type": "Interval", "start": to_instant(START), "end": to_instant(end)}
+    end = to_instant(END - MILLISECOND)
+    period = {"_type": "Interval", "start": to_instant(START), "end": end}
     return {"id": entry_id, "periodFilter": period, "timezone": "Europe/Copenhagen"}
 
 
@@ -75,7 +80,7 @@ def records_of(
 
 
 def truth(world: World, entry_id: str = "messages_sent") -> list[Json]:
-    return [row.to_api() for row in world.rows(entry_id, start=START, end=END, now=NOW)]
+    return [row.to_api() for row in rows_of(world, entry_id)]
 
 
 # One call of each operation, by the operation's name at the vendor.
