@@ -14,7 +14,9 @@ START, END = DAY.period.start, DAY.period.end
 APIA_GAP = date(2011, 12, 30)
 
 
-def rows_of(world: World, entry_id: str, day: Day = DAY, filters: Sequence[Filter] = ()) -> list[Row]:
+def rows_of(
+    world: World, entry_id: str, day: Day = DAY, filters: Sequence[Filter] = ()
+) -> list[Row]:
     """The rows of a record, or the rows behind a metric, that the simulator has for a day."""
     start, end = day.period.start, day.period.end
     return world.rows(entry_id, start=start, end=end, now=NOW, filters=filters)
