@@ -2,7 +2,7 @@
 
     DixaAssetsError
     ├── ConfigError             a setting is wrong                           permanent
-    ├── ApiError                a request to the vendor's API failed          permanent
+    ├── ApiError                a request to the vendor's API failed         permanent
     │   ├── ApiUnavailable      no answer, 408, 429, 5xx, a broken answer    retryable
     │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
