@@ -37,9 +37,11 @@ class Quirks:
     needs_filter: Literal["neither", "metrics", "records"] = "neither"
     # A filter with all values of an attribute also keeps rows without a value.
     keeps_rows_without: bool = False
+    # The last page with rows has a link to an empty page.
     links_to_an_empty_page: bool = False
     # A page key stands for the whole request. The server ignores the body sent with it.
     key_is_enough: bool = False
+    # The rows of a page are in random order.
     shuffles_pages: bool = False
     # A period selects rows by a time that is this much earlier than the primary timestamp.
     looks_back_minutes: NonNegativeFloat = 0.0
@@ -57,7 +59,9 @@ class Quirks:
     shifts_by_zone: bool = False
     # The catalogue lists exactly the fields of the rows.
     declares_its_fields: bool = False
+    # Durations are in milliseconds instead of seconds.
     in_milliseconds: bool = False
+    # Every answer has headers about the rate limit.
     tells_its_rate: bool = False
     # A rejection gives no reason.
     is_terse: bool = False
