@@ -1,24 +1,24 @@
-"""Every error this project raises on purpose, and whether trying again can help.
+"""Every error that this project raises on purpose, and whether a retry can help.
 
     DixaAssetsError
     ├── ConfigError             a setting is wrong                           permanent
-    ├── ApiError                the vendor's API did not give what was asked permanent
+    ├── ApiError                a request to the vendor's API failed         permanent
     │   ├── ApiUnavailable      no answer, 408, 429, 5xx, a broken answer    retryable
     │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
-    │   │   └── PageKeyRefused  a page key that was given before             permanent
-    │   ├── RowsMoved           rows changed pages while they were read      retryable
-    │   ├── RowsAstray          rows outside the period that was asked for   permanent
-    │   ├── PagesCutShort       a full page with no link to another          permanent
+    │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
+    │   ├── RowsMoved           rows moved between pages during the reading  retryable
+    │   ├── RowsAstray          rows outside the requested period            permanent
+    │   ├── PagesCutShort       a full page without a link to the next one   permanent
     │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
-    ├── DaysFailed              some days of a load failed                   as its errors are
-    ├── CatalogueError          the catalogue cannot be what was meant       permanent
-    ├── WarehouseError          the database cannot take the write           permanent
-    │   ├── WarehouseBusy       another process holds it                     retryable
-    │   └── WarehouseLost       the server behind it does not answer         retryable
-    ├── PaceUnavailable         the database of the pace cannot be asked     retryable
-    └── AlertNotSent            a webhook did not take a line                permanent
+    ├── DaysFailed              some days of a load failed                   as its errors
+    ├── CatalogueError          a fetched catalogue is implausible           permanent
+    ├── WarehouseError          the database rejects the write               permanent
+    │   ├── WarehouseBusy       another process holds its lock               retryable
+    │   └── WarehouseLost       its server does not answer                   retryable
+    ├── PaceUnavailable         the database of the shared pace has failed   retryable
+    └── AlertNotSent            a webhook rejected an alert                  permanent
 
-Each message says what was tried, what came back and what to do.
+Each message states what was tried, what the answer was and what to do.
 """
 
 import os
@@ -27,18 +27,18 @@ from typing import Self
 
 
 class DixaAssetsError(Exception):
-    """Base of all errors below. `retryable` tells whether the same call may succeed later."""
+    """Base class of all errors below. `retryable` means that the same call may succeed later."""
 
     retryable = False
 
 
 class ConfigError(DixaAssetsError):
-    """A setting that cannot work.
+    """An invalid setting.
 
     Args:
-        setting: The component's attribute, for instance `timezone`. The message names the
-            environment variable instead, `DIXA_TIMEZONE`, where that is set.
-        problem: What is wrong with its value and what would be right.
+        setting: The attribute of the component, such as `timezone`. If the environment variable
+            `DIXA_TIMEZONE` is set, the message names that instead.
+        problem: What is wrong with the value, and which value is valid.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -48,29 +48,29 @@ class ConfigError(DixaAssetsError):
 
     @classmethod
     def of(cls, mistakes: Iterable[tuple[str, str]]) -> Self:
-        """Several mistakes, each a setting with its problem, as one error with a line for each."""
-        (setting, problem), *more = mistakes
-        return cls(setting, "\n".join([problem, *(str(cls(*each)) for each in more)]))
+        """Combine mistakes, each a setting and its problem, into one error with a line for each."""
+        (setting, problem), *others = mistakes
+        return cls(setting, "\n".join([problem, *(str(cls(*mistake)) for mistake in others)]))
 
 
 class PaceUnavailable(DixaAssetsError):
-    """The database that several machines share the pace in cannot be asked."""
+    """The database in which several machines share the pace does not answer."""
 
     retryable = True
 
-    def __init__(self, said: str) -> None:
-        super().__init__(f"the pace in DIXA_PACE_URL cannot be asked: {said}")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the shared pace (DIXA_PACE_URL) is not available: {reason}")
 
 
 class ApiError(DixaAssetsError):
-    """A request that did not give what was asked for.
+    """A request that failed.
 
     Args:
         request: Method, path and id of the request, never its headers.
-        answer: What came back.
+        answer: The answer, or why there is none.
         advice: What the reader can do.
-        status: The HTTP status, where there was an answer.
-        retry_after: The wait in seconds that the server asked for, if any.
+        status: The HTTP status, if there was an answer.
+        retry_after: The wait in seconds that the server requested, if any.
     """
 
     def __init__(
@@ -90,44 +90,44 @@ class ApiError(DixaAssetsError):
 
 
 class ApiUnavailable(ApiError):
-    """No usable answer now."""
+    """There is no usable answer at the moment."""
 
     retryable = True
 
 
 class ApiRefused(ApiError):
-    """The API understood and said no; the same request will be refused again."""
+    """The API rejected the request, and will reject the same request again."""
 
 
 class PageKeyRefused(ApiRefused):
-    """A page key that the API gave with one page and refused with the next: it may have expired."""
+    """The API rejected a page key that it returned with the page before; it may have expired."""
 
 
 class RowsMoved(ApiError):
-    """Rows moved from page to page while the pages were read, each time they were read."""
+    """Rows moved between pages while the pages were read, in every attempt."""
 
     retryable = True
 
 
 class RowsAstray(ApiError):
-    """Rows of a period of several days lie outside it, so their days are not certain either."""
+    """An answer for several days has rows outside these days, so the days are not certain."""
 
 
 class PagesCutShort(ApiError):
-    """The last page is full and has no link: there may be more rows, and no way to them."""
+    """The last page is full and has no link, so there may be more rows that cannot be fetched."""
 
 
 class ApiContractBroken(ApiError):
-    """A well-formed answer that contradicts the API's rules, such as a page key given twice."""
+    """A well-formed answer that contradicts the API's rules, such as a repeated page key."""
 
 
 class DaysFailed(DixaAssetsError):
-    """Some days of a load failed, by day; the others are written.
+    """Some days of a load failed; the other days are written.
 
     Args:
-        failed: The error of each day that failed.
-        asked: How many days were to be loaded.
-        untried: How many of them were not even tried, because the others' errors ruled it out.
+        failed: The error of each failed day.
+        asked: How many days the load had.
+        untried: How many days were not tried, because the errors of other days made it useless.
     """
 
     def __init__(
@@ -136,35 +136,35 @@ class DaysFailed(DixaAssetsError):
         self.failed = failed
         self.retryable = all(error.retryable for error in failed.values())
         first = min(failed)
-        given_up = f" {untried} more were not tried." if untried else ""
+        not_tried = f" {untried} more were not tried." if untried else ""
         super().__init__(
             f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}) and are as they "
-            f"were.{given_up} {first}: {failed[first]}"
+            f"were.{not_tried} {first}: {failed[first]}"
         )
 
 
 class CatalogueError(DixaAssetsError):
-    """A fetched catalogue that must not replace the known one."""
+    """A fetched catalogue that must not replace the stored one."""
 
 
 class WarehouseError(DixaAssetsError):
-    """The database cannot take the write, and waiting will not change that."""
+    """The database rejects the write, and a retry will not help."""
 
 
 class WarehouseBusy(WarehouseError):
-    """Another process held the database for as long as this one was allowed to wait."""
+    """Another process held the lock of the database during the whole time limit."""
 
     retryable = True
 
 
 class WarehouseLost(WarehouseError):
-    """The server that a shared database stands on does not answer, or broke off.
+    """The server of a shared database does not answer, or closed the connection.
 
-    A partition that was being written is as it was, or was replaced whole.
+    A partition that was being written is either unchanged or completely replaced.
     """
 
     retryable = True
 
 
 class AlertNotSent(DixaAssetsError):
-    """A failed run could not be told to the webhook."""
+    """The webhook did not accept the alert about a failed run."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import dagster as dg
 from dagster import DagsterError
 
-from dixa_assets.component import DixaAnalytics, refuse_twins
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.orchestration.dagster_internals import CheckError
+from dixa_assets.settings.conflicts import refuse_twins
 from dixa_assets.settings.messages import explained
 from dixa_assets.settings.misspelt import hint
 

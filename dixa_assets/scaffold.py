@@ -1,4 +1,4 @@
-"""What `dg scaffold defs dixa_assets.component.DixaAnalytics NAME` asks for and writes."""
+"""The command `dg scaffold defs dixa_assets.component.DixaAnalytics NAME`: options and result."""
 
 from datetime import date, timedelta
 
@@ -8,34 +8,35 @@ from pydantic import BaseModel, Field
 
 
 class ScaffoldParams(BaseModel):
-    """The settings that every account has to decide on."""
+    """The settings that every account needs."""
 
     timezone: str = Field(
         default="Europe/Copenhagen",
-        description="IANA zone whose midnights bound a day: your Dixa organisation's.",
+        description="IANA time zone of your Dixa organisation; a day begins at its midnight.",
     )
     start_date: str = Field(
         default_factory=lambda: (date.today() - timedelta(days=365)).isoformat(),  # noqa: DTZ011
-        description="First day that can be loaded, YYYY-MM-DD; a year ago if not given.",
+        description="First day to load, YYYY-MM-DD; one year ago by default.",
     )
     duckdb_path: str = Field(
-        default="", description="The database file; data/dixa.duckdb, or data/ACCOUNT.duckdb."
+        default="",
+        description="The database file; data/dixa.duckdb or data/ACCOUNT.duckdb by default.",
     )
     account: str = Field(
-        default="", description="A name that tells several accounts apart; empty for one."
+        default="", description="A name for the account if there are several; empty for one."
     )
 
 
 class DixaScaffolder(dg.Scaffolder[ScaffoldParams]):
-    """Writes a `defs.yaml` that loads."""
+    """Writes a valid `defs.yaml`."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:
-        """The parameters, each an option of the command."""
+        """The parameters. Each is an option of the command."""
         return ScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
-        """Write the file; the token's variable of a named account bears its name."""
+        """Write the file. A named account reads its token from a variable with its name."""
         params = request.params
         account = params.account
         named = {"account": account, "api_key_variable": f"DIXA_API_KEY_{account.upper()}"}

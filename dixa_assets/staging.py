@@ -26,15 +26,15 @@ from dixa_assets.model.values import (
 )
 
 # The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
-# its label in the row. The last is empty if there was no label.
+# its label in the row. The last key is empty if there was no label.
 _Shortcut = tuple[str, Any, str, str]
 
 
 class Staged:
     """Rows as lines of JSON in a file, with the types of their values.
 
-    Fields are stored under short keys: a name of the API becomes an identifier only when the
-    warehouse has given it a column. Rows stay on disk, so a day may be larger than the memory.
+    Fields have short keys in the file; the warehouse maps them to columns. Rows stay on disk, so a
+    day may be larger than the memory.
 
     Args:
         path: The file, which is created.
@@ -49,21 +49,21 @@ class Staged:
         self.clear()
 
     def clear(self) -> None:
-        """Remove all rows; their cost stays counted."""
+        """Remove all rows. `usage` keeps their cost."""
         try:
             self._file.seek(0)
             self._file.truncate()
         except OSError as error:
             raise self._unwritable(error) from None
         self.counts = Counts()
-        # Size of the file, known when it is closed.
+        # The size of the file, set when it is closed.
         self.bytes = 0
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
-        # By field, the latest `_type` that the vendor does not document.
+        # The latest undocumented `_type`, by field.
         self.unknown: dict[str, str] = {}
-        # By measure, a metric's total. It is shown with the load.
+        # A metric's total, by measure. The load's metadata show it.
         self.totals: dict[str, float] = {}
         self._shortcuts: dict[str, _Shortcut] = {}
 
@@ -73,7 +73,16 @@ class Staged:
         return self.counts.rows
 
     def add_row(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
-        """Add a row: own columns by name, `put_field` keys included, and more `fields` by name."""
+        """Add a row.
+
+        Args:
+            own: The project's own columns by name, and the keys that `put_field` added.
+            fields: More fields by their name in the API.
+
+        Raises:
+            ApiContractBroken: A value fits into no column.
+            WarehouseError: The file cannot be written.
+        """
         line = dict(own)
         for name, value in (fields or {}).items():
             self._put_value(line, name, value)
@@ -93,9 +102,9 @@ class Staged:
     def put_field(self, line: dict[str, Any], name: str, typed: Any) -> None:
         """Put a typed value of the API into a row under construction.
 
-        A name that the row has already gets a number: no value replaces another.
+        If the row has the name already, the field gets a number, so that no value is replaced.
         """
-        # Nearly all values are as plain as the field's last one.
+        # Nearly all values are as plain as the field's latest one.
         shortcut = self._shortcuts.get(name)
         if shortcut is not None and type(typed) is dict:
             kind, expected, key, label_key = shortcut
@@ -132,7 +141,7 @@ class Staged:
         self.discard()
 
     def close(self) -> None:
-        """Finish the file. Call before it is read."""
+        """Close the file. It must be closed before it is read."""
         try:
             if not self._file.closed:
                 self.bytes = self._file.tell()
@@ -148,7 +157,7 @@ class Staged:
 
     def _unwritable(self, error: OSError) -> WarehouseError:
         return WarehouseError(
-            f"{self.table.key}: its rows cannot be kept in {self.path} ({error.strerror})."
+            f"{self.table.key}: its rows cannot be written to {self.path} ({error.strerror})."
         )
 
     def key_of(self, field: str) -> str:
@@ -179,7 +188,7 @@ class Staged:
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:
-    """A row as JSON: by a fast encoder, or by `json` where the fast one gives up."""
+    """A row as JSON, by a fast encoder, or by `json` if the fast one fails."""
     try:
         text = to_json(line)
     except PydanticSerializationError:

@@ -1,7 +1,7 @@
-"""The rules of time zones: the newest on this machine decide, wherever days are made.
+"""Selects the newest time zone rules on this machine, and compares names of zones.
 
-Python reads the system's zone files before those of the `tzdata` package, however old they are,
-and a zone whose rules have changed since would have its midnights in the wrong place.
+Python prefers the zone files of the system to those of the `tzdata` package, even if they are
+older. With old rules, midnight would be at the wrong instant. Days do not belong here.
 """
 
 import re
@@ -16,43 +16,43 @@ PACKAGE = files("tzdata") / "zoneinfo" / "tzdata.zi"
 
 
 def use_newest_rules() -> None:
-    """Read zones from the `tzdata` package unless the system's files are newer."""
+    """Read zones from the `tzdata` package unless the files of the system are newer."""
     if _system_version() < tzdata.IANA_VERSION:
         zoneinfo.reset_tzpath(to=())
         zoneinfo.ZoneInfo.clear_cache()
 
 
 def newest_rules_for_others() -> dict[str, str]:
-    """What the environment of another process needs, so that it reads the same files."""
+    """The environment variables with which another process reads the same zone files."""
     return {} if zoneinfo.TZPATH else {"PYTHONTZPATH": ""}
 
 
 def rules_version() -> str:
-    """The release of the zone database that decides, such as `2026f`."""
+    """The release of the zone database in use, such as `2026f`."""
     return max(_system_version(), str(tzdata.IANA_VERSION))
 
 
 def is_same_zone(one: str, other: str) -> bool:
-    """Whether two names stand for the same zone, as Europe/Kiev and Europe/Kyiv do."""
+    """Whether two names mean the same zone, such as Europe/Kiev and Europe/Kyiv."""
     names = _canonical_names()
     return names.get(one, one) == names.get(other, other)
 
 
 def _system_version() -> str:
-    """The release of the system's files; empty when there are none, or they do not say."""
+    """The release of the system's files; empty if there are none or they have no version."""
     for folder in zoneinfo.TZPATH:
         source = Path(folder) / "tzdata.zi"
         if source.is_file():
             with source.open() as text:
-                found = re.match(r"# version (\w+)", text.readline())
-            return found[1] if found else ""
+                version = re.match(r"# version (\w+)", text.readline())
+            return version[1] if version else ""
     return ""
 
 
 @cache
 def _canonical_names() -> dict[str, str]:
-    """What each other name of a zone stands for."""
+    """The canonical name for each alias of a zone."""
     links = (line.split() for line in PACKAGE.read_text().splitlines() if line.startswith("L "))
     names = {name: target for _, target, name in links}
-    # A link may lead to another.
+    # The target of a link may be a link itself.
     return {name: names.get(target, target) for name, target in names.items()}

@@ -10,9 +10,10 @@ import pytest
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.services import lake
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
+from dixa_assets_tests.support.services import lake, open_lake
+from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
 # What these assert is explained as it is in a test.
 pytest.register_assert_rewrite(
@@ -65,10 +66,11 @@ def world() -> World:
 @pytest.fixture
 def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     if not pytestconfig.getoption("lake"):
-        yield Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=10)
+        settings = WarehouseSettings(database_wait_seconds=10)
+        yield Warehouse(tmp_path / "test.duckdb", settings)
         return
     with lake(tmp_path) as where:
-        yield Warehouse(**where, timezone=COPENHAGEN, wait_seconds=10)
+        yield open_lake(where, wait_seconds=10)
 
 
 @pytest.fixture

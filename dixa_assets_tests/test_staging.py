@@ -21,15 +21,15 @@ def test_an_integer_a_double_cannot_hold_makes_text_of_a_column_with_fractions(
 ) -> None:
     staged = Staged(tmp_path_factory.mktemp("staged") / "rows", METRIC_VALUES)
     for number in numbers:
-        staged.add({}, {"n": read_value({"value": number})})
+        staged.add_row({}, {"n": read_value({"value": number})})
     staged.close()
     assert staged.types.of["n", "value"] == VARCHAR
 
 
 def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:
     staged = stage()
-    staged.add({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])})
-    staged.add({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
+    staged.add_row({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])})
+    staged.add_row({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
     assert lines(staged) == [
         {
             "a": 1,
@@ -50,14 +50,14 @@ def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> 
 
 def test_half_a_character_costs_itself_alone(stage: Callable[..., Staged]) -> None:
     staged = stage()
-    staged.add({}, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
+    staged.add_row({}, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
     assert lines(staged) == [{("text", "value"): "a?b"}]
 
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf])
 def test_a_number_beyond_any_column_is_refused(stage: Callable[..., Staged], number: float) -> None:
     with pytest.raises(ApiContractBroken, match="beyond any column"):
-        stage().add({"value": number})
+        stage().add_row({"value": number})
 
 
 def test_a_discarded_file_is_gone(stage: Callable[..., Staged]) -> None:

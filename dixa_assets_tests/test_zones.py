@@ -15,6 +15,7 @@ import tzdata
 
 from dixa_assets.model.days import windows_from
 from dixa_assets.orchestration.partitions import to_window
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
 from dixa_assets.zones import is_same_zone, rules_version
@@ -105,10 +106,10 @@ def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_day
 def test_a_zone_is_the_same_under_an_older_name(tmp_path: Path) -> None:
     assert is_same_zone("Europe/Kiev", "Europe/Kyiv")
     assert not is_same_zone("Europe/Kyiv", "Europe/Copenhagen")
-    old = Warehouse(tmp_path / "w.duckdb", timezone="Asia/Calcutta")
+    old = Warehouse(tmp_path / "w.duckdb", WarehouseSettings(timezone="Asia/Calcutta"))
     old.check()
     old.query(
         "INSERT INTO dixa_catalogue.loads BY NAME SELECT 'a/b' AS asset_key, "
         "DATE '2025-01-01' AS partition_date"
     )
-    Warehouse(tmp_path / "w.duckdb", timezone="Asia/Kolkata").check()
+    Warehouse(tmp_path / "w.duckdb", WarehouseSettings(timezone="Asia/Kolkata")).check()

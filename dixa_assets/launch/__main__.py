@@ -1,4 +1,4 @@
-"""`python -m dixa_assets.launch demo|dev [--port 3000]`, what `make demo` and `make dev` start."""
+"""Command line: `python -m dixa_assets.launch demo|dev`, used by `make demo` and `make dev`."""
 
 import argparse
 import signal
@@ -7,24 +7,31 @@ import sys
 from collections.abc import Sequence
 
 from dixa_assets.launch import demo, dev
-from dixa_assets.launch.processes import STOPPING
+from dixa_assets.launch.processes import STOP_SIGNALS
 
 START = {"demo": demo.start, "dev": dev.start}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Dagster ends or a signal stops it; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dixa_assets.launch", description=__doc__)
-    parser.add_argument("what", choices=START, help="the simulated Dixa, or your own account")
-    parser.add_argument("--port", type=int, default=3000, help="where the Dagster UI listens")
+    """Serve until Dagster ends or a signal arrives; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dixa_assets.launch",
+        description="Start the Dagster UI on 127.0.0.1 and load data into it.",
+    )
+    parser.add_argument(
+        "mode", choices=START, help="demo: the simulated Dixa; dev: your own account"
+    )
+    parser.add_argument(
+        "--port", type=int, default=3000, help="port of the Dagster UI (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
     except OSError:
-        another = f"make {options.what} PORT={options.port + 1}"
-        print(f"Port {options.port} is in use. Take another: {another}", file=sys.stderr)
+        command = f"make {options.mode} PORT={options.port + 1}"
+        print(f"Port {options.port} is in use. Use another one: {command}", file=sys.stderr)
         return 1
-    return START[options.what](options.port)
+    return START[options.mode](options.port)
 
 
 def _stop(*_: object) -> None:
@@ -32,6 +39,6 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop)
     sys.exit(main())

@@ -1,7 +1,7 @@
-"""Dagster's Celery run launcher, which also notices that a worker is gone.
+"""Dagster's Celery run launcher, extended to detect dead workers.
 
-Celery leaves a task that was started at STARTED for ever when its worker dies, and Dagster asks no
-further. See https://docs.dagster.io/deployment/execution/celery
+If a worker dies, Celery keeps its task in the state STARTED forever, and Dagster does not ask the
+worker. See https://docs.dagster.io/deployment/execution/celery
 """
 
 from typing import Any
@@ -12,21 +12,21 @@ from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 from dixa_assets.orchestration.dagster_internals import CheckRunHealthResult, WorkerStatus
 
-# How long a worker may take to say which tasks it has.
-PATIENCE_SECONDS = 2.0
-# In a row; a broker that is being started again would otherwise end live runs.
-MISSES = 2
+# How long to wait for a worker to list its tasks.
+INSPECT_SECONDS = 2.0
+# Consecutive misses before a run fails. One is not enough: a broker that restarts causes a miss.
+MISSES_TO_FAIL = 2
 
 
 class WatchingCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]
-    """`dagster_celery.launcher.CeleryRunLauncher`, with its configuration."""
+    """`dagster_celery.launcher.CeleryRunLauncher` with the same configuration."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._missed: dict[str, int] = {}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._misses: dict[str, int] = {}
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the worker that took a run still has it."""
+        """Whether the worker that started a run still executes it."""
         result = self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG])
         if result.state in ("SUCCESS", "FAILURE"):
             health: CheckRunHealthResult = super().check_run_worker_health(run)
@@ -34,26 +34,28 @@ class WatchingCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]
         worker = result.info.get("hostname") if isinstance(result.info, dict) else ""
         tasks = None
         if worker:
-            inspect = self.celery.control.inspect(destination=[worker], timeout=PATIENCE_SECONDS)
+            inspect = self.celery.control.inspect(destination=[worker], timeout=INSPECT_SECONDS)
             tasks = (inspect.active() or {}).get(worker)
         if tasks is not None and result.id in {task["id"] for task in tasks}:
-            self._missed.pop(run.run_id, None)
+            self._misses.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        self._missed[run.run_id] = self._missed.get(run.run_id, 0) + 1
-        # What has ended meanwhile is not missed.
-        if self._missed[run.run_id] < MISSES or result.state in ("SUCCESS", "FAILURE"):
+        self._misses[run.run_id] = self._misses.get(run.run_id, 0) + 1
+        # `result.state` is read again: the run may have ended since the first check.
+        if self._misses[run.run_id] < MISSES_TO_FAIL or result.state in ("SUCCESS", "FAILURE"):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        del self._missed[run.run_id]
+        del self._misses[run.run_id]
         if not worker:
-            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "Nobody knows which worker has it.")
-        why = "does not answer" if tasks is None else "was started anew, without the run"
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"Worker {worker} {why}.")
+            return CheckRunHealthResult(
+                WorkerStatus.UNKNOWN, "Celery does not know the worker of the run."
+            )
+        reason = "does not answer" if tasks is None else "has restarted without the run"
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"Worker {worker} {reason}.")
 
     def terminate(self, run_id: str) -> bool:
-        """Stop a run that somebody wants stopped."""
+        """Stop a run on request; False if it has already ended."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
-        # Otherwise Dagster takes it for one that failed, and starts it again.
+        # Without this event, Dagster would treat the run as failed and retry it.
         self._instance.report_run_canceling(run)
         return bool(super().terminate(run_id))

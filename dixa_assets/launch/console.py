@@ -1,6 +1,6 @@
-"""What people see of Dagster's output: loads, news of the catalogue, and whatever goes wrong.
+"""Filters Dagster's output for the console: loads, catalogue changes, warnings and errors.
 
-Everything else that Dagster's processes say is in the log file, and in the UI as ever.
+The log file receives every line. Starting processes does not belong here.
 """
 
 import logging
@@ -27,21 +27,23 @@ _EVENT = re.compile(
 _MATERIALIZED = re.compile(r"Materialized value (?P<asset>.+)\.")
 _CATALOGUE = re.compile(r"Sensor dixa_catalogue skipped: (?P<found>.+)")
 
-# A warning about the dagster.yaml beside DAGSTER_HOME, which there is a link to.
-_NEEDLESS = "Found a dagster instance configuration value (dagster.yaml) in the current folder"
+# This warning is wrong here: DAGSTER_HOME contains a link to that dagster.yaml.
+_HARMLESS_WARNING = (
+    "Found a dagster instance configuration value (dagster.yaml) in the current folder"
+)
 
 
 @dataclass
 class _Run:
-    begun: datetime
+    started_at: datetime
     materialized: list[str] = field(default_factory=list)
 
 
 class Console:
-    """Chooses and words the lines to show.
+    """Selects the lines to show, and shortens those about loads and the catalogue.
 
-    A line that is not recognised as one of Dagster's lesser ones is shown as it is: tracebacks,
-    the last words of a process that died, and everything should Dagster change its format.
+    A line in an unknown format is shown unchanged: a traceback, the last output of a process that
+    died, or every line if Dagster changes its format.
 
     Args:
         ui: The address of Dagster's UI.
@@ -51,19 +53,20 @@ class Console:
         self._ui = ui
         self._runs: dict[str, _Run] = {}
 
-    def shown(self, line: str) -> Iterator[str]:
-        """What to show for a line of output: nothing for most."""
+    def lines_to_show(self, line: str) -> Iterator[str]:
+        """The lines to show for one line of output; none for most."""
         record = _RECORD.match(line)
         if record is None:
             if line.strip():
                 yield line
             return
-        if record["level"] not in ("DEBUG", "INFO") and _NEEDLESS not in record["text"]:
+        if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in record["text"]:
             yield line
-        if said := self._in_words(record["text"], datetime.fromisoformat(record["at"])):
-            yield f"{record['at'][11:]}  {said}"
+        if summary := self._summarise(record["text"], datetime.fromisoformat(record["at"])):
+            yield f"{record['at'][11:]}  {summary}"
 
-    def _in_words(self, text: str, at: datetime) -> str:
+    def _summarise(self, text: str, at: datetime) -> str:
+        """A short form of a message about a load or the catalogue; empty for other messages."""
         if found := _CATALOGUE.match(text):
             news = "" if found["found"].endswith("nothing new.") else f"Catalogue: {found['found']}"
             return textwrap.shorten(news, WIDTH, placeholder=" …")
@@ -78,8 +81,8 @@ class Console:
                 self._runs[event["run"]].materialized.append(asset["asset"].replace(" ", "/"))
         elif event["type"] in ("RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"):
             run = self._runs.pop(event["run"], _Run(at))
-            how = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED"}.get(event["type"], "cancelled")
-            return f"Load {how}: {_summary(run, at)}"
+            verb = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED"}.get(event["type"], "cancelled")
+            return f"Load {verb}: {_totals(run, at)}"
         return ""
 
 
@@ -93,55 +96,57 @@ def banner(
     ending: str,
     probe: Path | None = None,
 ) -> str:
-    """What to open first, in ten lines."""
+    """The text above the output: the addresses and files to open first, in ten lines."""
     if read_copy is None:
-        query = "set DIXA_READ_COPY_PATH for a copy that may be kept open"
+        query = "set DIXA_READ_COPY_PATH to get a copy that you can keep open"
     else:
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         code = f"import duckdb; sql = duckdb.connect({str(read_copy)!r}, True).sql; {show}"
-        query = f'{shlex.quote(str(from_here(Path(sys.executable))))} -ic "{code}"'
-    found = f"  Probe   {probe}, what the API does where it is not documented\n" if probe else ""
+        query = f'{shlex.quote(str(relative_to_cwd(Path(sys.executable))))} -ic "{code}"'
+    probe_line = (
+        f"  Probe   {probe}, how the API behaves where it is not documented\n" if probe else ""
+    )
     return (
         f"\n{title}\n\n"
         f"  Assets  {ui}/assets\n"
         f"  CSAT    {ui}/assets/dixa_metrics/csat?view=events\n"
-        f"  Report  {report or 'set DIXA_REPORT_PATH for one'}, once loads have ended\n"
+        f"  Report  {report or 'set DIXA_REPORT_PATH to get one'}, written after the loads\n"
         f"  Query   {query}\n"
-        f"{found}"
+        f"{probe_line}"
         f"  Log     {log}\n\n"
         f"{ending}"
     )
 
 
-def recorder(path: Path) -> Callable[[str], str]:
-    """What writes a line to a file and returns it, without colours.
+def log_writer(path: Path) -> Callable[[str], str]:
+    """A function that appends a line to a file without colours, and returns the plain line.
 
-    The file begins anew when it is full, and the one before is kept.
+    A full file is renamed and a new one started. One old file is kept.
     """
     log = logging.getLogger("dixa_assets.launch")
     log.propagate = False
     log.setLevel(logging.INFO)
     log.addHandler(RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"))
 
-    def record(line: str) -> str:
+    def write(line: str) -> str:
         plain = _COLOUR.sub("", line.rstrip("\n"))
         log.info(plain)
         return plain
 
-    return record
+    return write
 
 
-def from_here(path: Path) -> Path:
-    """A path as it is written in the working folder, if it lies below."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+def relative_to_cwd(path: Path) -> Path:
+    """The path relative to the working folder; unchanged if it is not below that folder."""
+    cwd = Path.cwd()
+    return path.relative_to(cwd) if path.is_relative_to(cwd) else path
 
 
-def _summary(run: _Run, at: datetime) -> str:
+def _totals(run: _Run, ended_at: datetime) -> str:
     assets = sorted(set(run.materialized))
-    what = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
+    loaded = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
     if len(run.materialized) > len(assets):
-        what += f", {len(run.materialized):,} days"
-    minutes, seconds = divmod(round((at - run.begun).total_seconds()), 60)
-    took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{what or 'nothing'} in {took}"
+        loaded += f", {len(run.materialized):,} days"
+    minutes, seconds = divmod(round((ended_at - run.started_at).total_seconds()), 60)
+    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"{loaded or 'nothing'} in {duration}"

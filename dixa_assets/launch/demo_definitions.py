@@ -1,6 +1,6 @@
-"""The demo's code location: the component in plain Python, with breakdowns to look at.
+"""The code location of the demo: the component in plain Python, with breakdowns as an example.
 
-Apart from `defs.yaml`, so that the demo shows the same whatever that file has been made to say.
+It does not read `defs.yaml`, so that the demo is the same whatever that file contains.
 """
 
 import os
@@ -11,11 +11,11 @@ import dagster as dg
 from dixa_assets.component import build_definitions
 
 
-# A code server calls this twice: first to learn that it is a function, then for its result.
+# A code server calls this twice: once to inspect the function, once for the result.
 @dg.definitions
 @cache
 def defs() -> dg.Definitions:
-    """What `dixa_assets.launch.demo` sets up."""
+    """The definitions, with the settings from the environment that `demo` prepares."""
     return build_definitions(
         base_url=os.environ["DIXA_BASE_URL"],
         timezone=os.environ["DIXA_TIMEZONE"],
@@ -25,6 +25,6 @@ def defs() -> dg.Definitions:
         read_copy_path=os.environ["DIXA_READ_COPY_PATH"],
         catalogue_refresh_seconds=int(os.environ["DIXA_CATALOGUE_REFRESH_SECONDS"]),
         owners=["team:support-analytics"],
-        # Eleven values: as many more requests for each of the days.
+        # Both attributes together have eleven values, so each day takes eleven more requests.
         breakdowns={"closed_conversations": ["channel", "queue_id"]},
     )

@@ -1,4 +1,4 @@
-"""Your own Dixa account with the Dagster UI, configured in `.env`."""
+"""`make dev`: the Dagster UI with your own Dixa account, configured in `.env`."""
 
 import os
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from dixa_assets.launch.console import banner, from_here
+from dixa_assets.launch.console import banner, relative_to_cwd
 from dixa_assets.launch.dagster_dev import prepare_home, serve
 
 HOME = Path(".dagster_home")
 
 
 def start(port: int) -> int:
-    """Serve Dagster until it ends; return the exit code."""
+    """Serve Dagster until it ends; return its exit code, or 1 for an invalid setting."""
     from dixa_assets.errors import DixaAssetsError
     from dixa_assets.project import load_component
 
@@ -23,18 +23,17 @@ def start(port: int) -> int:
     except DixaAssetsError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
+    report, read_copy = component.report_file, component.read_copy_path
     home = HOME.absolute()
     prepare_home(home)
     print(
         banner(
             f"Dixa at {component.base_url}, loading into Dagster.",
             ui=f"http://127.0.0.1:{port}",
-            report=from_here(component.report_file) if component.report_file else None,
-            read_copy=from_here(Path(component.read_copy_path))
-            if component.read_copy_path
-            else None,
+            report=relative_to_cwd(report) if report else None,
+            read_copy=relative_to_cwd(Path(read_copy)) if read_copy else None,
             log=HOME / "dagster.log",
-            ending="Ctrl-C stops it; the next start goes on from here.",
+            ending="Ctrl-C stops it. The next start continues from here.",
         ),
         flush=True,
     )

@@ -1,4 +1,7 @@
-"""Child processes with a certain end: each is a process group, ended as a whole and by its id."""
+"""Child processes: each is a process group that is stopped as a whole, by its id.
+
+What the processes run belongs in `demo`, `dev` and `dagster_dev`.
+"""
 
 import os
 import signal
@@ -9,37 +12,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What ends the launcher: Ctrl-C, a polite kill, a closed terminal.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Dagster ends within three seconds unless a tick or a load is stuck in a request.
+# The signals that stop the launcher: Ctrl-C, `kill`, a closed terminal.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Dagster ends within three seconds unless a sensor tick or a load is blocked by a request.
 GRACE_SECONDS = 5.0
 
 
 @contextmanager
-def started(
+def running_module(
     module: Sequence[str],
     *,
     env: Mapping[str, str],
     cwd: Path,
     stderr: int | None = None,
-    last_words: Callable[[str], object] = str,
+    on_final_line: Callable[[str], object] = str,
     grace: float = GRACE_SECONDS,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python module as a process group, of which nothing is left afterwards.
+    """Run a Python module as a process group, and stop the whole group at the end.
 
-    A terminal's Ctrl-C does not reach the group: it is interrupted here, given a few seconds and
-    then killed, so that the end never waits for whatever the group is waiting for.
+    Ctrl-C in a terminal does not reach the group. The group gets an interrupt at the end of the
+    block and is killed after `grace`, so that a blocked process cannot delay the end.
 
     Args:
         module: The module and its arguments.
-        env: Its environment.
-        cwd: Its folder.
-        stderr: As for `Popen`; by default the terminal's.
-        last_words: Takes the lines that are written while the group ends.
+        env: The environment of the process.
+        cwd: The working folder of the process.
+        stderr: As for `Popen`; the terminal by default.
+        on_final_line: Called with each line of output after the interrupt.
         grace: Seconds from the interrupt to the kill.
 
     Yields:
-        The process, whose `stdout` is to be read.
+        The process. The caller reads its `stdout`.
     """
     with subprocess.Popen(
         [sys.executable, "-m", *module],
@@ -55,20 +58,22 @@ def started(
         try:
             yield process
         finally:
-            _end(process, last_words, grace)
+            _stop(process, on_final_line, grace)
 
 
-def _end(process: subprocess.Popen[str], last_words: Callable[[str], object], grace: float) -> None:
-    # From here on nothing interrupts: the end has its own limit.
-    for number in STOPPING:
+def _stop(
+    process: subprocess.Popen[str], on_final_line: Callable[[str], object], grace: float
+) -> None:
+    # A second signal must not interrupt the stop, which has its own time limit.
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _signal_group(process, signal.SIGINT)
-    limit = threading.Timer(grace, _signal_group, (process, signal.SIGKILL))
-    limit.start()
-    # Every process of the group holds the pipe, so it ends with the last of them.
+    kill = threading.Timer(grace, _signal_group, (process, signal.SIGKILL))
+    kill.start()
+    # Every process of the group holds the pipe, so the output ends with the last process.
     for line in process.stdout or ():
-        last_words(line)
-    limit.cancel()
+        on_final_line(line)
+    kill.cancel()
     _signal_group(process, signal.SIGKILL)
 
 

@@ -1,7 +1,7 @@
-"""The catalogue: what Dixa offers, as frozen entries, and how it changes over time.
+"""The catalogue: the metrics and records that Dixa offers, and their changes over time.
 
-Parsing, (de)serialising, comparing. No network, no Dagster, no SQL. A catalogue only grows:
-an entry that Dixa no longer lists is kept as retired, so its asset and its table stay.
+This module parses and serialises; `merge.py` compares. A catalogue only grows: an entry that Dixa
+no longer lists is kept as retired, so its asset and its table stay.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class FilterAttribute:
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """A measure a metric can be asked for."""
+    """A measure that a metric offers."""
 
     measure: str
     description: str = ""
@@ -51,7 +51,7 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class FieldMetadata:
-    """A field of a record's rows. The catalogue gives no type; only the data do."""
+    """A field of a record's rows. The catalogue gives it no type; only its values have one."""
 
     field: str
     description: str = ""
@@ -59,7 +59,7 @@ class FieldMetadata:
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """From `{field, description, nullable}`; only the name is relied on."""
+        """From `{field, description, nullable}`; only the name is required."""
         nullable = data.get("nullable")
         return cls(
             _named(data, "field"),
@@ -73,9 +73,9 @@ class Entry:
     """One metric or record of the catalogue.
 
     `name` is `id` as an identifier: the last part of the asset key and the relation's name. It is
-    given once, when the entry is first seen. `first_seen` and `retired_at` are ISO instants.
-    An id that comes back in other capitals is the same entry: it keeps the id that its rows are
-    stored by, and `spelling` is how Dixa writes it now.
+    set once, when the entry is first seen. `first_seen` and `retired_at` are ISO instants.
+    Ids that differ only in capitals stand for the same entry. It keeps its first id, under which
+    its rows are stored; `spelling` is the id as Dixa writes it now, if that differs.
     """
 
     kind: Kind
@@ -92,7 +92,11 @@ class Entry:
 
     @classmethod
     def from_api(cls, kind: Kind, data: Mapping[str, Any]) -> Self:
-        """From the vendor's MetricMetadata or MetricRecordMetadata; raises on what is unusable."""
+        """From the vendor's MetricMetadata or MetricRecordMetadata.
+
+        Raises:
+            KeyError, TypeError, AttributeError: The item is malformed.
+        """
         related = data.get("relatedRecordIds" if kind == "metric" else "relatedMetricIds") or []
         if not isinstance(related, list):
             raise TypeError("the related ids are not a list")
@@ -125,19 +129,20 @@ class Entry:
 
     @property
     def is_live(self) -> bool:
-        """Whether Dixa still lists the entry."""
+        """True if Dixa still lists the entry."""
         return self.retired_at is None
 
     @property
     def attributes(self) -> frozenset[str]:
-        """The attributes the entry can be filtered by."""
+        """The attributes by which the entry can be filtered."""
         return frozenset(item.attribute for item in self.filters)
 
     def compulsory_filter(self, preferred: str) -> str:
-        """The attribute whose values are all sent, where Dixa insists on a filter.
+        """The attribute whose values are all sent if Dixa rejects requests without a filter.
 
-        It is the preferred one, or one of the entry's own where it has no such attribute: first
-        one that every row has by the catalogue. Empty if nothing is preferred or there is none.
+        The preferred attribute, or one of the entry's own if it lacks that one; an attribute that
+        the catalogue calls non-nullable comes first. Empty if `preferred` is empty or the entry
+        has no attribute.
         """
         if not preferred or preferred in self.attributes:
             return preferred
@@ -149,7 +154,8 @@ class Entry:
 class Change:
     """One difference between two versions of an entry; `before` and `after` are JSON or None.
 
-    Without an `id` it is about the whole list: it has what the vendor's description has not.
+    A change without an `id` is about the whole list: a part of it that the vendor does not
+    document.
     """
 
     changed_at: str
@@ -163,9 +169,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What an account's API answered to a question that its documentation leaves open.
+    """An answer of an account's API to a question that its documentation leaves open.
 
-    `setting` and `value` are what is done differently because of it, if anything.
+    `setting` and `value` say how loads adapt to the answer; both are empty if they need not.
     """
 
     question: str
@@ -182,8 +188,8 @@ class Fact:
 class Catalogue:
     """All entries ever seen, ordered by kind and id, and every change among them.
 
-    `filter_names` holds every filter attribute ever mentioned, with the identifier its table is
-    named by, in the order they were first seen. `facts` are what the account was found to do.
+    `filter_names` maps every filter attribute ever seen, oldest first, to the name of its table.
+    `facts` are the probe's findings about the account.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -192,13 +198,8 @@ class Catalogue:
     facts: tuple[Fact, ...] = ()
 
     @property
-    def adapted(self) -> dict[str, str]:
-        """What is done differently because of a fact: settings with their values."""
-        return {fact.setting: fact.value for fact in self.facts if fact.setting}
-
-    @property
     def live(self) -> tuple[Entry, ...]:
-        """The entries Dixa lists now."""
+        """The entries that Dixa lists now."""
         return tuple(entry for entry in self.entries if entry.is_live)
 
     @property
@@ -207,21 +208,25 @@ class Catalogue:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:20]
 
     def to_json(self) -> str:
-        """The catalogue as text that `from_json` reads back to an equal one."""
+        """The catalogue as text. `from_json` reads it back as an equal catalogue."""
         return TypeAdapter(Catalogue).dump_json(self, indent=1).decode()
 
     @staticmethod
     def from_json(text: str) -> "Catalogue":
-        """From the text `to_json` gave."""
+        """The catalogue that `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: The text is no catalogue.
+        """
         return TypeAdapter(Catalogue).validate_json(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one fetch of both catalogues gave: usable entries, and what was wrong with the rest.
+    """The result of fetching both catalogues: the usable entries, and the problems with others.
 
-    `undescribed` is what the vendor's description of the answers does not have: of which kind's
-    list, what it is, and its name.
+    `undescribed` lists the parts of the answers that the vendor does not document: kind of the
+    list, kind of the part, its name.
     """
 
     entries: tuple[Entry, ...]
@@ -232,7 +237,11 @@ class Listing:
     def from_api(
         cls, metrics: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
     ) -> Self:
-        """From both catalogue lists. A broken item costs itself alone; a list of nothing raises."""
+        """From both catalogue lists. A malformed item is left out, with a problem for each.
+
+        Raises:
+            CatalogueError: A list has no usable item.
+        """
         entries: dict[tuple[Kind, str], Entry] = {}
         problems = []
         odd: list[tuple[Kind, str, str]] = []
@@ -246,17 +255,17 @@ class Listing:
                 try:
                     entry = Entry.from_api(kind, item)
                 except (KeyError, TypeError, AttributeError) as error:
-                    problems.append(f"a {kind} was left out, its entry is malformed ({error!r})")
+                    problems.append(f"a {kind} was left out: its entry is malformed ({error!r})")
                     continue
                 if (kind, entry.id) in entries:
-                    problems.append(f"the {kind} '{entry.id}' is listed twice, the first one holds")
+                    problems.append(f"the {kind} '{entry.id}' is listed twice: the first is used")
                     continue
                 entries[kind, entry.id] = entry
                 usable.append(item)
             if not any(entry.kind == kind for entry in entries.values()):
                 raise CatalogueError(
-                    f"Dixa's catalogue of {kind}s came back without a single usable {kind}. This "
-                    "is taken for a fault, not for an empty catalogue; nothing was changed."
+                    f"Dixa's catalogue of {kind}s has no usable {kind}. This is treated as a "
+                    "fault, not as an empty catalogue; nothing was changed."
                 )
             odd += [(kind, *each) for each in sorted(undescribed(kind, usable))]
         return cls(tuple(entries.values()), tuple(problems), tuple(odd))
@@ -270,7 +279,7 @@ def to_identifier(text: str) -> str:
 
 
 def distinct_identifier(text: str, taken: Iterable[str]) -> str:
-    """`to_identifier(text)`, told apart from names in use (which SQL compares without case)."""
+    """`to_identifier(text)`, with a suffix if SQL, which ignores case, finds it in `taken`."""
     name = to_identifier(text)
     in_use = {other.lower() for other in taken}
     digest, found, length = hashlib.sha256(text.encode()).hexdigest(), name, 6
@@ -297,6 +306,6 @@ def _named(data: Mapping[str, Any], key: str) -> str:
 
 
 def _unique(items: Iterable[T], key: str) -> tuple[T, ...]:
-    """The items, the first of those that share a name alone."""
+    """The items without those whose name an earlier item has."""
     named = {getattr(item, key): item for item in reversed(list(items))}
     return tuple(reversed(named.values()))

@@ -8,7 +8,7 @@ from dixa_assets.model.values import widest
 
 @dataclass(slots=True)
 class Usage:
-    """The cost of a load: requests (with retries), retries, pages, bytes, seconds of waiting."""
+    """The cost of a load: requests with retries, retries, pages, bytes, seconds of waiting."""
 
     requests: int = 0
     retries: int = 0

@@ -1,7 +1,7 @@
-"""How the catalogue changes: a listing of today against what was known."""
+"""Merge the listing that Dixa returns now into the known catalogue."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -25,14 +25,14 @@ def merge(
     at: str,
     is_still_described: Callable[[Entry], bool],
 ) -> Catalogue:
-    """The known catalogue brought up to date with a listing.
+    """The known catalogue, updated with a listing.
 
     Args:
         known: The catalogue so far.
-        listing: What Dixa lists now.
+        listing: The entries that Dixa lists now.
         at: The instant of the fetch, ISO.
-        is_still_described: Asked for each live entry that is not listed: whether Dixa still
-            describes it. A list cut short then retires nothing.
+        is_still_described: Called with each live entry that is not listed; true if Dixa still
+            describes it. A truncated list then retires nothing.
     """
     listed = {(entry.kind, entry.id): entry for entry in _as_known(known, listing.entries)}
     entries: dict[tuple[Kind, str], Entry] = {}
@@ -42,7 +42,7 @@ def merge(
         if new is not None:
             differences = _differences(old, new, at)
             changes += differences
-            # Without a difference the old entry is kept: a list in another order is no change.
+            # Another order of the parts is no difference: the old entry stays.
             entry = replace(new, name=old.name, first_seen=old.first_seen) if differences else old
         elif old.is_live and not is_still_described(old):
             entry = replace(old, retired_at=at)
@@ -50,49 +50,55 @@ def merge(
         else:
             entry = old
         entries[old.kind, old.id] = entry
-    # Plain identifiers first: of two ids that collide, the one that needs no change keeps its name.
+    # Plain identifiers first: if two ids collide, the one that is an identifier gets its own name.
     for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
         taken = [other.name for other in entries.values() if other.kind == entry.kind]
         name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
         entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
         changes.append(Change(at, entry.kind, entry.id, "added"))
-    told = {(change.kind, change.change, change.item) for change in known.changes if not change.id}
+    reported = {(each.kind, each.change, each.item) for each in known.changes if not each.id}
     changes += [
         Change(at, kind, "", what, item)
         for kind, what, item in listing.undescribed
-        if (kind, what, item) not in told
+        if (kind, what, item) not in reported
     ]
-    filter_names = dict(known.filter_names)
-    for attribute in sorted({name for entry in entries.values() for name in entry.attributes}):
-        if attribute not in filter_names:
-            filter_names[attribute] = distinct_identifier(attribute, filter_names.values())
     ordered = tuple(entries[key] for key in sorted(entries))
+    filter_names = name_filters(ordered, known.filter_names)
     return Catalogue(ordered, known.changes + tuple(changes), filter_names, known.facts)
+
+
+def name_filters(entries: Iterable[Entry], known: Mapping[str, str]) -> dict[str, str]:
+    """The table names of all filter attributes: the known ones, then new ones in order."""
+    names = dict(known)
+    for attribute in sorted({name for entry in entries for name in entry.attributes}):
+        if attribute not in names:
+            names[attribute] = distinct_identifier(attribute, names.values())
+    return names
 
 
 def note_unknown_types(
     known: Catalogue, seen: Iterable[tuple[str, str, str]], at: str
 ) -> Catalogue:
-    """The catalogue with a change for each type of values that it has not told of.
+    """The catalogue with a change for each undocumented type that it has not reported yet.
 
     Args:
         known: The catalogue so far.
-        seen: Types that the vendor does not document, as loads met them: asset key, field, type.
-        at: The instant to note, ISO.
+        seen: Undocumented types in loaded values: asset key, field, type.
+        at: The instant of the change, ISO.
     """
     by_key = {entry.key: entry for entry in known.entries}
-    told = {(each.kind, each.id, each.change, each.item, each.after) for each in known.changes}
+    reported = {(each.kind, each.id, each.change, each.item, each.after) for each in known.changes}
     changes = [
         Change(at, entry.kind, entry.id, "unknown type", field, after=json.dumps(type_))
         for key, field, type_ in sorted(seen)
         if (entry := by_key.get(key))
-        and (entry.kind, entry.id, "unknown type", field, json.dumps(type_)) not in told
+        and (entry.kind, entry.id, "unknown type", field, json.dumps(type_)) not in reported
     ]
     return replace(known, changes=known.changes + tuple(changes)) if changes else known
 
 
 def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:
-    """The listed entries by the ids that they are known by, whatever their capitals."""
+    """The listed entries under their known ids, which may differ in capitals."""
     now = {(entry.kind, entry.id) for entry in listed}
     before = {(entry.kind, entry.id) for entry in known.entries}
     gone = {(kind, id_.casefold()): id_ for kind, id_ in sorted(before - now)}
@@ -128,7 +134,7 @@ def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
     return changes
 
 
-# The parts of an entry that can change, each by name.
+# The parts of an entry that can change, by name.
 _PARTS: dict[str, Callable[[Entry], dict[str, Any]]] = {
     "filter": lambda entry: {item.attribute: asdict(item) for item in entry.filters},
     "aggregation": lambda entry: {item.measure: asdict(item) for item in entry.aggregations},

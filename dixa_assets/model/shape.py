@@ -1,7 +1,7 @@
 """The shape of the catalogue's lists, compared with the vendor's published description.
 
-What it describes stands in the OpenAPI document of Analytics v1: MetricMetadata,
-MetricRecordMetadata and their parts. Whatever else comes is read as far as it can be, and told.
+The description is the OpenAPI document of Analytics v1: MetricMetadata, MetricRecordMetadata and
+their parts. Undocumented parts are read as far as possible, and reported.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,16 +24,16 @@ _DESCRIBED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _MEASURES = frozenset(
     {"Min", "Max", "Sum", "Count", "Percentage", "AgentPresenceDuration", "StdDev", "Average"}
 )
-# Of an item of the Intelligence API, which is the beta generation's.
+# Keys of an item of the Intelligence API, the beta generation.
 _NEXT_GENERATION = frozenset({"primaryFilters", "aggregates", "category"})
 
 
 def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """What the description does not have: what it is, and its name.
+    """The parts that the vendor's description lacks, as pairs: kind of the part, its name.
 
     Args:
         kind: metric or record.
-        items: Of that kind's list, those that could be read.
+        items: The usable items of that list.
     """
     return {found for item in items for found in _undescribed(kind, item)}
 

@@ -1,7 +1,6 @@
 """Every table of the project: names, columns, types, comments.
 
-One description serves the DDL, the Columns tab of the Dagster UI and the drift check. No SQL is
-built here and nothing is fetched.
+One description serves the DDL, the Columns tab of the Dagster UI and the `schema` check.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from typing import Any, Self
 from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
-# How the address of a database begins that many machines write.
+# Prefix of the address of a lake, a database that several machines write.
 LAKE_SCHEME = "ducklake:postgres:"
 
 
@@ -19,9 +18,9 @@ LAKE_SCHEME = "ducklake:postgres:"
 class Column:
     """A column of a table.
 
-    `type` is None while no value has shown one; the column is then text without content. `field`
-    and `part` say where it comes from: the vendor's field name, and its `value` or its `label`.
-    Both are empty for columns this project fills itself.
+    `type` is None until a first value shows it; the column is then an empty text column. `field`
+    and `part` name the source: the vendor's field, and its `value` or its `label`. Both are empty
+    for the project's own columns.
     """
 
     name: str
@@ -33,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's name, comment and the columns known before any data."""
+    """A table: its name, its comment, and the columns known before any data."""
 
     schema: str
     name: str
@@ -48,10 +47,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What people query, where its rows stand, and which of the rows there are its own.
+    """A table or view that people query, and the table that stores its rows.
 
-    For most, `stored_in` is `table` itself. A metric is a view over a table that all metrics
-    share; `only` has the value of a column that tells its rows there.
+    Usually `stored_in` is `table` itself. A metric is a view of a table that all metrics share;
+    `only` has the column, with its value, that selects the metric's rows there.
     """
 
     table: Table
@@ -60,16 +59,16 @@ class Relation:
 
     @classmethod
     def whole(cls, table: Table) -> Self:
-        """A table that people query as it stands."""
+        """A table that stores its own rows."""
         return cls(table, table)
 
     @property
     def key(self) -> str:
-        """`schema/name` of what people query, as in the asset key."""
+        """`schema/name` of the table or view, as in the asset key."""
         return self.table.key
 
 
-# Columns that several tables have.
+# Columns of several tables.
 
 LOADED_COLUMNS = (
     Column("loaded_at", TIMESTAMPTZ, "When this row was loaded."),
@@ -77,8 +76,8 @@ LOADED_COLUMNS = (
 )
 PARTITION_DATE = Column("partition_date", DATE, "The local day, in the warehouse's timezone.")
 
-# Metrics. Every metric shares the first table; the relations people use are views over it.
-# `aggregate` keeps what no other column can hold, so that an answer of a new shape is not lost.
+# Metrics. All metrics share one table, and each has a view of it. `aggregate` keeps answers of an
+# unknown shape, which no other column can hold.
 
 METRIC_COLUMNS = (
     PARTITION_DATE,
@@ -90,18 +89,18 @@ METRIC_COLUMNS = (
     Column("breakdown_label", VARCHAR, "The value's display name when it was loaded."),
     Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
     Column("status", VARCHAR, "Presence status; only presence durations have one."),
-    Column("value", DOUBLE, "The number as Dixa gave it; NULL where Dixa gave none."),
+    Column("value", DOUBLE, "The number as Dixa returned it; NULL if Dixa returned none."),
     *LOADED_COLUMNS,
 )
 METRIC_NAME = Column("metric", VARCHAR, "The metric's id in Dixa's catalogue.")
 METRIC_VALUES = Table(
     "dixa_metrics",
     RESERVED_METRIC_NAME,
-    "The values of every metric, with answers of unknown shape kept as JSON in `aggregate`.",
+    "The values of every metric. Answers of unknown shape are kept as JSON in `aggregate`.",
     (
         METRIC_NAME,
         *METRIC_COLUMNS[:-2],
-        Column("aggregate", JSON, "The whole aggregate, where its shape is not a known one."),
+        Column("aggregate", JSON, "The whole aggregate as JSON, if its shape is unknown."),
         *LOADED_COLUMNS,
     ),
 )
@@ -112,18 +111,18 @@ METRICS_DAILY = Table(
     (METRIC_NAME, *METRIC_COLUMNS),
 )
 
-# Records, a table each. A row's own value stands beside its fields and has no name of its own.
+# Records. Each has a table. A row has fields and may have a value of its own, without a name.
 
 RECORD_COLUMNS = (
     PARTITION_DATE,
-    Column("primary_timestamp", TIMESTAMPTZ, "When the event happened; Dixa's period looks at it."),
+    Column("primary_timestamp", TIMESTAMPTZ, "When the event happened; Dixa selects rows by it."),
     Column("primary_timestamp_field", VARCHAR, "Dixa's name for that instant."),
 )
 RECORD_VALUE = Column("value", None, "The number behind the metric this record feeds.", "", "value")
 
 
 def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
-    """The relation of a metric or record; of a record without the fields not to be stored."""
+    """The relation of a metric, or of a record without its excluded fields."""
     if entry.kind == "metric":
         view = Table(entry.schema, entry.name, entry.description, METRIC_COLUMNS)
         return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id})
@@ -137,7 +136,9 @@ def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
     return Relation.whole(table)
 
 
-# Filter values, a table for each attribute.
+# Filter values. Each attribute has a table, whose comment ends with the attribute and a period.
+
+_FILTER_COMMENT = "The values Dixa offers for the filter attribute "
 
 
 def filter_relation(attribute: str, name: str) -> Relation:
@@ -145,14 +146,20 @@ def filter_relation(attribute: str, name: str) -> Relation:
     table = Table(
         "dixa_filters",
         name,
-        f"The values Dixa offers for the filter attribute {attribute}.",
+        f"{_FILTER_COMMENT}{attribute}.",
         (
-            Column("value", VARCHAR, "The value, as it stands in filters and records."),
+            Column("value", VARCHAR, "The value, as in filters and records."),
             Column("label", VARCHAR, "Its display name."),
             *LOADED_COLUMNS,
         ),
     )
     return Relation.whole(table)
+
+
+def filter_attribute(comment: str) -> str | None:
+    """The attribute in the comment of a filter's table; None for another comment."""
+    is_own = comment.startswith(_FILTER_COMMENT) and comment.endswith(".")
+    return comment.removeprefix(_FILTER_COMMENT)[:-1] if is_own else None
 
 
 # The catalogue.
@@ -166,7 +173,7 @@ _ENTRY = (
 _STATUS = (
     Column("is_live", BOOLEAN, "Whether Dixa still lists it."),
     Column("first_seen", TIMESTAMPTZ, "When it was first listed."),
-    Column("retired_at", TIMESTAMPTZ, "When it was found to be listed no more."),
+    Column("retired_at", TIMESTAMPTZ, "When Dixa was found to list it no longer."),
 )
 
 
@@ -179,31 +186,31 @@ METRICS = _catalogue_table(
     "Every metric Dixa lists or has listed.",
     *_ENTRY,
     *_STATUS,
-    Column("measures", "VARCHAR[]", "What the metric can be asked for."),
+    Column("measures", "VARCHAR[]", "The measures that the metric offers."),
 )
 RECORDS = _catalogue_table("records", "Every record Dixa lists or has listed.", *_ENTRY, *_STATUS)
 FILTERS = _catalogue_table(
     "filters",
-    "By which attributes each metric and record can be filtered.",
+    "The attributes by which each metric and record can be filtered.",
     *_ENTRY,
     Column("filter_attribute", VARCHAR, "Attribute to filter or break down by."),
 )
 AGGREGATIONS = _catalogue_table(
     "aggregations",
-    "Which measures each metric can be asked for.",
+    "The measures that each metric offers.",
     *_ENTRY,
-    Column("measure", VARCHAR, "A measure the metric can be asked for."),
+    Column("measure", VARCHAR, "A measure that the metric offers."),
 )
 FIELDS = _catalogue_table(
     "fields",
-    "Which fields each record declares.",
+    "The fields that each record declares.",
     *_ENTRY,
     Column("field", VARCHAR, "Dixa's name of the field."),
-    Column("is_nullable", BOOLEAN, "Whether Dixa says that it can be NULL."),
+    Column("is_nullable", BOOLEAN, "Whether it can be NULL, according to Dixa."),
 )
 RELATIONS = _catalogue_table(
     "relations",
-    "Which metric is made from which record.",
+    "The pairs of a metric and a record that Dixa relates: the record has the metric's rows.",
     Column("metric", VARCHAR, "The metric's id."),
     Column("record", VARCHAR, "The record's id."),
 )
@@ -212,32 +219,36 @@ CHANGES = _catalogue_table(
     "Every change of the catalogue since it was first fetched.",
     Column("changed_at", TIMESTAMPTZ, "When the change was noticed."),
     Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id; empty for what is new in the whole list."),
+    Column("id", VARCHAR, "Dixa's id; empty for a change of the whole list."),
     Column(
         "change", VARCHAR, "What happened: added, retired, field added, unknown type and so on."
     ),
-    Column("item", VARCHAR, "The filter, measure, field or related id it happened to."),
-    Column("before", VARCHAR, "What it was, as JSON."),
-    Column("after", VARCHAR, "What it is, as JSON."),
+    Column("item", VARCHAR, "The filter, measure, field or related id that changed."),
+    Column("before", VARCHAR, "The former content, as JSON."),
+    Column("after", VARCHAR, "The new content, as JSON."),
 )
 
 
 API_FACTS = _catalogue_table(
     "api_facts",
-    "What the account's API does where its documentation is silent.",
-    Column("question", VARCHAR, "What was asked."),
-    Column("assumed", VARCHAR, "What is assumed without an answer."),
-    Column("observed", VARCHAR, "What the API did; empty if it could not be told."),
-    Column("verdict", VARCHAR, "As assumed; otherwise, and handled or for you; or not to be told."),
-    Column("evidence", VARCHAR, "What shows it: ids, counts, types and statuses."),
-    Column("since", TIMESTAMPTZ, "When it was asked."),
-    Column("setting", VARCHAR, "What is done differently because of it."),
-    Column("value", VARCHAR, "And how."),
+    "The behaviour of the account's API where its documentation is silent, as the probe found it.",
+    Column("question", VARCHAR, "The question."),
+    Column("assumed", VARCHAR, "The behaviour that loads assume without an answer."),
+    Column("observed", VARCHAR, "The behaviour of the API; empty if the probe got no answer."),
+    Column(
+        "verdict",
+        VARCHAR,
+        "As assumed; or different, and handled or for you to handle; or without an answer.",
+    ),
+    Column("evidence", VARCHAR, "The evidence: ids, counts, types and statuses."),
+    Column("since", TIMESTAMPTZ, "When the probe asked."),
+    Column("setting", VARCHAR, "The setting of loads that adapts to it."),
+    Column("value", VARCHAR, "The value of that setting."),
 )
 
 
 def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
-    """The catalogue as tables, each with its rows."""
+    """The rows of each of the catalogue's tables."""
     rows: dict[Table, list[dict[str, Any]]] = {
         table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
     }
@@ -257,7 +268,7 @@ def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
         else:
             rows[RECORDS].append(own | status)
             pairs |= {(metric, entry.id) for metric in entry.related_ids}
-        # The parts of an entry have descriptions of their own.
+        # The description of a part replaces that of its entry.
         rows[FILTERS] += [
             own | {"filter_attribute": item.attribute, "description": item.description}
             for item in entry.filters
@@ -278,31 +289,30 @@ def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
     return rows
 
 
-# What the warehouse notes of itself.
+# The warehouse's own notes.
 
 LOADS = Table(
     "dixa_catalogue",
     "loads",
-    "One row per loaded partition: what its latest load asked for, got and cost.",
+    "One row per loaded partition: the request, result and cost of its latest load.",
     (
         Column("asset_key", VARCHAR, "The asset, as schema/relation."),
         Column("partition_date", DATE, "The local day; NULL for assets without partitions."),
-        Column("interval_start", TIMESTAMPTZ, "First instant that was asked for."),
-        Column("interval_end", TIMESTAMPTZ, "First instant after what was asked for."),
+        Column("interval_start", TIMESTAMPTZ, "First instant of the requested day."),
+        Column("interval_end", TIMESTAMPTZ, "First instant after the requested day."),
         Column("timezone", VARCHAR, "The zone of the day."),
         Column("rows", BIGINT, "Rows written."),
-        Column("rows_outside_window", BIGINT, "Rows whose timestamp lies outside the window."),
-        Column("nulls", JSON, "Rows lacking a value, by field that Dixa says always has one."),
+        Column("rows_outside_window", BIGINT, "Rows whose primary timestamp lies outside the day."),
+        Column("nulls", JSON, "Rows without a value, by field that Dixa calls non-nullable."),
         Column("requests", BIGINT, "Requests sent, retries included."),
-        Column("retries", BIGINT, "Requests that were repeats of a failed one."),
+        Column("retries", BIGINT, "Requests that repeated a failed one."),
         Column("pages", BIGINT, "Pages read."),
-        Column("bytes", BIGINT, "Bytes of the answers' bodies."),
-        Column("seconds", DOUBLE, "How long fetching and writing took."),
+        Column("bytes", BIGINT, "Bytes of the response bodies."),
+        Column("seconds", DOUBLE, "Duration of fetching and writing, in seconds."),
         Column("filters", JSON, "Filters sent with every request."),
-        Column("breakdowns", JSON, "Attributes the metric was broken down by."),
-        Column("schema_changes", JSON, "Columns this load added or widened."),
-        Column("unknown_types", JSON, "Types of values that are not documented, by field."),
-        Column("reach", BIGINT, "Days the answer is proven to cover; 0: joint answers lack rows."),
+        Column("breakdowns", JSON, "Attributes by which the metric was broken down."),
+        Column("schema_changes", JSON, "Columns that this load added or widened."),
+        Column("unknown_types", JSON, "Undocumented types of values, by field."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),
     ),
@@ -310,35 +320,46 @@ LOADS = Table(
 COLUMNS = Table(
     "dixa_catalogue",
     "columns",
-    "Every column of every table, with the field of Dixa's it comes from.",
+    "Every column of every table, with its source: a field of Dixa's.",
     (
         Column("table_schema", VARCHAR, "Schema of the table."),
         Column("table_name", VARCHAR, "The table."),
         Column("column_name", VARCHAR, "The column."),
-        Column("type", VARCHAR, "Its type; NULL while no value has shown one."),
-        Column("comment", VARCHAR, "What it holds."),
+        Column("type", VARCHAR, "Its type; NULL until a first value shows it."),
+        Column("comment", VARCHAR, "Its content."),
         Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
         Column("part", VARCHAR, "Whether it holds the field's value or its label."),
     ),
 )
-WAREHOUSE = Table(
+OWNER = Table(
     "dixa_catalogue",
     "warehouse",
-    "What the whole warehouse has in common.",
+    "The account and zone of the whole warehouse, in one row.",
     (
         Column("timezone", VARCHAR, "The zone whose midnights bound every partition."),
-        Column("created_at", TIMESTAMPTZ, "When the first table was made."),
-        Column("account", VARCHAR, "The account whose days these are; empty if it has no name."),
-        Column("host", VARCHAR, "The API's host that they come from."),
+        Column("created_at", TIMESTAMPTZ, "When the warehouse was created."),
+        Column("account", VARCHAR, "The account of all days; empty if it has no name."),
+        Column("host", VARCHAR, "The host of the API that returned them."),
     ),
 )
+CATALOGUE_JSON = Table(
+    "dixa_catalogue",
+    "catalogue_json",
+    "The whole catalogue in one row, for this project's own use; the other tables are for people.",
+    (
+        Column("catalogue", VARCHAR, "The catalogue, as JSON."),
+        Column("written_at", TIMESTAMPTZ, "When it was written."),
+    ),
+)
+# The tables that every database has from the beginning.
+OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
 
 
 def column_name(field: str, part: str, taken: Iterable[str]) -> str:
-    """The column of a field's value or label, told apart from names in use.
+    """The column of a field's value or label, distinct from the names in `taken`.
 
-    SQL compares names without case, and the project's own columns come first, so a field that
-    meets a taken name gets a trailing `_`.
+    SQL ignores case. The project's own columns keep their names; a field whose name is taken gets
+    a trailing `_`.
     """
     if field == RECORD_VALUE.field:
         return RECORD_VALUE.name if part == "value" else f"{RECORD_VALUE.name}_label"
@@ -354,12 +375,12 @@ RESERVED |= {f"{RECORD_VALUE.name}_label"}
 
 
 def documented_type(column: Column) -> str:
-    """The column's type as people read it."""
+    """The column's type, for documentation."""
     return column.type or "as in the data"
 
 
 def comment_of(column: Column) -> str:
-    """The column's comment, naming the vendor's field where the column's name differs from it."""
+    """The column's comment. It names the vendor's field if the column has another name."""
     if column.part == "label":
         return f"Display name of {column.field or 'value'} when the row was loaded."
     if column.field and column.name != column.field:
@@ -368,5 +389,5 @@ def comment_of(column: Column) -> str:
 
 
 def columns_by_source(columns: Iterable[Column]) -> Mapping[tuple[str, str], Column]:
-    """The columns that come from the data, by field and part."""
+    """The columns of the vendor's fields, by field and part."""
     return {(column.field, column.part): column for column in columns if column.part}

@@ -1,7 +1,7 @@
-"""From the API's typed values to DuckDB's types, exactly.
+"""Typed values of the API as values of DuckDB, without loss.
 
-Types are DuckDB's names. The vendor's catalogue gives fields no type; each value in the data
-carries its own, so a column's type is what its values have been so far: the `widest` of them all.
+Types are DuckDB's names. The vendor's catalogue gives fields no type, but each value has one. The
+type of a column is the `widest` of the types of its values so far.
 """
 
 import json
@@ -18,7 +18,7 @@ TIMESTAMPTZ = "TIMESTAMPTZ"
 DATE = "DATE"
 JSON = "JSON"
 
-# The measure of an aggregate that names none: presence durations come as a list of statuses.
+# The measure of an aggregate without one: presence durations are a list of statuses.
 PRESENCE = "AgentPresenceDuration"
 
 INT64 = 2**63
@@ -27,7 +27,7 @@ EXACT_IN_DOUBLE = 2**53
 
 
 class Value(NamedTuple):
-    """A vendor value ready for its column: DuckDB type, JSON-ready content, label."""
+    """A vendor value ready for its column: DuckDB type, content as JSON has it, label."""
 
     type: str | None
     content: Any
@@ -39,17 +39,20 @@ NOTHING = Value(None, None)
 
 @lru_cache(10_000)
 def speakable(text: str) -> str:
-    """`text` with what JSON allows but SQL or UTF-8 does not as escapes: no two become one."""
+    """`text` with escapes for characters that JSON allows, but SQL or UTF-8 does not.
+
+    Different texts stay different.
+    """
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def widest(first: str | None, second: str | None, *, exact: bool = True) -> str | None:
-    """The narrowest type that holds values of both without loss.
+    """The narrowest type that holds values of both types without loss.
 
     Args:
-        first: A type, or None where no value was seen.
-        second: Another.
-        exact: Whether every integer among the values is the same number as a DOUBLE.
+        first: A type, or None if there was no value.
+        second: Another type.
+        exact: True if a DOUBLE can hold every integer among the values exactly.
     """
     if first == second or second is None:
         return first
@@ -63,15 +66,15 @@ def widest(first: str | None, second: str | None, *, exact: bool = True) -> str 
 
 
 def read_value(typed: Any) -> Value:
-    """A typed value of the API, `{_type, value, label?}` and its kin, as a `Value`.
+    """A typed value of the API, `{_type, value, label?}` or similar, as a `Value`.
 
-    Known types are read as what they claim to be when their content agrees; otherwise the content
-    speaks for itself. A type nobody knows is kept whole, as JSON.
+    A known type decides if the content agrees with it; otherwise the content decides. A value of an
+    unknown type is kept whole, as JSON.
     """
     if not isinstance(typed, dict):
         return _from_content(typed)
     kind = typed.get("_type")
-    # A short cut for plain values that are what they claim to be, as nearly all are.
+    # A short cut for plain values of the type that they claim: nearly all are.
     if type(kind) is str and kind in PLAIN:
         expected, type_ = PLAIN[kind]
         content, label = typed.get("value"), typed.get("label")
@@ -97,7 +100,7 @@ def read_value(typed: Any) -> Value:
     return value if label is None else Value(value.type, value.content, label)
 
 
-# Values that are stored as they come, when they are of the type they claim.
+# Types whose values are stored unchanged if the content has the expected Python type.
 PLAIN: dict[str, tuple[type, str]] = {
     "BooleanField": (bool, BOOLEAN),
     "IntField": (int, BIGINT),
@@ -109,9 +112,9 @@ PLAIN: dict[str, tuple[type, str]] = {
 
 
 def parse_instant(text: Any) -> datetime | None:
-    """The instant a text names, or None. Without an offset it is read as UTC.
+    """The instant that a text names, or None. A text without an offset is read as UTC.
 
-    Dixa's endpoints differ: `…Z` here, `…Z[GMT]` or no zone at all elsewhere.
+    Dixa's endpoints write `…Z`, `…Z[GMT]`, or no zone at all.
     """
     if not isinstance(text, str):
         return None

@@ -1,6 +1,7 @@
-"""What this project takes of Dagster that Dagster does not promise to keep, in one place.
+"""Names of Dagster that are not part of its public API, in one place.
 
-Each name has a test that says what is relied on, so that an upgrade which changes it fails there.
+Each name has a test of the behaviour that this project relies on, so that an upgrade which changes
+it fails in that test.
 """
 
 import os
@@ -50,12 +51,12 @@ __all__ = [
 
 
 def loaded_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Collection[str]:
-    """The partitions of an asset that Dagster has a materialization of."""
+    """The partitions of an asset with a materialization in Dagster."""
     return instance.event_log_storage.get_materialized_partitions(key)
 
 
 def run_launcher() -> str:
-    """The class that starts the runs of DAGSTER_HOME's instance; empty if there is none."""
+    """The class of the run launcher in DAGSTER_HOME; empty if there is none."""
     home = os.environ.get("DAGSTER_HOME", "")
     if not home or not (Path(home) / "dagster.yaml").is_file():
         return ""
@@ -64,9 +65,9 @@ def run_launcher() -> str:
 
 
 def steps_after(context: dg.AssetExecutionContext) -> list[str]:
-    """The steps that this process takes after the current one, in order.
+    """The steps that this process runs after the current one, in order.
 
-    There are none where each step has a process of its own.
+    The list is empty if each step has a process of its own.
     """
     step = context.op_execution_context.get_step_execution_context()
     by_level = step.execution_plan.get_steps_to_execute_by_level()
@@ -81,14 +82,14 @@ def steps_after(context: dg.AssetExecutionContext) -> list[str]:
 def to_evaluation(
     context: dg.AssetExecutionContext, result: dg.AssetCheckResult
 ) -> dg.AssetCheckEvaluation:
-    """The event of a check's result that the run's plan does not wait for."""
+    """The event for the result of a check that the run did not plan."""
     return result.to_asset_check_evaluation(
         context.op_execution_context.get_step_execution_context()
     )
 
 
 def has_dependants(context: dg.AssetExecutionContext) -> bool:
-    """Whether another step of the run waits for the current one."""
+    """True if another step of the run depends on the current one."""
     step = context.op_execution_context.get_step_execution_context()
     return any(
         step.step.key in each.dependency_keys

@@ -1,4 +1,4 @@
-"""What assets, sensors and the like are called: each account's own, as the user translates them."""
+"""Names of assets, sensors and other things in Dagster, per account and after translation."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from dixa_assets.model.catalogue import Entry
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of an account's things in Dagster; without an account, the plain ones."""
+    """The names of an account's things in Dagster; plain names without an account."""
 
     account: str = ""
 
@@ -20,12 +20,12 @@ class Names:
         if self.account and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.account):
             raise ConfigError(
                 "account",
-                f"'{self.account}' cannot be part of names. Take letters, digits and '_', "
-                "beginning with a letter.",
+                f"'{self.account}' cannot be part of names. Use letters, digits and '_', and begin "
+                "with a letter.",
             )
 
     def of(self, name: str) -> str:
-        """A sensor's, schedule's, job's, resource's or group's name."""
+        """The name of a sensor, schedule, job, resource or group."""
         return f"{self.account}_{name}" if self.account else name
 
     def key(self, schema: str, name: str) -> dg.AssetKey:
@@ -35,9 +35,9 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class DixaAsset:
-    """An asset as this project describes it, for users to translate.
+    """An asset before translation.
 
-    `schema` and `name` are those of its table or view, `entry` is its metric or record, if any.
+    `schema` and `name` belong to its table or view; `entry` is its metric or record, if any.
     """
 
     schema: str
@@ -47,7 +47,7 @@ class DixaAsset:
 
     @property
     def id(self) -> str:
-        """Dixa's id of the metric or record; the name of anything else."""
+        """Dixa's id of a metric or record; the name of any other asset."""
         return self.entry.id if self.entry else self.name
 
 
@@ -55,14 +55,14 @@ Translate = Callable[[DixaAsset], dg.AssetSpec]
 
 
 class Specs:
-    """The translated specs of assets, by schema and name; they refer to each other's new keys."""
+    """The translated specs of assets, by schema and name, with translated references."""
 
     def __init__(self, assets: Iterable[DixaAsset], translate: Translate) -> None:
         assets = list(assets)
         translated = [translate(asset) for asset in assets]
         keys = {one.spec.key: new.key for one, new in zip(assets, translated, strict=True)}
         self._specs = {
-            (one.schema, one.name): _following(new, keys)
+            (one.schema, one.name): _with_new_keys(new, keys)
             for one, new in zip(assets, translated, strict=True)
         }
 
@@ -74,8 +74,8 @@ class Specs:
         return self._specs[schema, name].key
 
 
-def _following(spec: dg.AssetSpec, keys: dict[dg.AssetKey, dg.AssetKey]) -> dg.AssetSpec:
-    """A spec whose dependencies and links are those of the new keys."""
+def _with_new_keys(spec: dg.AssetSpec, keys: dict[dg.AssetKey, dg.AssetKey]) -> dg.AssetSpec:
+    """A spec whose dependencies and links use the translated keys."""
     return spec.replace_attributes(
         deps=[
             dg.AssetDep(

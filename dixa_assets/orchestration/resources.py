@@ -24,7 +24,7 @@ from dixa_assets.warehouse.warehouse import Warehouse
 API, WAREHOUSE, LOADER = "dixa_api", "dixa_warehouse", "dixa_loader"
 
 
-class DixaResource(ApiSettings, dg.ConfigurableResource):  # type: ignore[type-arg, misc]
+class DixaResource(ApiSettings, dg.ConfigurableResource):  # type: ignore[type-arg]
     """Dixa's Analytics API."""
 
     api_key: str = Field(description="Token of an admin, for the API version 'Dixa API'.")
@@ -50,7 +50,7 @@ class DixaResource(ApiSettings, dg.ConfigurableResource):  # type: ignore[type-a
     __str__ = __repr__
 
 
-class WarehouseResource(WarehouseSettings, dg.ConfigurableResource[Warehouse]):  # type: ignore[misc]
+class WarehouseResource(WarehouseSettings, dg.ConfigurableResource[Warehouse]):
     """The warehouse in the database that a DuckDBResource names."""
 
     duckdb: dg.ResourceDependency[DuckDBResource]

@@ -98,7 +98,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
-        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, _ in mistakes]
+        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")

@@ -1,7 +1,7 @@
-"""The stored catalogue: versions of it in Dagster's state storage.
+"""The stored catalogue: its versions in Dagster's state storage.
 
-A code location and its runs are built from one version, wherever they run; only the catalogue
-sensor and `dg utils refresh-defs-state` store a new one. See
+A code location and its runs use one version on every machine. The catalogue sensor and
+`dg utils refresh-defs-state` store new versions. See
 https://docs.dagster.io/guides/build/components/state-backed-components
 """
 
@@ -17,14 +17,14 @@ import dagster as dg
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.dagster_internals import DefinitionsLoadContext, DefsStateStorage
 
-# Where `make dev` keeps what Dagster remembers.
+# `make dev` keeps Dagster's history here.
 HOME = ".dagster_home"
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def home_instance() -> Iterator[dg.DagsterInstance | None]:
-    """The instance of DAGSTER_HOME, or of the folder `make dev` uses; None if there is none."""
+    """The instance of DAGSTER_HOME, or of the folder of `make dev`; None if there is none."""
     home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
     if not (home / "dagster.yaml").exists():
         yield None
@@ -34,7 +34,7 @@ def home_instance() -> Iterator[dg.DagsterInstance | None]:
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
-    """A version of the catalogue, by default the latest; None if there is none, or it is lost."""
+    """A version of the catalogue, by default the latest; None if it is missing or unreadable."""
     version = version or storage.get_latest_version(key)
     if version is None:
         return None
@@ -45,9 +45,8 @@ def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Cat
             return read(path)
         except (OSError, ValueError) as error:
             logger.warning(
-                "the stored catalogue %s of %s cannot be read (%s); it is fetched anew",
-                version, key, error,
-            )  # fmt: skip
+                "catalogue %s of %s cannot be read (%s); it is fetched again", version, key, error
+            )
             return None
 
 
@@ -65,15 +64,15 @@ def read(path: Path) -> Catalogue:
 
 
 def write(path: Path, catalogue: Catalogue) -> None:
-    """Put the catalogue into a file."""
+    """Write the catalogue to a file."""
     path.write_text(catalogue.to_json())
 
 
 def pin(key: str) -> str | None:
-    """The version this process builds its definitions from; None before the first.
+    """The version that this process builds its definitions from; None before the first.
 
-    It is the one that the code location, or the run, was given. The command line gives none and
-    would forget the one it finds before it runs, so the latest is noted.
+    Code locations and runs are given a version. Dagster's command line gives none, so the latest
+    version is added to its context and passed on to the run.
     """
     context, storage = DefinitionsLoadContext.get(), DefsStateStorage.get()
     known = context.get_defs_key_state_info(key)
@@ -86,7 +85,7 @@ def pin(key: str) -> str | None:
 
 
 def pinned(key: str) -> Catalogue:
-    """The catalogue this process builds its definitions from; an empty one before the first."""
+    """The catalogue that this process builds its definitions from; empty before the first."""
     storage, version = DefsStateStorage.get(), pin(key)
     known = load(storage, key, version) if storage and version else None
     return known or Catalogue()

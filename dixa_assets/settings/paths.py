@@ -1,4 +1,4 @@
-"""What users write in settings: paths made plain, and mistakes told in their own words."""
+"""Paths and addresses in settings: resolved to absolute paths, or rejected."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import LAKE_SCHEME
 
-# What makes a folder a project, for Python as for `dg`.
-MARKS = ("pyproject.toml", "dg.toml")
-# DuckDB takes these for patterns of several files, or for the beginning of parameters.
+# Files that make a folder a project, for Python and for `dg`.
+PROJECT_FILES = ("pyproject.toml", "dg.toml")
+# DuckDB reads these as patterns of several files, or as the beginning of parameters.
 PATTERNS = "?*[]"
 _project: ContextVar[Path | None] = ContextVar("project", default=None)
 
 
 @contextmanager
 def beginning_at(project: Path) -> Iterator[None]:
-    """Relative paths begin at `project` in the block, otherwise at the working folder's project."""
+    """In the block, relative paths begin at `project` instead of the working folder's project."""
     token = _project.set(project)
     try:
         yield
@@ -30,12 +30,12 @@ def beginning_at(project: Path) -> Iterator[None]:
 
 
 def resolved(setting: str, path: str | Path, *, base: Path | None = None) -> Path:
-    """The one absolute path of a file that a setting means, without `~` and symbolic links.
+    """The absolute path of a file in a setting, without `~` and symbolic links.
 
     Args:
-        setting: Named when the path is refused.
-        path: As the user wrote it.
-        base: Where relative paths begin; by default at the project.
+        setting: The setting, for the error message.
+        path: The path as the user wrote it.
+        base: The folder where relative paths begin; by default the project.
     """
     text = str(path)
     if not text.strip() or any(ord(letter) < 32 for letter in text):
@@ -52,7 +52,7 @@ def resolved(setting: str, path: str | Path, *, base: Path | None = None) -> Pat
 
 
 def database_path(setting: str, path: str | Path) -> Path:
-    """`resolved`, for a file that DuckDB opens: nothing that it takes for anything but a file."""
+    """`resolved`, for a file that DuckDB opens: without patterns and schemes."""
     text = str(path)
     scheme, colon, _ = text.partition(":")
     # A single letter is a drive.
@@ -64,14 +64,14 @@ def database_path(setting: str, path: str | Path) -> Path:
     if odd := [letter for letter in PATTERNS if letter in str(found)]:
         raise ConfigError(
             setting,
-            f"'{found}' has {' and '.join(odd)} in it, which DuckDB takes for a pattern or for "
-            "parameters. Take another name.",
+            f"'{found}' contains {' and '.join(odd)}, which DuckDB reads as a pattern or as "
+            "parameters. Choose another name.",
         )
     return found
 
 
 def database_address(setting: str, address: str) -> str:
-    """A database: the path of a file, absolute, or a lake's address without a password."""
+    """The absolute path of a database file, or the address of a lake without a password."""
     if not address.startswith(LAKE_SCHEME):
         return str(database_path(setting, address))
     if not find_spec("psycopg"):
@@ -97,18 +97,18 @@ def postgres_url(setting: str, url: str) -> str:
 
 
 def published_path(setting: str, path: str, *, of_lake: bool) -> str:
-    """A file that is made of the database: absolute; of a lake, for all machines the same."""
+    """The absolute path of a published file. For a lake it must be absolute in the setting."""
     if of_lake and not Path(path).expanduser().is_absolute():
         raise ConfigError(
             setting,
-            f"'{path}' would lie on whichever machine ran. Name an absolute path, in a folder that "
-            "all of them have.",
+            f"'{path}' would be on a different machine for each run. Set an absolute path, in a "
+            "folder that all machines have.",
         )
     return str(database_path(setting, path))
 
 
 def refuse_local_data(setting: str, place: str) -> None:
-    """Raise for a place of a lake's rows that each machine would take for another."""
+    """Raise if each machine would resolve a lake's folder to another place."""
     if "://" not in place and not Path(place).is_absolute():
         raise ConfigError(
             setting,
@@ -121,19 +121,19 @@ def _refuse_password(setting: str, text: str) -> None:
     if re.search(r"password\s*=", text):
         raise ConfigError(
             setting,
-            "must not hold the password, which would be shown with the settings; Postgres takes it "
-            "from PGPASSFILE or PGPASSWORD.",
+            "must not contain the password, which would be shown with the settings; Postgres reads "
+            "it from PGPASSFILE or PGPASSWORD.",
         )
 
 
 def is_same_file(one: str, other: str) -> bool:
-    """Whether two resolved paths may be one file, on a file system that ignores case too."""
+    """True if two resolved paths can be one file; some file systems ignore case."""
     return one.casefold() == other.casefold()
 
 
 def _project_of(folder: Path) -> Path:
-    """The nearest project that holds a folder; outside of any, the folder itself."""
+    """The nearest project around a folder; outside of any project, the folder itself."""
     for place in (folder, *folder.parents):
-        if any((place / mark).is_file() for mark in MARKS):
+        if any((place / mark).is_file() for mark in PROJECT_FILES):
             return place
     return folder

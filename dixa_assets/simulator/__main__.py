@@ -1,4 +1,4 @@
-"""Serve the simulator on loopback: `python -m dixa_assets.simulator --port 8070`."""
+"""Command line: `python -m dixa_assets.simulator --port 8070` serves the simulator on loopback."""
 
 import argparse
 import gc
@@ -7,13 +7,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import uvicorn
 
 from dixa_assets.simulator.app import Simulator
 from dixa_assets.simulator.control import parse_now
-from dixa_assets.simulator.state import Settings, Shelf, State
+from dixa_assets.simulator.state import Catalogue, Settings, State
 from dixa_assets.simulator.world import World
 
 DEMO_KEY = "dixa-demo-key"
@@ -21,7 +22,7 @@ HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
-    """A server that says where it listens once it does."""
+    """A server that prints its address as soon as it listens."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -31,21 +32,21 @@ class _Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop, and return the exit code."""
-    # uvicorn closes its connections at the first signal and then hands it on to this handler,
-    # which must not wait for a long period still being computed in a thread.
+    """Serve until a signal ends the process; return 1 if the port is in use."""
+    # uvicorn closes its connections at the first signal and then calls this handler. It must not
+    # wait for a thread that still computes a long period.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
     options = _parse(arguments)
-    # The cached history has no cycles: looking for some in it would halt every answer.
+    # The cached rows have no reference cycles, and searching them would delay every answer.
     gc.set_threshold(50_000, 1_000, 1_000)
-    late = options.add_metric_after
+    delay = options.add_metric_after
     state = State(
         world=World(seed=options.seed, conversations_per_day=options.conversations_per_day),
         key=os.environ.get("DIXA_API_KEY", "").strip() or DEMO_KEY,
         settings=Settings(rate=options.rate, burst=options.burst, latency_ms=options.latency_ms),
         stopped_at=options.now,
-        shelf=Shelf(late_at=None if late is None else time.monotonic() + late),
+        catalogue=Catalogue(late_at=None if delay is None else time.monotonic() + delay),
     )
     try:
         listener = socket.create_server((HOST, options.port), backlog=128)
@@ -66,21 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dixa_assets.simulator",
-        description="A local imitation of Dixa's Analytics API, with invented data.",
+        description="Serve a local imitation of Dixa's Analytics API with invented data on "
+        "127.0.0.1. The API key is DIXA_API_KEY, or dixa-demo-key if that is not set.",
     )
-    parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
-    parser.add_argument("--seed", type=int, default=7, help="another seed, another history")
-    parser.add_argument("--now", type=parse_now, help="stops the clock, e.g. 2025-04-02T12:00:00Z")
-    parser.add_argument("--rate", type=float, default=10.0, help="requests per second; 0: no limit")
-    parser.add_argument("--burst", type=int, default=4, help="requests allowed at once")
-    parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every answer")
-    parser.add_argument("--conversations-per-day", type=int, default=120)
-    parser.add_argument(
-        "--add-metric-after",
-        type=float,
-        metavar="SECONDS",
-        help="lets a new metric appear in the catalogue after so many seconds",
-    )
+
+    def add(flag: str, metavar: str, kind: Callable[[str], object], text: str, **more: Any) -> None:
+        text += "" if more.get("default") is None else " (default: %(default)s)"
+        parser.add_argument(flag, metavar=metavar, type=kind, help=text, **more)
+
+    add("--port", "PORT", int, "port to listen on; 0 takes a free one", required=True)
+    add("--seed", "N", int, "each seed gives other data", default=7)
+    add("--now", "INSTANT", parse_now, "stop the clock at an instant, e.g. 2025-04-02T12:00:00Z")
+    add("--rate", "R", float, "requests per second; 0 means no limit", default=10.0)
+    add("--burst", "N", int, "requests allowed at once", default=4)
+    add("--latency-ms", "MS", float, "wait before every answer", default=0.0)
+    add("--conversations-per-day", "N", int, "typical size of a working day", default=120)
+    add("--add-metric-after", "SECONDS", float, "add a new metric to the catalogue after this time")
     return parser.parse_args(arguments)
 
 

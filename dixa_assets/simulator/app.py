@@ -1,4 +1,7 @@
-"""The HTTP side of the API: authorisation, rate limit, the seven operations, their errors."""
+"""The HTTP API: authorisation, rate limit, the seven operations and their errors.
+
+The data belong in `world`, the parsing of bodies in `queries`, control endpoints in `control`.
+"""
 
 import asyncio
 import json
@@ -7,7 +10,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -27,7 +29,7 @@ from dixa_assets.simulator.paging import (
 )
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
-from dixa_assets.simulator.state import Kind, Listed, State
+from dixa_assets.simulator.state import CatalogueEntry, Kind, State
 from dixa_assets.simulator.values import Json, Row
 from dixa_assets.simulator.world import offered
 
@@ -41,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the API, read whole."""
+    """One request to the API, with its body decoded."""
 
     operation: str | None
     id: str | None
@@ -54,15 +56,15 @@ class Call:
 
 
 class Simulator:
-    """The ASGI application: the API under its versions, and the control endpoints beside it."""
+    """The ASGI application: the API below `/v1` and `/beta`, and the control endpoints."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._control = build_control(state)
-        self._thinking = threading.Lock()
+        self._computing = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer in any case, unless a fault says otherwise."""
+        """Answer one request."""
         if scope["type"] == "http" and scope["path"].startswith(VERSIONS):
             await self._serve(scope, receive, send)
         else:
@@ -81,11 +83,11 @@ class Simulator:
             "status": None,
         }
         state.log.append(entry)
-        response, fault = self._refuse(request), NO_FAULT
+        response, fault = self._rejection(request), NO_FAULT
         if state.settings.latency_ms:
             await asyncio.sleep(state.settings.latency_ms / 1000)
         if response is None:
-            fault = state.faults.strike(call.operation, call.id, "pageKey" in call.query)
+            fault = state.faults.take(call.operation, call.id, "pageKey" in call.query)
             if fault.kind == "reset":
                 return faults.reset(send)
             if fault.kind == "slow":
@@ -96,23 +98,24 @@ class Simulator:
             return await faults.truncate(response, send)
         return await response(scope, receive, send)
 
-    def _refuse(self, request: Request) -> Response | None:
+    def _rejection(self, request: Request) -> Response | None:
+        """The answer 401 or 429; None if the request is allowed."""
         state = self._state
-        given = request.headers.get("authorization", "")
-        forms = {"raw": (state.key,), "bearer": (f"Bearer {state.key}",)}
-        if given not in forms.get(state.quirks.auth, (state.key, f"Bearer {state.key}")):
+        raw, bearer = state.key, f"Bearer {state.key}"
+        accepted = {"raw": (raw,), "bearer": (bearer,), "either": (raw, bearer)}
+        if request.headers.get("authorization", "") not in accepted[state.quirks.auth]:
             return _json({"message": "Unauthorized"}, 401)
         if state.bucket.take():
             return None
-        refusal = _json({"message": "Too Many Requests"}, 429)
+        rejection = _json({"message": "Too Many Requests"}, 429)
         if state.settings.retry_after is not None:
-            refusal.headers["Retry-After"] = f"{state.settings.retry_after:g}"
-        return refusal
+            rejection.headers["Retry-After"] = f"{state.settings.retry_after:g}"
+        return rejection
 
     async def _respond(self, call: Call) -> Response:
-        instead = faults.instead(call.fault)
-        if instead:
-            return instead
+        replacement = faults.replacement(call.fault)
+        if replacement:
+            return replacement
         try:
             payload = await self._answer(call)
         except ApiError as error:
@@ -122,14 +125,14 @@ class Simulator:
         except Exception:
             traceback.print_exc()
             return _json({"message": "There was an internal server error"}, 500)
-        return _json(faults.disfigure(call.fault, payload), 200, self._state.quirks.headers)
+        return _json(faults.changed_payload(call.fault, payload), 200, self._state.quirks.headers)
 
     async def _answer(self, call: Call) -> Json:
         if call.operation is None:
             raise ApiError(404, "Not Found")
         if call.fault.kind == "expired_key":
             raise ApiError(400, "Invalid value for: query parameter pageKey")
-        self._state.shelf.welcome_late_metric()
+        self._state.catalogue.add_late_metric_if_due()
         match call.operation:
             case "getAnalyticsMetrics":
                 return self._list_entries(call, "metrics")
@@ -138,7 +141,7 @@ class Simulator:
             case "getAnalyticsMetricsMetricid":
                 return {"data": self._find("metrics", call.id).entry}
             case "getAnalyticsRecordsRecordid":
-                return {"data": self._described("records", self._find("records", call.id))}
+                return {"data": self._entry_json("records", self._find("records", call.id))}
             case "postAnalyticsMetrics":
                 return await self._metric_data(call)
             case "postAnalyticsRecords":
@@ -147,64 +150,65 @@ class Simulator:
                 return self._list_filter_values(call)
 
     def _list_entries(self, call: Call, kind: Kind) -> Json:
-        listed = self._state.shelf.entries(kind).values()
-        return self._catalogue_page(call, [self._described(kind, one) for one in listed])
+        entries = self._state.catalogue.entries(kind).values()
+        return self._catalogue_page(call, [self._entry_json(kind, entry) for entry in entries])
 
-    def _described(self, kind: Kind, listed: Listed) -> Json:
+    def _entry_json(self, kind: Kind, found: CatalogueEntry) -> Json:
         state = self._state
         if kind == "metrics" or not state.quirks.declares_its_fields:
-            return listed.entry
+            return found.entry
         now = state.now()
-        rows = state.world.rows(listed.like, start=now - 7 * DAY, end=now, now=now)
-        extra = state.shelf.extra_fields.get(str(listed.entry["id"]), {})
+        rows = state.world.rows(found.source, start=now - 7 * DAY, end=now, now=now)
+        extra = state.catalogue.extra_fields.get(str(found.entry["id"]), {})
         names = dict.fromkeys(name for row in rows for name in row.names)
-        return state.quirks.entry(listed.entry, [*names, *extra])
+        return state.quirks.entry(found.entry, [*names, *extra])
 
     def _list_filter_values(self, call: Call) -> Json:
         values = filter_values(call.id or "")
         if values is None:
             raise ApiError(404, "Filter attribute not found")
-        items: list[Json] = [{"value": one.value, "label": one.label} for one in values]
+        items: list[Json] = [{"value": choice.value, "label": choice.label} for choice in values]
         return self._catalogue_page(call, items)
 
-    def _find(self, kind: Kind, entry_id: str | None) -> Listed:
-        listed = self._state.shelf.entries(kind).get(entry_id or "")
-        if not listed:
+    def _find(self, kind: Kind, entry_id: str | None) -> CatalogueEntry:
+        found = self._state.catalogue.entries(kind).get(entry_id or "")
+        if not found:
             raise ApiError(404, "Metric not found" if kind == "metrics" else "Record not found")
-        return listed
+        return found
 
     async def _metric_data(self, call: Call) -> Json:
         world = self._state.world
-        query, listed, found = await self._compute(
+        query, entry, computed = await self._compute(
             call, "metrics", world.aggregate, world.aggregate_of_conversations
         )
         aggregates = self._state.quirks.aggregates(
-            listed.like, found, query.aggregations, listed.measures
+            entry.source, computed, requested=query.aggregations, offered=entry.measures
         )
         return {"data": {"id": query.id, "aggregates": aggregates}}
 
     async def _record_data(self, call: Call) -> Json:
         state = self._state
         if state.quirks.key_is_enough:
-            call = self._whole(call)
-        page = self._asked_page(call, RECORDS_PER_PAGE)
-        query, listed, rows = await self._compute(
+            call = self._with_body_of_key(call)
+        page = self._requested_page(call, RECORDS_PER_PAGE)
+        query, entry, rows = await self._compute(
             call, "records", state.world.rows, state.world.rows_of_conversations
         )
 
         def to_api(row: Row) -> Json:
-            return state.quirks.row(listed.like, state.shelf.extend(query.id, row.to_api()))
+            api_row = state.catalogue.with_extra_fields(query.id, row.to_api())
+            return state.quirks.row(entry.source, api_row)
 
         answer = self._page(call, page, rows, to_api)
         return {**answer, "data": state.quirks.page(answer["data"])}
 
-    def _whole(self, call: Call) -> Call:
-        """The call with the body of the question that its page key continues."""
-        questions = self._state.questions
+    def _with_body_of_key(self, call: Call) -> Call:
+        """The call with the body of the request that returned its page key."""
+        bodies = self._state.bodies
         if "pageKey" not in call.query:
-            questions[fingerprint_of(call.operation, call.id, call.body)] = call.body
+            bodies[fingerprint_of(call.operation, call.id, call.body)] = call.body
             return call
-        body = questions.get(fingerprint_in(call.query["pageKey"]))
+        body = bodies.get(fingerprint_in(call.query["pageKey"]))
         return replace(call, body=body, id=body["id"]) if body else call
 
     async def _compute(
@@ -213,8 +217,8 @@ class Simulator:
         kind: Kind,
         of_period: Callable[..., list[T]],
         of_conversations: Callable[..., list[T]],
-    ) -> tuple[Query, Listed, list[T]]:
-        """The query a call holds, the entry it is about, and what the world says."""
+    ) -> tuple[Query, CatalogueEntry, list[T]]:
+        """The query of a call, its catalogue entry, and the rows or aggregates."""
         settings, quirks, now = self._state.settings, self._state.quirks, self._state.now()
         if call.body is None:
             raise bad_body("missing")
@@ -228,30 +232,29 @@ class Simulator:
         longest = quirks.longest_days
         if longest and query.start and query.end and query.end - query.start > longest * DAY:
             raise ApiError(400, f"Invalid value for: body (a period has {longest} days at most)")
-        listed = self._find(kind, query.id)
-        filters = quirks.filters(offered(query.filters, listed.filters))
-        about = {"now": now, "filters": filters}
+        entry = self._find(kind, query.id)
+        filters = quirks.effective_filters(offered(query.filters, entry.filters))
         if query.start is None or query.end is None:
-            return query, listed, of_conversations(listed.like, query.csids, **about)
+            found = of_conversations(entry.source, query.csids, now=now, filters=filters)
+            return query, entry, found
         zone = call.body["timezone"]
-        start, end = quirks.period(query.start, query.end, timezone=zone)
-        compute = partial(of_period, listed.like, start=start, end=end, **about)
+        start, end = quirks.effective_period(query.start, query.end, timezone=zone)
 
-        def think() -> list[T]:
-            # One at a time: two that ask for the same days would think them up twice.
-            with self._thinking:
-                return compute()
+        def compute() -> list[T]:
+            # One thread at a time, or two requests for the same days would create them twice.
+            with self._computing:
+                return of_period(entry.source, start=start, end=end, now=now, filters=filters)
 
-        # Off the event loop, or requests that come meanwhile would all seem to come at its end.
-        return query, listed, await asyncio.to_thread(think)
+        # In a thread, so that the rate limit sees other requests when they arrive.
+        return query, entry, await asyncio.to_thread(compute)
 
-    def _asked_page(self, call: Call, default: int) -> Page:
+    def _requested_page(self, call: Call, default: int) -> Page:
         fingerprint = fingerprint_of(call.operation, call.id, call.body)
         maximum = self._state.settings.max_page_limit
         return parse_page(call.query, fingerprint=fingerprint, default=default, maximum=maximum)
 
     def _catalogue_page(self, call: Call, items: list[Json]) -> Json:
-        page = self._asked_page(call, ENTRIES_PER_PAGE)
+        page = self._requested_page(call, ENTRIES_PER_PAGE)
         limit = self._state.settings.catalogue_page_limit
         if limit:
             page = replace(page, size=min(page.size, limit))
@@ -263,7 +266,7 @@ class Simulator:
         next_form = self._state.settings.next_form
         if call.fault.kind == "shift":
             items = [*items[:1], *items]
-        following, base = faults.misdirect(
+        following, base = faults.next_link(
             call.fault,
             page.number,
             page.number + 1 if page.stop < len(items) else None,
@@ -287,17 +290,17 @@ class Simulator:
 
 
 async def _read(request: Request) -> Call:
-    operation, about = operation_of(request.method, request.scope["path"])
+    operation, entry_id = operation_of(request.method, request.scope["path"])
     raw = await request.body()
     try:
         body = json.loads(raw) if raw else None
     except ValueError:
         body = raw.decode(errors="replace")
-    if operation and about is None and isinstance(body, dict) and isinstance(body.get("id"), str):
-        about = body["id"]
+    if operation and entry_id is None and isinstance(body, dict):
+        entry_id = body["id"] if isinstance(body.get("id"), str) else None
     return Call(
         operation=operation,
-        id=about,
+        id=entry_id,
         method=request.method,
         path=request.scope["path"],
         base=str(request.base_url).rstrip("/"),
@@ -308,6 +311,6 @@ async def _read(request: Request) -> Call:
 
 
 def _json(payload: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    # Not Starlette's JSONResponse: a bare NaN must be possible.
+    # Starlette's JSONResponse rejects NaN, which a fault needs.
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     return Response(text, status, headers, media_type="application/json")

@@ -1,4 +1,7 @@
-"""Faults on demand: which request one strikes, and what it does to the answer."""
+"""Faults that tests switch on: which requests a fault applies to, and how it changes the answer.
+
+Undocumented but correct behaviour of an account belongs in `quirks`.
+"""
 
 import asyncio
 import math
@@ -13,9 +16,9 @@ from starlette.types import Send
 from dixa_assets.simulator.operations import OPERATIONS
 from dixa_assets.simulator.values import Json
 
-# Kinds that make sense only once the first page was answered.
+# Kinds that apply to the second and later pages only.
 LATER_PAGES = frozenset({"expired_key", "shift"})
-# Faults of the connection or the whole answer, of its links, and of what is in it.
+# In this order: faults of the connection or of the whole answer, of its links, of its content.
 KINDS = (
     frozenset({"status", "reset", "truncate", "slow", "malformed_json", "html"})
     | frozenset({"next_on_empty_page", "repeated_key", "foreign_host", *LATER_PAGES})
@@ -26,7 +29,11 @@ KINDS = (
 
 @dataclass(slots=True)
 class Fault:
-    """A fault, whom it strikes, and how often it has met and struck someone."""
+    """One fault: the requests it applies to, and its counters.
+
+    `seen` counts the matching requests, `fired` those that got the fault. The first `skip` matching
+    requests do not get it, and at most `times` do.
+    """
 
     id: int
     kind: str
@@ -39,21 +46,25 @@ class Fault:
     fired: int = 0
 
 
-# Stands for a fault where a request suffers none.
+# For a request without a fault.
 NO_FAULT = Fault(0, "none")
 
 
 class Faults:
-    """The faults set up so far; the first one that fits strikes."""
+    """The active faults. A request gets the first one that matches."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._last = 0
 
-    def add(self, wish: Json) -> Fault:
-        """Set up a fault from its JSON form, and return it."""
+    def add(self, spec: Json) -> Fault:
+        """Add a fault from its JSON form, and return it.
+
+        Raises:
+            ValueError: The kind or the operation is unknown, or a number is none.
+        """
         known = ("kind", "operation", "id", "skip", "times")
-        kind, operation, times = wish.get("kind"), wish.get("operation"), wish.get("times")
+        kind, operation, times = spec.get("kind"), spec.get("operation"), spec.get("times")
         if kind not in KINDS:
             raise ValueError(f"unknown kind of fault: {kind!r}")
         if operation not in {None, *OPERATIONS.values()}:
@@ -63,10 +74,10 @@ class Faults:
             self._last,
             kind,
             operation,
-            wish.get("id"),
-            int(wish.get("skip") or 0),
+            spec.get("id"),
+            int(spec.get("skip") or 0),
             None if times is None else int(times),
-            {name: value for name, value in wish.items() if name not in known},
+            {name: value for name, value in spec.items() if name not in known},
         )
         self._faults.append(fault)
         return fault
@@ -76,14 +87,14 @@ class Faults:
         self._faults.clear()
 
     def to_json(self) -> list[Json]:
-        """Every fault with how often it has fired."""
+        """Every fault with its counters."""
         return [asdict(fault) for fault in self._faults]
 
-    def strike(self, operation: str | None, about: str | None, has_key: bool) -> Fault:
-        """Find the fault a request suffers, and count it."""
+    def take(self, operation: str | None, entry_id: str | None, has_key: bool) -> Fault:
+        """Return the fault for a request, or `NO_FAULT`, and count the request."""
         for fault in self._faults:
-            fits = fault.operation in (None, operation) and fault.target in (None, about)
-            if not fits or (fault.kind in LATER_PAGES and not has_key):
+            matches = fault.operation in (None, operation) and fault.target in (None, entry_id)
+            if not matches or (fault.kind in LATER_PAGES and not has_key):
                 continue
             fault.seen += 1
             if fault.seen > fault.skip and (fault.times is None or fault.fired < fault.times):
@@ -95,7 +106,7 @@ class Faults:
 def reset(send: Send) -> None:
     """Close the connection without an answer.
 
-    ASGI has no word for that: the transport is that of uvicorn's request cycle.
+    ASGI cannot do that, so this takes the transport from uvicorn's request cycle.
     """
     transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
     transport.abort()
@@ -109,8 +120,8 @@ async def truncate(response: Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
 
 
-def instead(fault: Fault) -> Response | None:
-    """The answer given in place of the real one."""
+def replacement(fault: Fault) -> Response | None:
+    """The answer that a fault sends instead of the real one; None if it sends the real one."""
     params = fault.params
     match fault.kind:
         case "status":
@@ -127,10 +138,17 @@ def instead(fault: Fault) -> Response | None:
     return None
 
 
-def misdirect(
+def next_link(
     fault: Fault, number: int, following: int | None, base: str
 ) -> tuple[int | None, str]:
-    """The page number and host that the link to the next page shall have."""
+    """The page number and the base address of the link to the next page.
+
+    Args:
+        fault: The fault of the request.
+        number: The number of the current page.
+        following: The correct number of the next page; None if this page is the last.
+        base: The correct base address; empty for a relative link.
+    """
     match fault.kind:
         case "next_on_empty_page":
             return number + 1, base
@@ -141,8 +159,8 @@ def misdirect(
     return following, base
 
 
-def disfigure(fault: Fault, payload: Json) -> Json:
-    """The answer's body as the fault leaves it."""
+def changed_payload(fault: Fault, payload: Json) -> Json:
+    """The JSON of an answer after the fault has changed it."""
     data = payload["data"]
     match fault.kind:
         case "missing_data":
@@ -157,28 +175,28 @@ def disfigure(fault: Fault, payload: Json) -> Json:
             return {**payload, "data": data + data[:1]}
         case "unknown_type":
             payload = deepcopy(payload)
-            _make_strange(payload["data"], str(fault.params.get("type", "HologramField")))
+            _replace_types(payload["data"], str(fault.params.get("type", "HologramField")))
         case "nan":
             payload = deepcopy(payload)
-            _spoil_number(payload["data"])
+            _replace_first_number(payload["data"])
     return payload
 
 
-def _make_strange(node: Any, type_name: str) -> None:
+def _replace_types(node: Any, type_name: str) -> None:
     if isinstance(node, (list, dict)):
         for item in node if isinstance(node, list) else node.values():
-            _make_strange(item, type_name)
+            _replace_types(item, type_name)
     if isinstance(node, dict) and "_type" in node:
         node |= {"_type": type_name, "depth": {"unit": "cm", "of": [1, 2]}}
 
 
-def _spoil_number(node: Any) -> bool:
-    """Make the first number NaN, and tell whether there was one."""
+def _replace_first_number(node: Any) -> bool:
+    """Replace the first number with NaN; False if there is no number."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, item in list(items):
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             node[key] = math.nan
             return True
-        if isinstance(item, (dict, list)) and _spoil_number(item):
+        if isinstance(item, (dict, list)) and _replace_first_number(item):
             return True
     return False

@@ -1,4 +1,7 @@
-"""Compute a metric's aggregates from the rows of its record: the truth about every number."""
+"""Functions that compute the aggregates of a metric from the rows of its record.
+
+Which metric uses which function is declared in `metrics`.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +17,7 @@ MEASURES = ("Min", "Max", "Sum", "Count", "Percentage", PRESENCE, "StdDev", "Ave
 
 
 def measure_of(aggregate: Json) -> str:
-    """The measure of an aggregate; the only one that names none is a list of presences."""
+    """The measure of an aggregate. Only the list of presence durations names none."""
     return str(aggregate.get("measure", PRESENCE))
 
 
@@ -24,33 +27,33 @@ def count_of(rows: Sequence[Row]) -> list[Json]:
 
 
 def numbers_of(rows: Sequence[Row]) -> list[Json]:
-    """Count of the rows and every statistic over their `value`; nulls only count."""
+    """The number of rows, and every statistic of their `value`. Statistics ignore nulls."""
     return [_count(len(rows)), *_statistics(row.value for row in rows)]
 
 
 def field_numbers_of(name: str) -> Reducer:
-    """A reducer to every statistic over a numeric field; nulls do not count."""
+    """A reducer that returns every statistic of a numeric field, without its nulls."""
     return lambda rows: _statistics(row.field(name) for row in rows)
 
 
-def share_of(holds: Callable[[Row], bool]) -> Reducer:
-    """A reducer to the percentage of rows for which something holds."""
-    return lambda rows: _percentage(sum(map(holds, rows)), rows)
+def share_of(condition: Callable[[Row], bool]) -> Reducer:
+    """A reducer that returns the percentage of rows that meet a condition."""
+    return lambda rows: _percentage(sum(map(condition, rows)), rows)
 
 
 def net_promoters_of(rows: Sequence[Row]) -> list[Json]:
-    """The share of 9 and 10 less the share of 0 to 6, in percent."""
+    """The percentage of scores 9 and 10 minus the percentage of scores 0 to 6."""
     scores = [score_of(row) for row in rows]
     net = sum(score >= 9 for score in scores) - sum(score <= 6 for score in scores)
     return _percentage(net, rows)
 
 
 def groups_of(key: Callable[[Row], object]) -> Reducer:
-    """A reducer over groups: Count is the number of groups, Sum that of all rows."""
+    """A reducer over groups of rows: Count is the number of groups, Sum the number of rows."""
 
     def reduce(rows: Sequence[Row]) -> list[Json]:
         sizes = Counter(map(key, rows))
-        # What has no key is in no group.
+        # A row without a key belongs to no group.
         del sizes[None]
         return [_count(len(sizes)), *_statistics(sizes.values())]
 
@@ -58,7 +61,7 @@ def groups_of(key: Callable[[Row], object]) -> Reducer:
 
 
 def presence_of(rows: Sequence[Row]) -> list[Json]:
-    """The seconds spent in each presence status, as one aggregate without a measure."""
+    """The seconds in each presence status, as one aggregate without a measure."""
     durations = [
         {
             "value": fsum(map(score_of, matching)),
@@ -71,20 +74,20 @@ def presence_of(rows: Sequence[Row]) -> list[Json]:
         if (matching := [row for row in rows if row.field("presence_status") == status])
     ]
     description = "Seconds per presence status"
-    whole = {"value": durations, "description": description, "_type": f"{PRESENCE}Value"}
-    return [whole] if durations else []
+    aggregate = {"value": durations, "description": description, "_type": f"{PRESENCE}Value"}
+    return [aggregate] if durations else []
 
 
 def working_time_of(rows: Sequence[Row]) -> list[Json]:
-    """The seconds spent working, as a single number."""
+    """The seconds in the status "working", as one number."""
     matching = [row for row in rows if row.field("presence_status") == WORKING]
     return [_double(PRESENCE, fsum(map(score_of, matching)))] if matching else []
 
 
 def score_of(row: Row) -> float:
-    """The number a row carries at its top level."""
+    """The number in a row's `value`."""
     if not isinstance(row.value, (int, float)):
-        raise TypeError(f"a row of {row.record_id} without a number")
+        raise TypeError(f"a row of {row.record_id} has no number")
     return float(row.value)
 
 

@@ -1,4 +1,7 @@
-"""The metrics of the simulated account, and how each is computed from the rows of a record."""
+"""The metrics of the simulated account: catalogue entries, and how each value is computed.
+
+The computations themselves belong in `measures`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +29,7 @@ ALL = {"Count": "How many values there were", **STATISTICS}
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: what the catalogue says about it, and how its number comes about."""
+    """One metric: its catalogue entry, and the reducer that computes it from rows of a record."""
 
     id: str
     description: str
@@ -38,7 +41,7 @@ class Metric:
     lists_aggregations: bool = True
 
     def to_api(self) -> Json:
-        """The catalogue entry; what is empty is left out."""
+        """The catalogue entry, without the keys that would be empty."""
         entry: Json = {"id": self.id, "description": self.description}
         if self.filters:
             entry["filters"] = to_filters(self.filters)
@@ -52,16 +55,16 @@ class Metric:
         return entry
 
     def aggregates(self, rows: Sequence[Row]) -> list[Json]:
-        """What the metric makes of its rows, as the API sends it, in the catalogue's order."""
-        found = {measure_of(one): one for one in self.reducer(rows)}
-        return [found[measure] for measure in self.measures if measure in found]
+        """The aggregates of `rows` as the API sends them, in the order of the catalogue."""
+        by_measure = {measure_of(aggregate): aggregate for aggregate in self.reducer(rows)}
+        return [by_measure[measure] for measure in self.measures if measure in by_measure]
 
 
 def to_filters(attributes: tuple[str, ...]) -> list[Json]:
     """The filters of a catalogue entry."""
     return [
-        {"filterAttribute": one, "description": f"Keeps rows with one of the given {one} values"}
-        for one in attributes
+        {"filterAttribute": name, "description": f"Keeps rows with one of the given {name} values"}
+        for name in attributes
     ]
 
 
@@ -227,9 +230,9 @@ _METRICS = (
         filters=("agent_id",),
     ),
 )
-METRICS = {one.id: one for one in _METRICS}
+METRICS = {metric.id: metric for metric in _METRICS}
 
-# Joins the catalogue while the server runs, when asked for.
+# `--add-metric-after` adds it to the catalogue while the server runs.
 LATE_METRIC = Metric(
     "reopened_conversations",
     "Number of times a closed conversation was opened again",

@@ -1,6 +1,6 @@
-"""The API's seven operations, by the names that the vendor's reference gives them."""
+"""The seven operations of the API, with their names in the vendor's reference."""
 
-# Method, collection, whether an id follows -> the operation.
+# (method, collection, whether an id follows): operation
 OPERATIONS = {
     ("GET", "metrics", False): "getAnalyticsMetrics",
     ("GET", "metrics", True): "getAnalyticsMetricsMetricid",
@@ -13,7 +13,7 @@ OPERATIONS = {
 
 
 def operation_of(method: str, path: str) -> tuple[str | None, str | None]:
-    """The operation and the id a request names, None for what does not exist."""
+    """The operation and the id in a path; None for an unknown operation or a missing id."""
     match path.split("/", 4)[2:]:
         case ["analytics", collection, *rest]:
             operation = OPERATIONS.get((method, collection, bool(rest)))

@@ -1,4 +1,7 @@
-"""Page keys and links. A page key is the base64 of page size, page number and a fingerprint."""
+"""Page keys and links: how they are made and read.
+
+A page key is the base64 of page size, page number and a fingerprint of the request.
+"""
 
 import base64
 import json
@@ -16,7 +19,7 @@ INT32 = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list an answer holds."""
+    """The part of a list that one answer holds."""
 
     number: int
     size: int
@@ -38,23 +41,26 @@ class Page:
         return base64.b64encode(text.encode()).decode()
 
 
-def fingerprint_of(*what: Any) -> str:
+def fingerprint_of(*request: Any) -> str:
     """A digest that ties a page key to one operation, id and body."""
-    text = json.dumps(what, sort_keys=True)
+    text = json.dumps(request, sort_keys=True)
     return blake2s(text.encode(), digest_size=4).hexdigest()
 
 
 def fingerprint_in(key: str) -> str:
-    """The digest that a page key is tied to; empty if it is none."""
-    match = _read(key)
+    """The fingerprint in a page key; empty if the key is invalid."""
+    match = _parse_key(key)
     return match[3] if match else ""
 
 
 def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum: int) -> Page:
-    """The page a query string asks for.
+    """The page that a query string requests.
 
-    A `pageLimit` beside a `pageKey` changes the size but not the page number, since that is all
-    the key holds: only the size the key was made for continues where the last page ended.
+    The key holds a page number, not an offset. A `pageLimit` that differs from the size in the
+    `pageKey` therefore skips or repeats items.
+
+    Raises:
+        ApiError: The limit or the key is invalid (400).
     """
     limit = None
     if "pageLimit" in query:
@@ -64,14 +70,13 @@ def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum
             raise ApiError(400, "Invalid value for: query parameter pageLimit")
     if "pageKey" not in query:
         return Page(0, limit or min(default, maximum), fingerprint)
-    match = _read(query["pageKey"])
+    match = _parse_key(query["pageKey"])
     if not match or match[3] != fingerprint or not 1 <= int(match[1]) <= maximum:
         raise ApiError(400, "Invalid value for: query parameter pageKey")
     return Page(int(match[2]), limit or int(match[1]), fingerprint)
 
 
-def _read(key: str) -> re.Match[str] | None:
-    """The parts of a page key."""
+def _parse_key(key: str) -> re.Match[str] | None:
     try:
         return KEY.fullmatch(base64.b64decode(key, validate=True).decode("ascii"))
     except ValueError:
@@ -79,5 +84,5 @@ def _read(key: str) -> re.Match[str] | None:
 
 
 def link_to(path: str, key: str, *, base: str = "") -> str:
-    """The link to a page: relative unless a base such as `http://host` is given."""
+    """The link to a page: relative, unless `base` is an address such as `http://host`."""
     return f"{base}{quote(path)}?pageKey={quote(key, safe='')}"

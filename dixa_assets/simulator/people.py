@@ -1,6 +1,6 @@
-"""The support centre's cast and props: agents, queues, tags, channels, addresses, articles.
+"""The fixed lists of the simulated support centre: agents, queues, tags, channels, articles.
 
-Fixed lists only; who does what and when is told in `timeline`.
+Events do not belong here; `timeline` creates them.
 """
 
 from uuid import NAMESPACE_URL, uuid5
@@ -39,8 +39,8 @@ CALLBACK = Choice("CALLBACK", "Callback")
 CONTACT_FORM = Choice("CONTACT_FORM", "Contact Form")
 CHANNELS = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
 CHANNEL_WEIGHTS = (6, 22, 10, 42, 20)
-# Typical seconds until an agent picks the conversation up.
-PATIENCE = {CALLBACK: 900.0, CHAT: 90.0, CONTACT_FORM: 3600.0, EMAIL: 3600.0, PHONE: 45.0}
+# Typical seconds until an agent accepts the conversation.
+TYPICAL_WAIT = {CALLBACK: 900.0, CHAT: 90.0, CONTACT_FORM: 3600.0, EMAIL: 3600.0, PHONE: 45.0}
 
 INBOUND = Choice("INBOUND", "Inbound")
 OUTBOUND = Choice("OUTBOUND", "Outbound")
@@ -55,11 +55,11 @@ PRESENCES = (WORKING, AWAY, BREAK)
 
 
 def filter_values(attribute: str) -> tuple[Choice, ...] | None:
-    """The values a filter attribute can take, None for an attribute nobody knows."""
+    """The values of a filter attribute; None if there is no such attribute."""
     match attribute:
         case "agent_id" | "queue_id" | "tag_id":
-            people = {"agent_id": AGENTS, "queue_id": QUEUES, "tag_id": TAGS}[attribute]
-            return tuple(Choice(one.id, one.label) for one in people)
+            named = {"agent_id": AGENTS, "queue_id": QUEUES, "tag_id": TAGS}[attribute]
+            return tuple(Choice(item.id, item.label) for item in named)
         case "channel":
             return CHANNELS
         case "initial_direction":

@@ -1,6 +1,6 @@
-"""Read the body of a data request: which id, which period or conversations, which filters.
+"""Parses the body of a data request: id, period or conversations, filters, aggregations.
 
-Refuse what the vendor's schema refuses, with the wording its server is known for.
+It rejects what the vendor's schema rejects, with messages like those of the vendor's server.
 """
 
 import re
@@ -20,7 +20,7 @@ INT64 = range(-(2**63), 2**63)
 
 
 class ApiError(Exception):
-    """A request the API answers with a status other than 200 and a message."""
+    """A request that the API answers with a status other than 200 and a message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One data request, about a half-open period or about conversations by their ids."""
+    """One data request, for a half-open period or for conversations by number."""
 
     id: str
     filters: tuple[Filter, ...]
@@ -41,14 +41,25 @@ class Query:
 
 
 def bad_body(detail: str) -> ApiError:
-    """The error for a body that cannot be accepted."""
+    """The error (400) for an invalid body."""
     return ApiError(400, f"Invalid value for: body ({detail})")
 
 
 def parse_query(
     body: Any, *, now: datetime, for_metric: bool, require_filter: bool, inclusive_end: bool
 ) -> Query:
-    """The query a body asks for."""
+    """Parse the body of a data request.
+
+    Args:
+        body: The decoded JSON.
+        now: The current instant, for presets such as `Yesterday`.
+        for_metric: Whether `aggregations` are allowed.
+        require_filter: Whether a period needs at least one filter.
+        inclusive_end: Whether a row exactly at the end of an interval belongs to it.
+
+    Raises:
+        ApiError: The body is invalid (400).
+    """
     if not isinstance(body, dict):
         raise bad_body("expected a JSON object")
     for key in ("id", "timezone"):
@@ -75,15 +86,15 @@ def _parse_filters(filters: Any) -> tuple[Filter, ...]:
         return ()
     if not isinstance(filters, list):
         raise bad_body("expected a list at 'filters'")
-    for one in filters:
-        if not isinstance(one, dict) or not isinstance(one.get("attribute"), str):
+    for item in filters:
+        if not isinstance(item, dict) or not isinstance(item.get("attribute"), str):
             raise bad_body("expected a string at 'filters.attribute'")
-        values = one.get("values")
+        values = item.get("values")
         if not isinstance(values, list) or not values:
             raise bad_body("expected at least one value at 'filters.values'")
         if not all(isinstance(value, str) for value in values):
             raise bad_body("expected strings at 'filters.values'")
-    return tuple(Filter(one["attribute"], tuple(one["values"])) for one in filters)
+    return tuple(Filter(item["attribute"], tuple(item["values"])) for item in filters)
 
 
 def _parse_aggregations(measures: Any, *, for_metric: bool) -> tuple[str, ...]:
@@ -91,7 +102,7 @@ def _parse_aggregations(measures: Any, *, for_metric: bool) -> tuple[str, ...]:
         return ()
     if not for_metric:
         raise bad_body("'aggregations' do not apply to records")
-    if not isinstance(measures, list) or not all(one in MEASURES for one in measures):
+    if not isinstance(measures, list) or not all(name in MEASURES for name in measures):
         raise bad_body("unknown measure at 'aggregations'")
     return tuple(measures)
 
@@ -113,7 +124,7 @@ def _parse_period(
             if first > last:
                 raise bad_body("'start' is after 'end'")
             return first, last + datetime.resolution if inclusive_end else last
-        # The vendor's examples nest the name, the vendor's schema does not: both are accepted.
+        # The vendor's examples nest the name, the vendor's schema does not. Accept both.
         case {"_type": "Preset", "value": {"_type": str(name)} | str(name)} if name in _PRESETS:
             days = _PRESETS[name](local_now.date())
             start_of_first, start_of_next = (
@@ -145,7 +156,7 @@ def _quarter(day: date, quarters: int = 0) -> date:
     return _month(day, 3 * quarters - (day.month - 1) % 3)
 
 
-# The current day -> the first day of the period, and the first one after it.
+# For the current day: the first day of the period, and the first day after it.
 _PRESETS: dict[str, Callable[[date], tuple[date, date]]] = {
     "Today": lambda day: (day, day + timedelta(days=1)),
     "Yesterday": lambda day: (day - timedelta(days=1), day),

@@ -1,4 +1,7 @@
-"""What an account may do otherwise than most, where the vendor documents nothing: by switches."""
+"""Switches for behaviour that the vendor does not document and that differs between accounts.
+
+Behaviour that is an error belongs in `faults`.
+"""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +17,9 @@ from dixa_assets.simulator.people import HOME, filter_values
 from dixa_assets.simulator.values import Json
 from dixa_assets.simulator.world import KNOWN_METRICS, Filter
 
-# A local day of 25 hours is one day.
+# The longest local day, when the clocks go back.
 LONGEST_DAY = timedelta(hours=25)
-# Records whose value is a length of time.
+# Records whose value is a duration.
 DURATIONS = frozenset(
     {"conversation_assignments", "first_response_time", "handling_time", "agent_presence"}
 )
@@ -25,53 +28,63 @@ RATE_HEADERS = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "9"}
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How an account differs from what most have; each stands for one open question."""
+    """How an account differs from most accounts. Each switch answers one open question."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     auth: Literal["either", "raw", "bearer"] = "either"
-    # Beside the setting that makes a filter compulsory for both.
+    # In addition to the setting `require_filter`, which applies to both.
     needs_filter: Literal["neither", "metrics", "records"] = "neither"
-    # A filter that names all values of an attribute keeps rows that have none.
+    # A filter with all values of an attribute also keeps rows without a value.
     keeps_rows_without: bool = False
+    # The last page with rows has a link to an empty page.
     links_to_an_empty_page: bool = False
-    # A page key holds the whole question, so that the body beside it is not read.
+    # A page key stands for the whole request. The server ignores the body sent with it.
     key_is_enough: bool = False
+    # The rows of a page are in random order.
     shuffles_pages: bool = False
-    # A period looks at a time that lies so long before a row's primary timestamp.
+    # A period selects rows by a time that is this much earlier than the primary timestamp.
     looks_back_minutes: NonNegativeFloat = 0.0
-    # What a longer period asks for after so many days is left out, without a word.
+    # The server silently omits the rows of a longer period after this many days.
     cuts_after_days: PositiveInt | None = None
+    # The server rejects a longer period.
     longest_days: PositiveInt | None = None
-    # What lies before is gone.
+    # No rows exist before this day.
     history_since: date | None = None
+    # The aggregates of a metric without rows; "mixed" is a Count of 0 and no other measure.
     empty: Literal["mixed", "null", "zero", "nothing"] = "mixed"
-    # Only the first measure comes when none is named.
+    # A request without aggregations returns the first measure only.
     gives_one_measure: bool = False
-    # An interval's instants are read on the clock of the account, then taken for the zone's.
+    # The server takes the local time of an interval in the request's zone for the account's.
     shifts_by_zone: bool = False
-    # The catalogue lists the fields that rows have, no others.
+    # The catalogue lists exactly the fields of the rows.
     declares_its_fields: bool = False
+    # Durations are in milliseconds instead of seconds.
     in_milliseconds: bool = False
+    # Every answer has headers about the rate limit.
     tells_its_rate: bool = False
-    # What is refused is not told why.
+    # A rejection gives no reason.
     is_terse: bool = False
 
-    def filters(self, filters: Iterable[Filter]) -> tuple[Filter, ...]:
-        """The filters that leave something out."""
+    def effective_filters(self, filters: Iterable[Filter]) -> tuple[Filter, ...]:
+        """The filters that can exclude rows."""
+        if not self.keeps_rows_without:
+            return tuple(filters)
         return tuple(
-            one
-            for one in filters
-            if not self.keeps_rows_without
-            or {each.value for each in filter_values(one.attribute) or ()} - {*one.values}
+            filter_
+            for filter_ in filters
+            if {choice.value for choice in filter_values(filter_.attribute) or ()}
+            - {*filter_.values}
         )
 
-    def period(self, start: datetime, end: datetime, *, timezone: str) -> tuple[datetime, datetime]:
-        """Where the rows of a period are looked for."""
-        back = timedelta(minutes=self.looks_back_minutes)
+    def effective_period(
+        self, start: datetime, end: datetime, *, timezone: str
+    ) -> tuple[datetime, datetime]:
+        """The period from which the server returns rows."""
+        shift = timedelta(minutes=self.looks_back_minutes)
         if self.shifts_by_zone:
-            back += _offset(start, ZoneInfo(timezone)) - _offset(start, HOME)
-        start, end = start + back, end + back
+            shift += _offset(start, ZoneInfo(timezone)) - _offset(start, HOME)
+        start, end = start + shift, end + shift
         if self.cuts_after_days:
             end = min(end, start + self.cuts_after_days * LONGEST_DAY)
         if self.history_since:
@@ -79,31 +92,40 @@ class Quirks:
         return start, end
 
     def aggregates(
-        self, metric_id: str, found: Sequence[Json], asked: Sequence[str], offered: Sequence[str]
+        self,
+        metric_id: str,
+        computed: Sequence[Json],
+        *,
+        requested: Sequence[str],
+        offered: Sequence[str],
     ) -> list[Json]:
-        """A metric's aggregates; a measure that it does not offer is left out, not refused."""
-        wanted = asked or (offered[:1] if self.gives_one_measure else offered)
-        if self.empty != "mixed" and not any(one["value"] for one in found):
+        """The aggregates of an answer. Measures that the metric does not offer have no effect."""
+        measures = requested or (offered[:1] if self.gives_one_measure else offered)
+        if self.empty != "mixed" and not any(aggregate["value"] for aggregate in computed):
             value = {"null": None, "zero": 0}.get(self.empty)
-            form = {"_type": "DoubleAggregateValue", "value": value}
-            measures = [each for each in wanted if each != PRESENCE and self.empty != "nothing"]
-            return [{**form, "measure": measure} for measure in measures]
+            return [
+                {"_type": "DoubleAggregateValue", "value": value, "measure": measure}
+                for measure in measures
+                if measure != PRESENCE and self.empty != "nothing"
+            ]
         if self.in_milliseconds and KNOWN_METRICS[metric_id].record_id in DURATIONS:
-            found = [_times_thousand(one) for one in found]
-        return [one for one in found if not wanted or measure_of(one) in wanted]
+            computed = [_times_thousand(aggregate) for aggregate in computed]
+        return [
+            aggregate for aggregate in computed if not measures or measure_of(aggregate) in measures
+        ]
 
     def row(self, record_id: str, row: Json) -> Json:
-        """A record's row as it is sent."""
+        """The JSON of a row as the server sends it."""
         if self.in_milliseconds and record_id in DURATIONS and "value" in row:
             return {**row, "value": {**row["value"], "value": row["value"]["value"] * 1000}}
         return row
 
     def page(self, rows: list[Json]) -> list[Json]:
-        """The rows of one page as they come."""
+        """The rows of one page in the order in which the server sends them."""
         return random.sample(rows, len(rows)) if self.shuffles_pages else rows
 
     def entry(self, entry: Json, names: Iterable[str]) -> Json:
-        """A record's catalogue entry, when its rows have the fields `names`."""
+        """The catalogue entry of a record whose rows have the fields `names`."""
         if not self.declares_its_fields:
             return entry
         known = {item["field"]: item for item in entry["fieldsMetadata"]}
@@ -112,7 +134,7 @@ class Quirks:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What every answer has beside its type."""
+        """The headers of every answer, except the content type."""
         return RATE_HEADERS if self.tells_its_rate else {}
 
 
@@ -123,6 +145,6 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
 def _times_thousand(aggregate: Json) -> Json:
     value = aggregate["value"]
     if isinstance(value, list):
-        return {**aggregate, "value": [{**one, "value": one["value"] * 1000} for one in value]}
-    is_length = measure_of(aggregate) not in ("Count", "Percentage")
-    return {**aggregate, "value": value * 1000} if is_length else aggregate
+        return {**aggregate, "value": [{**item, "value": item["value"] * 1000} for item in value]}
+    is_duration = measure_of(aggregate) not in ("Count", "Percentage")
+    return {**aggregate, "value": value * 1000} if is_duration else aggregate

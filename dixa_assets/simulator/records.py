@@ -1,27 +1,39 @@
-"""The records of the simulated account, as its catalogue describes them."""
+"""The records of the simulated account: catalogue entries, and the fields of their rows.
 
-from collections.abc import Mapping
+The values of the rows do not belong here; `lifecycle` and `timeline` create them.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from dixa_assets.simulator.metrics import (
     AGENT_FILTERS,
     CONVERSATION_FILTERS,
     CREATION_FILTERS,
+    LATE_METRIC,
     METRICS,
     PRESENCE_FILTERS,
     to_filters,
 )
-from dixa_assets.simulator.values import Json
+from dixa_assets.simulator.values import Json, Row, Value
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: what the catalogue says about it. A field is (description, nullable)."""
+    """One record: its catalogue entry, and the names of the fields in its rows.
+
+    `fields` are the declared fields, each as (description, nullable). `sent` names the fields of a
+    row, separated by spaces, where they differ from the declared fields, as they do at the vendor.
+    """
 
     id: str
+    timestamp_name: str
     description: str
     fields: Mapping[str, tuple[str, bool]]
     filters: tuple[str, ...] = AGENT_FILTERS
+    sent: str = ""
 
     def to_api(self) -> Json:
         """The catalogue entry."""
@@ -52,10 +64,17 @@ SURVEYED = {
 ANSWERED = {"answered_at": ("When the customer answered", False)}
 
 _RECORDS = (
-    # Exactly the declared fields the vendor documents for these two; the data carry more.
-    Record("ratings", "Answers to satisfaction surveys", SURVEYED),
+    # The vendor documents the declared fields of the first two records. Their rows have more.
+    Record(
+        "ratings",
+        "offered_at",
+        "Answers to satisfaction surveys",
+        SURVEYED,
+        sent="conversation_id agent_id queue_id survey_id answered_at comment",
+    ),
     Record(
         "closed_conversations",
+        "closed_at",
         "Closings of conversations",
         {
             "closed_at": ("When the conversation was closed", False),
@@ -65,9 +84,12 @@ _RECORDS = (
             "closed_by": ("Who closed it: Agent, Enduser or Unknown", False),
         },
         filters=CONVERSATION_FILTERS,
+        sent="conversation_id csid closed_at agent_id queue_id closed_by initial_direction "
+        "initial_channel contact_point tags",
     ),
     Record(
         "created_conversations",
+        "created_at",
         "New conversations",
         {
             **CONVERSATION,
@@ -84,6 +106,7 @@ _RECORDS = (
     ),
     Record(
         "transferred_conversations",
+        "transferred_at",
         "Transfers to another queue",
         {
             **CONVERSATION,
@@ -94,6 +117,7 @@ _RECORDS = (
     ),
     Record(
         "conversation_assignments",
+        "assigned_at",
         "Offers of a conversation to an agent; the value is the wait in seconds, when accepted",
         {
             **CONVERSATION,
@@ -106,6 +130,7 @@ _RECORDS = (
     ),
     Record(
         "first_response_time",
+        "first_response_at",
         "First replies of an agent; the value is the time since creation in seconds",
         {
             **CONVERSATION,
@@ -118,11 +143,13 @@ _RECORDS = (
     ),
     Record(
         "handling_time",
+        "closed_at",
         "Work on conversations until they were closed; the value is in seconds",
         {**CONVERSATION, **AGENT, **QUEUE, "typing_share": ("Part of it spent typing", True)},
     ),
     Record(
         "messages_sent",
+        "sent_at",
         "Messages, from agents and from customers",
         {
             **CONVERSATION,
@@ -133,12 +160,14 @@ _RECORDS = (
             "word_count": ("Number of words", False),
             "attachment_count": ("Number of files", False),
             "attachments": ("Names of the files", True),
-            # Declared and never sent, as it happens at the vendor's.
             "translated_from": ("Language before translation", True),
         },
+        # Without `translated_from`: the vendor too declares fields that it never sends.
+        sent="csid message_id author_type agent_id channel word_count attachment_count attachments",
     ),
     Record(
         "tagged_conversations",
+        "tagged_at",
         "Tags put on conversations",
         {
             **CONVERSATION,
@@ -147,14 +176,22 @@ _RECORDS = (
             "all_tags": ("Every tag on the conversation afterwards", False),
         },
     ),
-    Record("nps_ratings", "Answers to recommendation surveys", {**SURVEYED, **ANSWERED}),
+    Record(
+        "nps_ratings",
+        "offered_at",
+        "Answers to recommendation surveys",
+        {**SURVEYED, **ANSWERED},
+        sent="conversation_id agent_id queue_id survey_id answered_at",
+    ),
     Record(
         "thumbs_ratings",
+        "offered_at",
         "Thumbs up and down",
         {**SURVEYED, **ANSWERED, "is_positive": ("Whether the thumb was up", False)},
     ),
     Record(
         "agent_presence",
+        "ended_at",
         "Intervals of an agent's presence; the value is the length in seconds",
         {
             "agent_id": ("The agent", False),
@@ -167,6 +204,7 @@ _RECORDS = (
     ),
     Record(
         "knowledge_article_usage",
+        "used_at",
         "Uses of a knowledge article",
         {
             "article_id": ("The article", False),
@@ -179,4 +217,21 @@ _RECORDS = (
         filters=("agent_id",),
     ),
 )
-RECORDS = {one.id: one for one in _RECORDS}
+RECORDS = {record.id: record for record in _RECORDS}
+
+# The rows of the late metric belong to a record that the catalogue does not list.
+_UNLISTED = Record(
+    LATE_METRIC.record_id, "reopened_at", "", {}, LATE_METRIC.filters, "csid queue_id agent_id"
+)
+_ROW_FIELDS = {
+    record.id: (record.timestamp_name, tuple(record.sent.split() or record.fields))
+    for record in (*_RECORDS, _UNLISTED)
+}
+RECORD_FILTERS = {record.id: record.filters for record in (*_RECORDS, _UNLISTED)}
+
+
+def make_row(record_id: str, at: datetime, values: Sequence[Value | None], **context: Any) -> Row:
+    """A row of a record, visible at once by default; `context` are other fields of `Row`."""
+    timestamp_name, names = _ROW_FIELDS[record_id]
+    context.setdefault("visible_at", at)
+    return Row(record_id, timestamp_name, at, names=names, values=tuple(values), **context)

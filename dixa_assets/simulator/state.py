@@ -1,4 +1,7 @@
-"""What changes while the server runs: settings, clock, token bucket, request log, catalogue."""
+"""The state that changes while the server runs: settings, clock, rate limit, log, catalogue.
+
+The data never change; they belong in `world`.
+"""
 
 import json
 import time
@@ -25,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server behaves; every value can be changed while it runs."""
+    """How the server behaves. Every value can be changed while it runs; rate 0 means no limit."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -33,7 +36,7 @@ class Settings:
     burst: PositiveInt = 4
     latency_ms: NonNegativeFloat = 0.0
     max_page_limit: PositiveInt = 300
-    # Caps the pages of catalogues and filter values, whatever a request asks for.
+    # Limits the pages of catalogues and filter values, whatever `pageLimit` says.
     catalogue_page_limit: PositiveInt | None = None
     require_filter: bool = False
     end: Literal["inclusive", "exclusive"] = "inclusive"
@@ -41,29 +44,33 @@ class Settings:
     retry_after: NonNegativeFloat | None = None
 
 
-def changed(switches: T, changes: Json) -> T:
-    """Settings or quirks with some of them changed; raises ValueError for what makes no sense."""
-    adapter = TypeAdapter(type(switches))
-    whole = {**adapter.dump_python(switches, mode="json"), **changes}
-    return adapter.validate_json(json.dumps(whole), strict=True)
+def with_changes(current: T, changes: Json) -> T:
+    """Settings or quirks with some values changed.
+
+    Raises:
+        ValueError: A name is unknown or a value is invalid.
+    """
+    adapter = TypeAdapter(type(current))
+    values = {**adapter.dump_python(current, mode="json"), **changes}
+    return adapter.validate_json(json.dumps(values), strict=True)
 
 
-class Bucket:
-    """A token bucket as the vendor's gateway keeps one per key: full at first, refilled evenly."""
+class TokenBucket:
+    """A token bucket like that of the vendor's gateway: full at first, refilled evenly."""
 
     def __init__(self, *, rate: float, burst: int) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = float(burst)
-        self._at = time.monotonic()
+        self._refilled_at = time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more request is allowed now, which then takes a token."""
+        """Take a token; False if there is none."""
         if not self._rate:
             return True
         now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        self._tokens = min(self._burst, self._tokens + (now - self._refilled_at) * self._rate)
+        self._refilled_at = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -71,78 +78,87 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A catalogue entry, and the built-in metric or record its data come from."""
+class CatalogueEntry:
+    """A catalogue entry, and the id of the built-in metric or record that provides its data."""
 
     entry: Json
-    like: str
+    source: str
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The filter attributes the entry offers."""
-        return self._each("filters", "filterAttribute")
+        """The filter attributes that the entry offers."""
+        return self._names("filters", "filterAttribute")
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The measures the entry offers, none when it lists none."""
-        return self._each("aggregations", "measure")
+        """The measures that the entry offers; empty if it lists none."""
+        return self._names("aggregations", "measure")
 
-    def _each(self, key: str, name: str) -> tuple[str, ...]:
-        # Entries set up through the control endpoints may have any shape.
+    def _names(self, key: str, name: str) -> tuple[str, ...]:
+        # An entry from the control endpoints may have any shape.
         items = self.entry.get(key)
-        found = items if isinstance(items, list) else []
-        return tuple(one[name] for one in found if isinstance(one, dict) and name in one)
+        if not isinstance(items, list):
+            return ()
+        return tuple(item[name] for item in items if isinstance(item, dict) and name in item)
 
 
-class Shelf:
-    """The catalogue as it stands now.
+class Catalogue:
+    """The current catalogue.
 
     Args:
-        late_at: When the late metric joins, by the monotonic clock; None for never.
+        late_at: When to add the late metric, by the monotonic clock; None for never.
     """
 
     def __init__(self, late_at: float | None = None) -> None:
-        self.metrics = {one.id: Listed(one.to_api(), one.id) for one in METRICS.values()}
-        self.records = {one.id: Listed(one.to_api(), one.id) for one in RECORDS.values()}
+        self.metrics = {
+            id_: CatalogueEntry(metric.to_api(), id_) for id_, metric in METRICS.items()
+        }
+        self.records = {
+            id_: CatalogueEntry(record.to_api(), id_) for id_, record in RECORDS.items()
+        }
         self.extra_fields: dict[str, dict[str, Json]] = {}
         self._late_at = late_at
 
-    def welcome_late_metric(self) -> None:
-        """Add the late metric once its time has come."""
+    def add_late_metric_if_due(self) -> None:
+        """Add the late metric if its time has come."""
         if self._late_at is not None and time.monotonic() >= self._late_at:
             self._late_at = None
-            self.metrics[LATE_METRIC.id] = Listed(LATE_METRIC.to_api(), LATE_METRIC.id)
+            self.metrics[LATE_METRIC.id] = CatalogueEntry(LATE_METRIC.to_api(), LATE_METRIC.id)
 
-    def entries(self, kind: Kind) -> dict[str, Listed]:
+    def entries(self, kind: Kind) -> dict[str, CatalogueEntry]:
         """The metrics or the records, by id."""
         return self.metrics if kind == "metrics" else self.records
 
-    def put(self, kind: Kind, entry: Json, like: str) -> None:
-        """Add or replace an entry whose data are those of another one."""
-        listed = self.entries(kind)
-        known = {*METRICS, LATE_METRIC.id} if kind == "metrics" else {*RECORDS}
-        if like in listed:
-            like = listed[like].like
-        elif like not in known:
-            raise ValueError(f"nothing to be like: {like!r}")
-        listed[str(entry["id"])] = Listed(deepcopy(entry), like)
+    def put(self, kind: Kind, entry: Json, source: str) -> None:
+        """Add or replace an entry that has the data of another one.
 
-    def extend(self, record_id: str, api_row: Json) -> Json:
-        """A data row with the extra fields of its record; one of the same name goes."""
+        Raises:
+            ValueError: There is no entry with the id `source`.
+        """
+        entries = self.entries(kind)
+        built_in = {*METRICS, LATE_METRIC.id} if kind == "metrics" else {*RECORDS}
+        if source in entries:
+            source = entries[source].source
+        elif source not in built_in:
+            raise ValueError(f"no entry to take the data from: {source!r}")
+        entries[str(entry["id"])] = CatalogueEntry(deepcopy(entry), source)
+
+    def with_extra_fields(self, record_id: str, api_row: Json) -> Json:
+        """A data row with the extra fields of its record. They replace fields of the same name."""
         extra = self.extra_fields.get(record_id)
         if not extra:
             return api_row
-        kept = [one for one in api_row["fields"] if one["name"] not in extra]
+        kept = [field for field in api_row["fields"] if field["name"] not in extra]
         added = [{"name": name, "field": data} for name, data in extra.items()]
         return {**api_row, "fields": kept + added}
 
 
 @dataclass(slots=True)
 class State:
-    """Everything the API and the control endpoints share.
+    """Everything that the API and the control endpoints share.
 
-    `stopped_at` is the one instant the clock tells, if it was stopped. `log` holds the latest API
-    requests in order of arrival, without their headers.
+    `stopped_at` is the instant of a stopped clock. `log` holds the latest API requests in order of
+    arrival, without their headers.
     """
 
     world: World
@@ -150,31 +166,31 @@ class State:
     settings: Settings = field(default_factory=Settings)
     quirks: Quirks = field(default_factory=Quirks)
     stopped_at: datetime | None = None
-    shelf: Shelf = field(default_factory=Shelf)
-    # What each page key continues, where a key is enough.
-    questions: dict[str, Json] = field(default_factory=dict)
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    # Request bodies by fingerprint, for the quirk `key_is_enough`.
+    bodies: dict[str, Json] = field(default_factory=dict)
     log: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     faults: Faults = field(default_factory=Faults)
-    bucket: Bucket = field(init=False)
+    bucket: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.fill_bucket()
 
     def now(self) -> datetime:
-        """The current instant in UTC, as the clock tells it."""
+        """The current instant in UTC; the stopped clock's instant if it is stopped."""
         return self.stopped_at or datetime.now(UTC)
 
     def reset(self, *, now: datetime | None) -> None:
-        """Go back to the built-in catalogue and an empty log, without faults or a rate limit."""
+        """Restore the built-in catalogue and defaults, without log, faults or rate limit."""
         self.settings = Settings(rate=0.0)
         self.quirks = Quirks()
         self.stopped_at = now
-        self.shelf = Shelf()
-        self.questions.clear()
+        self.catalogue = Catalogue()
+        self.bodies.clear()
         self.log.clear()
         self.faults.clear()
         self.fill_bucket()
 
     def fill_bucket(self) -> None:
-        """Start the rate limit afresh with the current settings."""
-        self.bucket = Bucket(rate=self.settings.rate, burst=self.settings.burst)
+        """Create a full bucket with the current settings."""
+        self.bucket = TokenBucket(rate=self.settings.rate, burst=self.settings.burst)

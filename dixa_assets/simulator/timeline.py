@@ -1,7 +1,8 @@
-"""Tell what happens to everything that begins on one UTC day: a pure function of seed and date.
+"""Creates the rows of everything that begins on one UTC day, as a pure function of seed and date.
 
-Random events follow the rhythm of a Danish support centre. Beside them, edge events sit exactly
-on full and half hours and one millisecond before, where time zones have their midnights.
+Random events follow the working hours of a Danish support centre. Edge events happen exactly on
+full and half hours and one millisecond earlier, where time zones have their midnights. The events
+of one conversation belong in `lifecycle`.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -9,12 +10,12 @@ from itertools import pairwise
 from random import Random
 
 from dixa_assets.simulator import people
-from dixa_assets.simulator.shapes import make_row
-from dixa_assets.simulator.story import EDGE_MINUTES, MILLISECOND, Story
+from dixa_assets.simulator.lifecycle import EDGE_MINUTES, MILLISECOND, Lifecycle
+from dixa_assets.simulator.records import make_row
 from dixa_assets.simulator.values import NO_VALUES, Choice, Conversation, Int32, Named, Row, Value
 
 FIRST_DAY = date(2010, 1, 1)
-# No conversation has an event later than this after the day it began.
+# Every event of a conversation happens within this many days after the day it was created.
 LIFETIME_DAYS = 8
 CSIDS_PER_DAY = 10_000
 MAX_CONVERSATIONS_PER_DAY = 5_000
@@ -25,8 +26,8 @@ HOUR_WEIGHTS = (
 WEEKDAY_FACTORS = (1.2, 1.05, 1.0, 1.0, 0.95, 0.4, 0.3)
 
 
-def tell_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
-    """Every row of everything that begins on a UTC day, in no order."""
+def rows_of_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
+    """Every row of everything that begins on a UTC day, in no particular order."""
     rng = Random(f"{seed}:{conversations_per_day}:{day.isoformat()}")  # noqa: S311
     midnight = datetime.combine(day, time(), UTC)
     edges = [
@@ -34,18 +35,18 @@ def tell_day(day: date, *, seed: int, conversations_per_day: int) -> list[Row]:
         for minute in EDGE_MINUTES
         for before in (timedelta(), MILLISECOND)
     ]
-    # A millisecond before midnight is the day before: take it at the end of this day instead.
+    # One millisecond before midnight belongs to the day before. Use the end of this day instead.
     edges = [edge if edge >= midnight else edge + timedelta(days=1) for edge in edges]
-    births = _random_instants(midnight, conversations_per_day, rng)
+    creations = _random_instants(midnight, conversations_per_day, rng)
     first_csid = (day - FIRST_DAY).days * CSIDS_PER_DAY + 1
     rows: list[Row] = []
-    for offset, born in enumerate(births):
-        Story(rows, rng, _conversation(first_csid + offset, born, rng), edge=False).tell()
-    for offset, born in enumerate(edges, start=len(births)):
-        Story(rows, rng, _conversation(first_csid + offset, born, rng), edge=True).tell()
-    _tell_presence(rows, rng, day, edges)
-    reads = _random_instants(midnight, conversations_per_day // 3, rng)
-    _tell_knowledge(rows, rng, [*reads, *edges])
+    for csid, created_at in enumerate([*creations, *edges], start=first_csid):
+        conversation = _conversation(csid, created_at, rng)
+        is_edge = csid >= first_csid + len(creations)
+        Lifecycle(rows, rng, conversation, edge=is_edge).add_rows()
+    _add_presence(rows, rng, day, edges)
+    article_uses = _random_instants(midnight, conversations_per_day // 3, rng)
+    _add_article_uses(rows, rng, [*article_uses, *edges])
     return rows
 
 
@@ -62,12 +63,12 @@ def _random_instants(midnight: datetime, typical: int, rng: Random) -> list[date
     )
 
 
-def _conversation(csid: int, born: datetime, rng: Random) -> Conversation:
+def _conversation(csid: int, created_at: datetime, rng: Random) -> Conversation:
     (channel,) = rng.choices(people.CHANNELS, people.CHANNEL_WEIGHTS)
     by_phone = channel in (people.PHONE, people.CALLBACK)
     return Conversation(
         csid=csid,
-        created_at=born,
+        created_at=created_at,
         channel=channel,
         direction=people.INBOUND if rng.random() < 0.85 else people.OUTBOUND,
         contact_point=rng.choice(people.NUMBERS if by_phone else people.ADDRESSES),
@@ -75,11 +76,11 @@ def _conversation(csid: int, born: datetime, rng: Random) -> Conversation:
     )
 
 
-def _tell_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime]) -> None:
+def _add_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime]) -> None:
     def add(agent: Named, status: Choice, started: datetime, ended: datetime) -> None:
-        working = status == people.WORKING
+        is_working = status == people.WORKING
         channels: Value = sorted({rng.choice(people.CHANNELS).value for _ in range(3)})
-        values = (agent, status, started, channels if working else [], working)
+        values = (agent, status, started, channels if is_working else [], is_working)
         seconds = (ended - started).total_seconds()
         rows.append(make_row("agent_presence", ended, values, value=seconds, agent=agent))
 
@@ -89,8 +90,8 @@ def _tell_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime
         start = datetime.combine(day, time(rng.choice((7, 8, 8, 9, 13))), people.HOME)
         moments = [start.astimezone(UTC) + timedelta(milliseconds=rng.randrange(1_800_000))]
         for hours in (2.5, 0.5, 2.0, 0.25, 2.5):
-            share = rng.uniform(0.8, 1.2)
-            moments.append(moments[-1] + timedelta(milliseconds=int(hours * share * 3_600_000)))
+            factor = rng.uniform(0.8, 1.2)
+            moments.append(moments[-1] + timedelta(milliseconds=int(hours * factor * 3_600_000)))
         statuses = (people.WORKING, people.BREAK, people.WORKING, people.AWAY, people.WORKING)
         for status, (started, ended) in zip(statuses, pairwise(moments), strict=True):
             add(agent, status, started, ended)
@@ -99,7 +100,7 @@ def _tell_presence(rows: list[Row], rng: Random, day: date, edges: list[datetime
         add(agent, people.PRESENCES[turn % 3], edge - timedelta(minutes=30), edge)
 
 
-def _tell_knowledge(rows: list[Row], rng: Random, instants: list[datetime]) -> None:
+def _add_article_uses(rows: list[Row], rng: Random, instants: list[datetime]) -> None:
     actions = (Choice("VIEWED", "Viewed"), Choice("SHARED", "Shared with the customer"))
     for at in instants:
         agent = None if rng.random() < 0.3 else rng.choice(people.AGENTS)

@@ -1,6 +1,6 @@
-"""Typed values and data rows, as Python objects and as the API spells them.
+"""Field values and data rows, as Python objects and in the API's JSON form.
 
-Knows nothing of how the rows come about (`timeline`) nor of HTTP (`app`).
+The types belong here. Which rows exist belongs in `timeline`, HTTP in `app`.
 """
 
 from collections.abc import Callable
@@ -30,19 +30,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An instant that carries its own name."""
+    """An instant with a name."""
 
     name: str
     at: datetime
 
 
 class Int32(int):
-    """An integer the API sends as 32 bits wide."""
+    """An integer that the API sends as an `IntField` (32 bits)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _NoValues:
-    """A list field whose `values` key is left out."""
+    """A list field that the API sends without the key `values`."""
 
 
 NO_VALUES = _NoValues()
@@ -51,7 +51,7 @@ Value = bool | int | float | str | UUID | datetime | Named | Choice | Moment | l
 
 
 def to_instant(at: datetime) -> str:
-    """A UTC instant with milliseconds and `Z`."""
+    """Format a UTC instant with milliseconds and `Z`."""
     return at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
@@ -76,13 +76,13 @@ _TYPED: dict[type, Callable[[Any], Json]] = {
 
 
 def to_typed(value: Value) -> Json:
-    """The typed field the API sends for a value."""
+    """The JSON of a field, with its `_type`."""
     return _TYPED[type(value)](value)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What stays the same during the life of a conversation."""
+    """The properties of a conversation that never change."""
 
     csid: int
     created_at: datetime
@@ -94,9 +94,9 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of record data, and what is needed to filter and aggregate it.
+    """One row of record data, with the properties that filters and metrics read.
 
-    A row is an event at `at`; the API shows it from `visible_at` on.
+    The event happens at `at`. The API returns the row from `visible_at` on.
     """
 
     record_id: str
@@ -112,12 +112,12 @@ class Row:
     tags: tuple[Named, ...] = ()
 
     def field(self, name: str) -> Value | None:
-        """The value of one field, None when it is null."""
+        """The value of one field; None if it is null."""
         return self.values[self.names.index(name)]
 
     def attribute(self, name: str) -> tuple[str, ...]:
-        """The row's values of a filter attribute, none when it is null."""
-        talk = self.conversation
+        """The row's values of a filter attribute; empty if it is null."""
+        conversation = self.conversation
         match name:
             case "agent_id" if self.agent:
                 return (self.agent.id,)
@@ -125,23 +125,23 @@ class Row:
                 return (self.queue.id,)
             case "tag_id":
                 return tuple(tag.id for tag in self.tags)
-            case "channel" if talk:
-                return (talk.channel.value,)
-            case "initial_direction" if talk:
-                return (talk.direction.value,)
-            case "contact_point" if talk:
-                return (talk.contact_point,)
+            case "channel" if conversation:
+                return (conversation.channel.value,)
+            case "initial_direction" if conversation:
+                return (conversation.direction.value,)
+            case "contact_point" if conversation:
+                return (conversation.contact_point,)
         return ()
 
     def to_api(self) -> Json:
-        """The row as the API sends it: a null field has no `field` key."""
-        answer: Json = {
+        """The row's JSON. A null field has no `field` key."""
+        row: Json = {
             "primaryTimestampField": {"name": self.timestamp_name, "timestamp": to_instant(self.at)}
         }
         if self.value is not None:
-            answer["value"] = to_typed(self.value)
-        answer["fields"] = [
+            row["value"] = to_typed(self.value)
+        row["fields"] = [
             {"name": name} if value is None else {"name": name, "field": to_typed(value)}
             for name, value in zip(self.names, self.values, strict=True)
         ]
-        return answer
+        return row

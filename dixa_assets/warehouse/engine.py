@@ -1,10 +1,8 @@
-"""Where the data are, and how they are opened, locked and copied: here, a DuckDB file.
+"""The interface to a database: how it is opened, locked and copied.
 
-A lock file beside the database queues this project's own processes; whoever else has the file
-open is waited for.
+`file.py` implements it for a DuckDB file, `lake.py` for a DuckLake.
 """
 
-import logging
 import os
 import shutil
 import tempfile
@@ -22,26 +20,22 @@ from filelock import FileLock, Timeout
 from dixa_assets.errors import ConfigError
 from dixa_assets.warehouse.sql import FILE, literal, quote
 
-logger = logging.getLogger(__name__)
-
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
 STORAGE_VERSION = "v1.5.0"
-# Seconds that a load waits, by default, for another process to let go of the file.
-WAIT_SECONDS = 600.0
-# The read copy's name while it is made.
+# The read copy's name while it is written.
 COPY = "dixa read copy"
 
 
 class Engine(ABC):
-    """A database as the warehouse uses it.
+    """A database, as the warehouse uses it.
 
     Attributes:
-        name: Where it is, as people may read it.
+        name: Its address, for messages.
         scratch: A folder for files that are about to be loaded.
-        dialect: The SQL it takes.
-        is_shared: Machines write in turn, and reading waits for nobody. Otherwise one process at a
-            time has the database open, for whatever it does.
+        dialect: The SQL that it accepts.
+        is_shared: True if readers wait for nobody and machines write in turn. False if one process
+            at a time has the database open, to read or to write.
     """
 
     name: str
@@ -53,34 +47,29 @@ class Engine(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """Tells the database from others that have stood in its place."""
+        """A text that changes if another database takes the place of this one."""
 
     @abstractmethod
     def changed_at(self) -> float | None:
-        """When something was written last, in seconds since 1970; None while there is nothing."""
+        """The time of the latest write, in seconds since 1970; None if there is no database yet."""
 
     @abstractmethod
     def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection that writes and sees all that was written; nobody else writes meanwhile."""
+        """A connection to write with. It sees every committed write, and nobody else writes."""
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection that reads."""
+        """A connection to read with."""
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Tidy up, where a database does not by itself; what there was before, and is now."""
+        """Compact the database, if it needs that; counts of its parts before and after."""
         return {}
-
-    def is_lost(self, error: duckdb.Error) -> bool:
-        """Whether an error says that the database went away, and nothing of what was asked."""
-        return False
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for files to be loaded, gone afterwards.
+        """A folder for files to be loaded, removed afterwards.
 
-        What a killed process left behind is removed by the next one: a folder whose lock is free
-        has no owner.
+        It also removes the folders of killed processes: a folder whose lock is free has no owner.
         """
         make_folder(self.scratch, mode=0o700)
         for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
@@ -97,11 +86,11 @@ class Engine(ABC):
                 Path(lock.lock_file).unlink(missing_ok=True)
 
     def copy_to(self, path: Path, *, finish: Callable[[duckdb.DuckDBPyConnection], None]) -> int:
-        """Put a compact copy at `path`, in place of the one before; its bytes.
+        """Replace the file at `path` by a compact copy; the copy's bytes.
 
         Args:
-            path: Where readers open it.
-            finish: Called with a connection to the copy before it is put in place.
+            path: The file that readers open.
+            finish: Called with a connection to the copy before it replaces the file.
         """
         make_folder(path.parent)
         # The copy is made under its final file name, because DuckDB names a database after it.
@@ -125,7 +114,11 @@ class Engine(ABC):
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder that the database needs, or say why it cannot be."""
+    """Make a folder that the database needs.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
     try:
         folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:

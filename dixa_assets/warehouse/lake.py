@@ -1,14 +1,13 @@
-"""Where the data are when many machines write them: a DuckLake.
+"""A DuckLake: a database that several machines write.
 
-Its catalogue is in a Postgres, its rows are in files that every machine reaches. One lock in that
-Postgres lets one write at a time into the whole lake: each also changes the load log, and two that
-begin at the same moment would both see that a day is not there yet. It ends with the session that
-holds it, whatever ended that. See https://ducklake.select/docs/stable/
+Its catalogue is in a Postgres, its rows are in files that every machine reaches. A lock in that
+Postgres admits one writer at a time: every write also changes the load log, and two writes that
+begin at the same moment would both find the same day missing. Postgres releases the lock when the
+session ends, for whatever reason. See https://ducklake.select/docs/stable/
 """
 
 import functools
 import os
-import re
 import socket
 import tempfile
 import threading
@@ -27,35 +26,30 @@ from psycopg.conninfo import make_conninfo
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.failures import to_own_error
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import LAKE, literal
 
 # The lake's name in DuckDB.
 CATALOG = "dixa_lake"
-# Postgres' numbers of the two locks: for writing, and for attaching, because two processes that
-# attach a new lake at once fail each other.
+# The numbers of two locks in Postgres: for writing, and for attaching, because two processes that
+# attach a new lake at the same moment both fail.
 WRITING, ATTACHING = 0x64697861, 0x64697862
-# A connection that went away is missed after half a minute, not after hours.
+# A lost connection is noticed after half a minute, not after hours.
 SESSION: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    # So does the server miss a machine that holds a lock and is gone.
+    # Keepalive also lets the server release the lock of a dead client.
     "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=30000",
 }
-# Seconds in which a server that is being started again is waited for.
+# Seconds to wait for a server that restarts.
 PATIENCE = 30.0
-# A file that no snapshot needs is kept for so long, for whoever still reads it.
+# A file that no snapshot needs is kept for this long, because a query may still read it.
 LONGEST_READ = timedelta(days=1)
-# How errors begin, or what is in them, when the server is gone.
-LOST = re.compile(
-    "connection to server|server closed the connection|terminating connection|no connection to"
-    "|could not receive data|could not send data|starting up|shutting down|connection is lost"
-    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
-    re.IGNORECASE,
-)
 T = TypeVar("T")
 
 
@@ -64,48 +58,47 @@ class DuckLake(Engine):
 
     Args:
         dsn: Its Postgres, as libpq takes it: `dbname=… host=…`.
-        data: Where a new lake keeps its rows; a lake that is there knows.
+        settings: The folder of a new lake's rows, and how long to wait for another writer.
         connection_config: DuckDB settings, as DuckDBResource takes them.
-        wait_seconds: How long another writer is waited for.
     """
 
     dialect = LAKE
     is_shared = True
 
     def __init__(
-        self, dsn: str, *, data: str, connection_config: Mapping[str, Any], wait_seconds: float
+        self, dsn: str, settings: WarehouseSettings, connection_config: Mapping[str, Any]
     ) -> None:
         self.name = f"{LAKE_SCHEME}{dsn}"
         owner = getattr(os, "getuid", int)()
         self.scratch = Path(tempfile.gettempdir()) / f"dixa_assets-{owner}.staging"
         self._config = connection_config
-        self._wait_seconds = wait_seconds
-        self._lake = _attached_once(dsn, data)
+        self._wait_seconds = settings.database_wait_seconds
+        self._lake = _attached_once(dsn, settings.lake_data)
 
     @property
     def identity(self) -> str:
-        """Where it is, and which of the lakes that have been there; 0 while there is none."""
-        found = self._lake.questions.ask("SELECT to_regclass('ducklake_metadata')::oid::bigint")
+        """The address, with the number of the lake; 0 if there is none."""
+        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')::oid::bigint")
         return f"{self.name} {found[0] or 0}"
 
     def changed_at(self) -> float | None:
-        """When the latest snapshot was taken; None while there is no lake."""
+        """The time of the latest snapshot; None if there is no lake."""
         if self.identity.endswith(" 0"):
             return None
-        found = self._lake.questions.ask(
+        found = self._lake.questions.fetch(
             "SELECT extract(epoch FROM max(snapshot_time))::float8 FROM ducklake_snapshot"
         )
         return None if found[0] is None else float(found[0])
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection; no other machine, process or thread has one meanwhile."""
+        """A connection. No other machine, process or thread writes meanwhile."""
         with self._lake.turn, self._writing(), self.reading() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that waits for nobody."""
+        """A connection to read with. It waits for nobody."""
         connection = self._lake.cursor()
         try:
             yield connection
@@ -113,12 +106,8 @@ class DuckLake(Engine):
             with suppress(duckdb.Error):
                 connection.close()
 
-    def is_lost(self, error: duckdb.Error) -> bool:
-        """Whether an error says that Postgres does not answer."""
-        return bool(LOST.search(str(error)))
-
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Write small files together and remove those that no snapshot needs."""
+        """Merge small files, and remove files that no snapshot needs."""
         lake, unread = literal(CATALOG), min(keep, LONGEST_READ)
         expired, unused = (
             f"older_than => now() - INTERVAL {each.total_seconds():.0f} SECOND"
@@ -132,7 +121,7 @@ class DuckLake(Engine):
             f"ducklake_expire_snapshots({lake}, {expired})",
             f"ducklake_cleanup_old_files({lake}, {unused})",
         ):
-            # Loads may write in between.
+            # Loads may write between two tasks.
             with self.connect() as connection:
                 connection.execute(f"CALL {task}").fetchall()
         with self.reading() as connection:
@@ -143,19 +132,19 @@ class DuckLake(Engine):
         session = self._lake.writer
         timeout = max(int(1000 * self._wait_seconds), 1)
         try:
-            session.ask(f"SET lock_timeout = {timeout}", f"SELECT pg_advisory_lock({WRITING})")
+            session.fetch(f"SET lock_timeout = {timeout}", f"SELECT pg_advisory_lock({WRITING})")
         except psycopg.errors.LockNotAvailable:
             raise WarehouseBusy(
-                f"{self.name}: {self._writer()} kept the lake for {self._wait_seconds:.0f} s. "
-                "Run fewer loads at a time, or look for one that hangs; nothing was written."
+                f"{self.name}: {self._writer()} held the lake for {self._wait_seconds:.0f} s. "
+                "Run fewer loads at a time, or look for one that hangs. Nothing was written."
             ) from None
         try:
             yield
         finally:
-            session.ask_once(f"SELECT pg_advisory_unlock({WRITING})")
+            session.execute_once(f"SELECT pg_advisory_unlock({WRITING})")
 
     def _writer(self) -> str:
-        found = self._lake.questions.ask(
+        found = self._lake.questions.fetch(
             "SELECT min(application_name) FROM pg_locks JOIN pg_stat_activity USING (pid) "
             f"WHERE locktype = 'advisory' AND objid = {WRITING} AND granted "
             # Other lakes on the server have writers too.
@@ -165,28 +154,28 @@ class DuckLake(Engine):
 
 
 class _Session:
-    """A connection to the lake's Postgres: made when it is needed, and anew when it is lost."""
+    """A connection to the lake's Postgres. It is opened when needed, and again if it is lost."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
 
-    def ask(self, *statements: str) -> tuple[Any, ...]:
-        """The last one's first row; all of them again on a new connection where the old was lost.
+    def fetch(self, *statements: str) -> tuple[Any, ...]:
+        """The first row of the last statement. A lost connection repeats all of them on a new one.
 
         Raises:
             WarehouseLost: The server does not answer.
         """
-        return _patiently(lambda: self._ask(*statements), self._connection is not None)
+        return _patiently(lambda: self._fetch(*statements), self._connection is not None)
 
-    def ask_once(self, statement: str) -> None:
-        """Ask on the connection that there is. Where it is gone, so is what it held."""
+    def execute_once(self, statement: str) -> None:
+        """Execute on the open connection. A lost connection has released its locks already."""
         with self._lock, suppress(psycopg.OperationalError):
             if self._connection:
                 self._connection.execute(statement.encode())
 
-    def _ask(self, *statements: str) -> tuple[Any, ...]:
+    def _fetch(self, *statements: str) -> tuple[Any, ...]:
         with self._lock:
             try:
                 if self._connection is None:
@@ -204,7 +193,7 @@ class _Session:
 
 
 class _Attached:
-    """A process' one DuckDB with a lake in it: to attach it takes half a second."""
+    """The DuckDB instance of a process that has the lake attached, which takes half a second."""
 
     def __init__(self, dsn: str, data: str) -> None:
         self._name, self._data = f"{LAKE_SCHEME}{dsn}", data
@@ -212,16 +201,16 @@ class _Attached:
             who = f"dixa_assets {socket.gethostname()} {os.getpid()}"
             self._dsn = make_conninfo(dsn, application_name=who, **SESSION)
         except psycopg.ProgrammingError as error:
-            raise ConfigError("duckdb_path", f"'{self._name}' is no address: {error}") from None
+            raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        # A thread's turn to write; other processes are kept out by Postgres.
+        # One thread writes at a time; the lock in Postgres excludes other processes.
         self.turn = threading.RLock()
-        # A writer waits in its session, which then answers no questions.
+        # A writer may wait in its session, so other queries have a session of their own.
         self.writer, self.questions = _Session(self._dsn), _Session(self._dsn)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own for a thread, which Postgres has just answered.
+        """A connection for one thread, tested with a query.
 
         Raises:
             WarehouseLost: The server does not answer.
@@ -241,16 +230,19 @@ class _Attached:
                 ).fetchone()
             except (duckdb.Error, psycopg.OperationalError) as error:
                 was_there, self._connection = self._connection is not None, None
-                # What has answered before is there: it went away, whatever the error says.
-                if was_there or isinstance(error, psycopg.Error) or LOST.search(str(error)):
+                # A server that has answered before is lost, whatever the error says.
+                if was_there or isinstance(error, psycopg.Error):
                     raise _lost(error) from None
-                raise ConfigError(
-                    "duckdb_path", f"{self._name} cannot be opened as a lake ({error})."
+                raise to_own_error(
+                    error,
+                    f"{self._name} cannot be opened as a lake",
+                    setting="duckdb_path",
+                    is_shared=True,
                 ) from None
             return cursor
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
-        # Two processes must not spill into one folder; what is in it is this user's alone.
+        # A folder for each process and readable by its user alone: rows may spill into it.
         self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
@@ -270,18 +262,18 @@ class _Attached:
         return connection
 
 
-# Warehouses of one lake differ in how long they wait for it, and share what is attached.
+# Warehouses with the same lake share its connection.
 @functools.cache
 def _attached_once(dsn: str, data: str) -> _Attached:
     return _Attached(dsn, data)
 
 
-def _patiently(ask: Callable[[], T], was_there: bool) -> T:
-    """An answer. A server that has answered before is waited for: it may be started again."""
+def _patiently(attempt: Callable[[], T], was_there: bool) -> T:
+    """The result of an attempt. A server that has answered before may restart: wait for it."""
     deadline = time.monotonic() + (PATIENCE if was_there else 0)
     while True:
         try:
-            return ask()
+            return attempt()
         except WarehouseLost:
             if time.monotonic() > deadline:
                 raise
@@ -293,7 +285,7 @@ def _lost(error: Exception) -> WarehouseLost:
 
 
 def _load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
-    """Load an extension: from its wheel where that is installed, otherwise from DuckDB's own."""
+    """Load an extension from its wheel if that is installed, otherwise from DuckDB's server."""
     try:
         wheel = files(f"duckdb_extension_{extension}")
     except ModuleNotFoundError:
@@ -305,10 +297,11 @@ def _load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
     try:
         connection.execute(statements)
     except duckdb.Error as error:
-        raise ConfigError(
-            "duckdb_path",
-            f"a lake needs DuckDB's extension '{extension}', which cannot be loaded ({error}). "
-            "The extra dixa-assets[lake] brings it along.",
+        raise to_own_error(
+            error,
+            f"a lake needs DuckDB's extension '{extension}' (install the extra dixa-assets[lake]), "
+            "which cannot be loaded",
+            setting="duckdb_path",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""DuckDB's tables and views: made, commented, widened where the data ask for it."""
+"""Make tables and views, comment them, and widen columns to hold new values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,60 +33,74 @@ from dixa_assets.warehouse.sql import (
     Dialect,
     Query,
     literal,
-    marks,
     name_of,
     names_of,
+    placeholders,
     quote,
     transaction,
 )
 
-# The columns that every write fills itself.
-TAIL = tuple(column.name for column in LOADED_COLUMNS)
-# How the words for a change begin when a column is new; any other changed its type.
+# The names of the columns that every write fills itself.
+LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
+# Prefix of a change's description if the column is new; other changes widen a column.
 ADDED = "new column "
-# How an instant is written when its column becomes text: as the API writes it.
+# The text of an instant whose column becomes text: as the API writes it.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
 
 def physical(type_: str | None) -> str:
-    """The type a column is stored in: text while it has none."""
+    """The type that stores a column: text if it has none yet."""
     return type_ or VARCHAR
 
 
 def create_table(
     connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
 ) -> None:
-    """Make a table and its schema, with comments."""
+    """Create a table and its schema, with comments."""
     definitions = ", ".join(f"{quote(c.name)} {physical(c.type)}" for c in columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     connection.execute(f"CREATE TABLE {name_of(table)} ({definitions})")
     _comment(connection, "TABLE", table, columns)
 
 
-def add_missing_columns(
-    connection: duckdb.DuckDBPyConnection, table: Table, dialect: Dialect = FILE
+def ensure_tables(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table], dialect: Dialect
 ) -> None:
-    """Give one of the project's own tables the columns that it has got since it was made."""
+    """Create missing tables of the project's own, and add the columns that the others lack."""
+    schemas = ", ".join({literal(table.schema): None for table in tables})
     found = connection.execute(
-        "SELECT column_name FROM duckdb_columns() "
-        f"WHERE schema_name = {literal(table.schema)} AND table_name = {literal(table.name)}"
+        "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
+        f"WHERE database_name = current_database() AND schema_name IN ({schemas})"
     ).fetchall()
-    missing = [column for column in table.columns if (column.name,) not in found]
-    if not missing:
+    missing = {
+        table: [c for c in table.columns if (table.schema, table.name, c.name) not in found]
+        for table in tables
+    }
+    changed = {table: columns for table, columns in missing.items() if columns}
+    if not changed:
         return
     with transaction(connection):
-        for column in missing:
-            definition = f"{quote(column.name)} {physical(column.type)}"
-            connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
-        _comment(connection, "TABLE", table, missing)
-        remember_columns(connection, table, table.columns)
-    settle(connection, dialect)
+        for table, columns in changed.items():
+            if len(columns) == len(table.columns):
+                create_table(connection, table, columns)
+            else:
+                for column in columns:
+                    _add_column(connection, table, column)
+                _comment(connection, "TABLE", table, columns)
+        for table in changed:
+            save_columns(connection, table, table.columns)
+    checkpoint(connection, dialect)
 
 
-def settle(connection: duckdb.DuckDBPyConnection, dialect: Dialect) -> None:
-    """Leave no change of a table in the log: DuckDB 1.5 recovers more surely without."""
+def checkpoint(connection: duckdb.DuckDBPyConnection, dialect: Dialect) -> None:
+    """Empty the log after a change of a table: DuckDB 1.5 may fail to replay such a change."""
     if dialect.checkpoints:
         connection.execute("CHECKPOINT")
+
+
+def _add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> None:
+    definition = f"{quote(column.name)} {physical(column.type)}"
+    connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
 
 
 def _create_view(
@@ -109,7 +123,7 @@ def _comment(
 
 
 def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) -> str | None:
-    """The comment of a table or view, empty if it has none; None where there is no such thing."""
+    """The comment of a table or view, empty if it has none; None if there is no such relation."""
     found = connection.execute(
         f"SELECT comment FROM duckdb_{kind}() WHERE schema_name = ? AND {kind[:-1]}_name = ?",
         [table.schema, table.name],
@@ -118,17 +132,17 @@ def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) 
 
 
 def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = FILE) -> None:
-    """The view over all metrics, where `dixa.metrics_daily` finds it.
+    """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
 
-    A database file is a catalog named after it. In `dixa.duckdb` a schema `dixa` would make every
-    `dixa.…` ambiguous, while the catalog's own schema answers to `dixa.metrics_daily` just so.
+    DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
+    `dixa.…` ambiguous, so the view is in the schema `main` there.
     """
     in_own_catalog = connection.execute(
         f"SELECT lower(current_database()) = {literal(METRICS_DAILY.schema)}"
     ).fetchone() == (True,)
     view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
     if in_own_catalog:
-        # The file may have had another name before.
+        # The file may have been renamed.
         connection.execute(f"DROP SCHEMA IF EXISTS {quote(METRICS_DAILY.schema)} CASCADE")
     found = connection.execute(
         "SELECT count(*) FROM duckdb_views() "
@@ -146,10 +160,14 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a relation must have so that a write fits: columns, and those that its table has.
+    """The changes that a relation needs before values of new types can be written.
 
-    `changes` says in words how they differ. `has_view` is false where the view that people query
-    is missing or described otherwise.
+    Attributes:
+        columns: The columns that its table must have.
+        known: The columns that its table has.
+        changes: The differences between the two, in words.
+        has_comment: True if the table has its comment.
+        has_view: True if the view that people query exists and has its comment.
     """
 
     columns: Sequence[Column]
@@ -160,17 +178,17 @@ class Plan:
 
     @property
     def is_met(self) -> bool:
-        """Whether there is nothing to do."""
+        """True if there is nothing to change."""
         return self.has_table and self.has_view
 
     @property
     def has_table(self) -> bool:
-        """Whether the table is as it must be."""
+        """True if the table needs no change."""
         return bool(self.known) and self.columns == self.known and self.has_comment
 
 
 def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
-    """Look at what it takes that values of the seen types fit; nothing is changed."""
+    """The changes that values of the seen types need. Nothing is changed yet."""
     table, view = relation.stored_in, relation.table
     known = _known_columns(connection, table)
     columns, changes = _fitting(connection, table, seen, known)
@@ -183,14 +201,14 @@ def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Typ
     )
 
 
-def carry_out(
+def apply_plan(
     connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, dialect: Dialect
 ) -> None:
-    """Do what a plan says, in transactions of its own."""
+    """Make the changes of a plan, in transactions of its own."""
     if not plan.has_table:
         with transaction(connection):
             _evolve(connection, relation.stored_in, plan, dialect)
-        settle(connection, dialect)
+        checkpoint(connection, dialect)
     if not plan.has_view:
         own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
         names = names_of(relation.table.columns)
@@ -208,14 +226,13 @@ def _evolve(
         for column in plan.columns:
             old = before.get(column.name)
             if old is None:
-                definition = f"{quote(column.name)} {physical(column.type)}"
-                connection.execute(f"ALTER TABLE {relation} ADD COLUMN {definition}")
+                _add_column(connection, table, column)
             elif physical(old.type) != physical(column.type):
                 _retype(connection, relation, old, column, dialect)
         _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
     else:
         create_table(connection, table, plan.columns)
-    remember_columns(connection, table, plan.columns)
+    save_columns(connection, table, plan.columns)
 
 
 def _retype(
@@ -225,7 +242,7 @@ def _retype(
     new: Column,
     dialect: Dialect,
 ) -> None:
-    """Give a column its new type, with its old values in it."""
+    """Change the type of a column, and convert its values."""
     name = quote(new.name)
     if dialect.retypes_freely:
         converted = _converted(name, old.type, new)
@@ -233,7 +250,7 @@ def _retype(
             f"ALTER TABLE {relation} ALTER COLUMN {name} SET DATA TYPE {new.type} USING {converted}"
         )
         return
-    # A column of that type takes its place. A new list cannot be renamed, so the old one is.
+    # A new column takes the place of the old one, which is renamed: a new list cannot be.
     before = quote(f"{new.name} as {physical(old.type)}")
     converted = _converted(before, old.type, new)
     connection.execute(f"ALTER TABLE {relation} RENAME COLUMN {name} TO {before}")
@@ -245,9 +262,10 @@ def _retype(
 def _fitting(
     connection: duckdb.DuckDBPyConnection, table: Table, types: Types, known: Sequence[Column]
 ) -> tuple[list[Column], list[str]]:
-    """The columns the table must have, and in words how that differs from those it has."""
-    head = [column for column in table.columns if not column.part and column.name not in TAIL]
-    tail = [column for column in table.columns if column.name in TAIL]
+    """The columns that the table must have, and the differences from its columns, in words."""
+    own = [column for column in table.columns if not column.part]
+    head = [column for column in own if column.name not in LOADED_NAMES]
+    tail = [column for column in own if column.name in LOADED_NAMES]
     columns = list(known) or head
     declared = columns_by_source(table.columns)
     comments = {source: column.comment for source, column in declared.items()}
@@ -277,7 +295,7 @@ def _fitting(
 def _in_order(
     types: Types, declared: Mapping[tuple[str, str], Column]
 ) -> Iterator[tuple[str, str]]:
-    """Sources in the order of a new table's columns: the value, each field with its label."""
+    """The sources in the order of columns: the row's value, then each field and its label."""
     fields = dict.fromkeys([name for name, _ in (*declared, *types.of)])
     for name in sorted(fields, key=lambda each: each != ""):
         for source in ((name, "value"), (name, "label")):
@@ -288,7 +306,7 @@ def _in_order(
 def _is_exact(
     connection: duckdb.DuckDBPyConnection, table: Table, column: Column, seen: str | None
 ) -> bool:
-    """Whether every integer the column holds is the same number as a DOUBLE."""
+    """True if a DOUBLE can hold every integer of the column exactly."""
     if column.type != BIGINT or seen != DOUBLE:
         return True
     found = connection.execute(
@@ -299,7 +317,7 @@ def _is_exact(
 
 
 def _converted(name: str, old: str | None, column: Column) -> str:
-    """The expression that turns a column's old values into its new type without loss."""
+    """The SQL that converts a column's values to its new type without loss."""
     if old is None:
         return f"NULL::{column.type}"
     text = name
@@ -320,25 +338,26 @@ def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[
 
 
 def fields_of(query: Query) -> dict[str, set[str]]:
-    """Per table of a record, the fields that it has columns for."""
+    """The fields that each record's table has columns for, by table."""
     found = query(
         "SELECT table_name, list(field) AS fields FROM dixa_catalogue.columns "
         "WHERE table_schema = 'dixa_records' AND part = 'value' AND field <> '' GROUP BY ALL"
     )
-    return {table: set(fields) for table, fields in found.values.tolist()}
+    return {row.table_name: set(row.fields) for row in found}
 
 
-def remember_columns(
+def save_columns(
     connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
 ) -> None:
-    """Note where each column of a table comes from."""
+    """Write the sources of a table's columns."""
     connection.execute(
         f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
         [table.schema, table.name],
     )
     rows = [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns]
-    # One statement: in a lake, each would make a file.
+    # One statement: in a lake, each statement writes a file.
     connection.execute(
-        f"INSERT INTO {name_of(COLUMNS)} VALUES " + ", ".join(f"({marks(row)})" for row in rows),
+        f"INSERT INTO {name_of(COLUMNS)} VALUES "
+        + ", ".join(f"({placeholders(row)})" for row in rows),
         [value for row in rows for value in row],
     )

@@ -1,34 +1,32 @@
-"""The pieces of SQL that every statement is made of, so that no text becomes part of one."""
+"""The parts of SQL statements, queries that return rows, and transactions."""
 
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import duckdb
 
 from dixa_assets.model.tables import Column, Table
 
-# DuckDB imports pandas when the first answer is read.
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 class Query(Protocol):
-    """Answers queries, with instants in UTC."""
+    """Runs a query and returns its rows, with instants in UTC."""
 
-    def __call__(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """The result of one, its parameters bound."""
+    def __call__(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """The rows, each a named tuple of its columns; NULL is None."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where databases differ in the SQL that they take.
+    """The differences between databases in the SQL that they accept.
 
     Attributes:
         comments_view_columns: Columns of views take comments, as those of tables do.
-        retypes_freely: A column can be given any type that its values convert to.
+        retypes_freely: A column can get any type that its values convert to.
         checkpoints: CHECKPOINT empties the log, and does nothing else.
     """
 
@@ -42,7 +40,7 @@ LAKE = Dialect(comments_view_columns=False, retypes_freely=False, checkpoints=Fa
 
 
 def quote(identifier: str) -> str:
-    """An SQL identifier, whatever the text."""
+    """An SQL identifier. The text may hold any character."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
@@ -57,18 +55,28 @@ def name_of(table: Table) -> str:
 
 
 def names_of(columns: Sequence[Column]) -> str:
-    """The columns' quoted names, as a list in SQL."""
+    """The columns' quoted names, separated by commas."""
     return ", ".join(quote(column.name) for column in columns)
 
 
-def marks(values: Sequence[Any]) -> str:
-    """A parameter mark for each value."""
+def placeholders(values: Sequence[Any]) -> str:
+    """A `?` for each value, separated by commas."""
     return ", ".join("?" for _ in values)
+
+
+def rows_of(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()
+) -> list[Any]:
+    """The rows of a query, each a named tuple of its columns."""
+    # Parameters make DuckDB import pandas, even an empty list of them.
+    result = connection.execute(sql, list(parameters)) if parameters else connection.execute(sql)
+    row = _row_type(tuple(column[0] for column in result.description or ()))
+    return [row._make(values) for values in result.fetchall()]
 
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of the body's statements, or none of them."""
+    """Commit all statements of the body, or none of them."""
     connection.execute("BEGIN")
     try:
         yield
@@ -78,3 +86,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         with suppress(duckdb.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+@lru_cache(1000)
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names, rename=True)  # noqa: PYI024

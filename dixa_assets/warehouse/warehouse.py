@@ -1,75 +1,76 @@
-"""The warehouse: a partition is replaced whole, in one transaction.
+"""The warehouse: a partition is replaced as a whole, in one transaction.
 
-The database is held for as long as a write takes.
-
-No primary key, index or default expression anywhere: replacing whole partitions needs none, and
-DuckDB recovers best from a crash without them.
+A write holds the database for as long as it takes. No table has a primary key, an index or a
+default: replacing whole partitions needs none, and DuckDB recovers best from a crash without them.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from dixa_assets.errors import ConfigError, WarehouseError, WarehouseLost
+from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.counts import Types, Volume
-from dixa_assets.model.tables import (
-    COLUMNS,
-    LAKE_SCHEME,
-    LOADS,
-    METRIC_VALUES,
-    WAREHOUSE,
-    Column,
-    Relation,
-)
-from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
-from dixa_assets.staging import Staged
+from dixa_assets.model.counts import Types
+from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
+from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse import load_log
-from dixa_assets.warehouse.catalogue import remembered
-from dixa_assets.warehouse.engine import WAIT_SECONDS, Engine
+from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
+from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.failures import is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
-from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.move import attached
+from dixa_assets.warehouse.ownership import Ownership
+from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import (
-    TAIL,
     Plan,
-    add_missing_columns,
-    carry_out,
-    create_table,
+    apply_plan,
     ensure_daily_view,
+    ensure_tables,
     fields_of,
-    physical,
     planned,
-    remember_columns,
-    settle,
 )
-from dixa_assets.warehouse.sql import Query, literal, marks, name_of, names_of, quote, transaction
-from dixa_assets.zones import is_same_zone
+from dixa_assets.warehouse.settings import WarehouseSettings
+from dixa_assets.warehouse.sql import (
+    Query,
+    name_of,
+    names_of,
+    placeholders,
+    quote,
+    rows_of,
+    transaction,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The types that a preview shows: their values name nobody.
+# The types that a preview shows: their values identify no person.
 IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
-PREVIEWED = 5
-# One thread, and each row group written out when it is full: DuckDB would keep ten in memory.
-SPARING = "SET threads = 1; SET write_buffer_row_group_count = 1"
-# Two writes that overlap both change this row, and a lake lets one of them commit: should the lock
-# ever be lost, no day is written twice.
-FENCE = f"UPDATE {name_of(WAREHOUSE)} SET created_at = created_at"
+PREVIEW_ROWS = 5
+# One thread, and each row group written when it is full: DuckDB would keep ten in memory.
+LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
+# Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
+# the lake commits only one of them.
+TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did to the table: its changes in words, its columns now, a few of its rows.
+    """The result of a write.
 
-    The rows shown are numbers, instants and yes or no, never text, which may be personal.
+    Attributes:
+        schema_changes: The changes of the table, in words.
+        columns: The columns of the table.
+        preview: A few of its rows: numbers, instants and booleans, never text, which may be
+            personal.
     """
 
     schema_changes: tuple[str, ...]
@@ -78,208 +79,219 @@ class Written:
 
 
 class Warehouse:
-    """A database as this project writes it.
+    """The database of an account.
 
     Args:
-        path: The database file, whose folder is made when missing; or the address of a lake,
+        path: The database file, whose folder is made if it is missing; or the address of a lake,
             `ducklake:postgres:dbname=… host=…`.
-        timezone: The zone of the partitions. A warehouse holds days of one zone only.
-        account: Whose days it holds, and of no other account's.
-        host: The API's host that they come from; empty if that does not matter.
+        settings: The account and the zone of all days, and how to open the database.
+        host: The host of the API that returns the days; empty if any host will do.
         connection_config: DuckDB settings, as DuckDBResource takes them.
-        wait_seconds: How long another holder of the file is waited for, or another writer.
-        lake_data: Where a new lake keeps its rows: a folder that all machines have, or `s3://…`.
     """
 
     def __init__(
         self,
         path: str | Path,
+        settings: WarehouseSettings = WarehouseSettings(),  # noqa: B008
         *,
-        timezone: str,
-        account: str = "",
         host: str = "",
         connection_config: Mapping[str, Any] | None = None,
-        wait_seconds: float = WAIT_SECONDS,
-        lake_data: str = "",
     ) -> None:
         self.path = Path(path)
-        self.timezone = timezone
-        self._account, self._host = account, host
-        self._engine = _open(str(path), connection_config or {}, wait_seconds, lake_data)
+        self.settings = settings
+        self.timezone = settings.timezone
+        self._engine = _engine(str(path), settings, connection_config or {})
         self.name = self._engine.name
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
+        self._owner = Ownership(self.name, settings, host)
+        # The database that was found to have the project's own tables.
         self._founded = ""
 
-    def replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
-        """Replace what the batches are about by their rows.
+    @property
+    def identity(self) -> str:
+        """A text that changes if another database takes the place of this one."""
+        return self._engine.identity
 
-        Columns are added and widened first, in a transaction of their own; then one transaction
-        takes the old rows out, puts the new ones in and notes the loads. Whatever fails, every
-        partition is as it was.
+    def replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
+        """Replace the days of the loads, or the whole table, by the staged rows.
+
+        Columns are added and widened first, in transactions of their own. One transaction then
+        deletes the old rows, inserts the new ones and writes the load log. If anything fails,
+        every partition is as it was.
+
+        Raises:
+            WarehouseError: The rows cannot be written.
+            WarehouseBusy: Another process held the database for too long.
+            WarehouseLost: The server of a lake does not answer.
+            ConfigError: The database holds days of another zone, account or host.
         """
-        for batch in batches:
-            for part in batch.parts:
+        for load in loads:
+            for part in load.parts:
                 part.close()
         try:
-            return self._replace(relation, batches)
+            return self._replace(relation, loads)
         except WarehouseLost:
-            # Whichever rows are there now, what was to be written is still staged.
-            return self._replace(relation, batches)
+            # The rows are still staged, and a second attempt replaces the same partitions.
+            return self._replace(relation, loads)
 
-    def _replace(self, relation: Relation, batches: Sequence[Batch]) -> Written:
-        types = sum((part.types for batch in batches for part in batch.parts), Types())
-        days = [day.day.isoformat() for batch in batches for day in batch.days]
+    def _replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
+        parts = [(part, load.run_id) for load in loads for part in load.parts]
+        types = sum((part.types for part, _ in parts), Types())
+        days = [str(load.day) for load in loads if load.day]
         scope = {"partition_date": days} if days else {}
         scope |= {name: [value] for name, value in relation.only.items()}
-        where = " AND ".join(f"{quote(name)} IN ({marks(v)})" for name, v in scope.items())
+        where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
         rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
 
-        def put(plan: Plan) -> Written:
+        def write(plan: Plan) -> Written:
             if self._engine.is_shared:
-                connection.execute(FENCE)
+                connection.execute(TOUCH_OWNER)
             connection.execute(f"DELETE FROM {rows}", values)
-            for batch in batches:
-                for part in batch.parts:
-                    _insert(connection, part, plan.columns, batch)
-            load_log.note(connection, relation.key, batches, plan.changes)
+            for part, run_id in parts:
+                insert_rows(connection, part, plan.columns, run_id)
+            load_log.write_loads(connection, relation.key, loads, plan.changes)
             plain = [column for column in plan.columns if column.type in IMPERSONAL]
             preview = connection.execute(
                 f"SELECT {names_of(plain) or 'NULL'} FROM {rows} "
-                f"ORDER BY rowid DESC LIMIT {PREVIEWED}",
+                f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
                 values,
             ).df()
             return Written(tuple(plan.changes), tuple(plan.columns), preview)
 
-        with self._connect() as connection, self._naming(relation, values):
-            connection.execute(SPARING)
-            # One transaction where nothing is to be changed first: a lake's Postgres is asked anew
-            # for each.
+        with self._connect() as connection, self._explain_failure(relation, values):
+            connection.execute(LOW_MEMORY)
+            # A single transaction if nothing needs a change first: a lake queries its Postgres
+            # again for each.
             with transaction(connection):
-                self._ensure_own(connection)
-                needed = planned(connection, relation, types)
-                if needed.is_met:
-                    return put(needed)
-            carry_out(connection, relation, needed, self._engine.dialect)
+                self._owner.claim(connection)
+                plan = planned(connection, relation, types)
+                if plan.is_met:
+                    return write(plan)
+            apply_plan(connection, relation, plan, self._engine.dialect)
             with transaction(connection):
-                return put(needed)
+                return write(plan)
 
-    @property
-    def identity(self) -> str:
-        """Which database it is: where, and which of those that have stood there."""
-        return self._engine.identity
+    def remember(self, catalogue: Catalogue) -> None:
+        """Write the whole catalogue, which `catalogue` reads back as an equal one."""
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            write_catalogue(connection, catalogue)
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue as it was last written here; an empty one if it never was."""
+        if self.changed_at() is None:
+            return Catalogue()
+        with self.reading() as query:
+            return read_catalogue(query)
 
     def loaded(self) -> set[tuple[str, str]]:
-        """What the load log notes: asset key and day, the day empty for a whole table."""
+        """Asset key and day of every load in the log; the day is empty for a whole table.
+
+        Raises:
+            ConfigError: The database holds days of another zone, account or host.
+        """
         if self.changed_at() is None:
             return set()
         with self._read() as connection:
-            self._refuse_others(connection)
-            return load_log.noted(_asking(connection))
+            self._owner.verify(connection)
+            return load_log.loaded_partitions(partial(rows_of, connection))
 
     def fields(self) -> dict[str, set[str]]:
-        """The fields that each record's table has a column for."""
-        return {} if self.changed_at() is None else fields_of(self.query)
-
-    def catalogue(self) -> Catalogue:
-        """The catalogue as it was last written here; an empty one before."""
-        return Catalogue() if self.changed_at() is None else remembered(self.query)
+        """The fields that each record's table has columns for, by table."""
+        if self.changed_at() is None:
+            return {}
+        with self.reading() as query:
+            return fields_of(query)
 
     def unknown_types(self) -> set[tuple[str, str, str]]:
-        """Types of values that are not documented, seen by loads: asset key, field, type."""
-        return set() if self.changed_at() is None else load_log.unknown_types(self.query)
-
-    def volumes(self) -> dict[str, Volume]:
-        """What the latest loads of each record brought, by asset key."""
-        with self._read() as connection:
-            return load_log.volumes(connection)
+        """Undocumented types of loaded values: asset key, field, type."""
+        if self.changed_at() is None:
+            return set()
+        with self.reading() as query:
+            return load_log.unknown_types(query)
 
     def publish(self, path: Path) -> int:
-        """Put a compact copy of the database at `path`, for programs that keep it open; its bytes.
+        """Replace the file at `path` by a compact copy of the database; the copy's bytes.
 
-        Whoever has the old copy open goes on reading it; the next to open the path gets the new.
+        Programs that have the old copy open continue to read it.
         """
         self.check()
         return self._engine.copy_to(path, finish=ensure_daily_view)
 
     def adopt(self, source: Path) -> dict[str, int]:
-        """Take over a database file into this database, which holds no days yet.
+        """Copy a database file into this database, which holds no days yet.
 
-        All of it or nothing: every row is compared at both ends before it counts.
+        Everything is copied, or nothing. Every row is compared before the copy is committed.
 
         Returns:
-            The rows of each table, by its name with its schema.
+            The number of rows of each table, by its quoted name with its schema.
 
         Raises:
-            ConfigError: The file is not one of this project's, of this zone and account.
-            WarehouseError: There are days here already, or what was written differs.
+            ConfigError: The file is not one of this project's, or of another zone or account.
+            WarehouseError: This database holds days already, or the copy differs from the file.
         """
         with self._connect() as connection:
-            if load_log.noted(_asking(connection)):
+            if load_log.loaded_partitions(partial(rows_of, connection)):
                 raise WarehouseError(f"{self.name} holds days already; name an empty database.")
             with attached(connection, source) as tables:
                 found = connection.execute(
-                    f"SELECT timezone, account, host FROM {tables.name_of(WAREHOUSE)}"
+                    f"SELECT timezone, account, host FROM {tables.name_of(OWNER)}"
                 ).fetchone()
-                zone, account, host = found or ("", "", "")
-                if (
-                    not is_same_zone(zone, self.timezone)
-                    or account not in (None, self._account)
-                    or (self._host and host not in (None, self._host))
-                ):
-                    raise ConfigError(
-                        "duckdb_path",
-                        f"{source} holds days of {zone}, {account or 'no named account'} and "
-                        f"{host or 'no host'}, but the settings say {self.timezone}, "
-                        f"{self._account or 'no account'} and {self._host or 'no host'}.",
-                    )
+                self._owner.verify_source(source, *(found or ("", "", "")))
                 with transaction(connection):
                     taken = {name: tables.take(name) for name in tables.names}
                     tables.take_views()
-            for table in (LOADS, WAREHOUSE):
-                add_missing_columns(connection, table, self._engine.dialect)
+            ensure_tables(connection, OWN_TABLES, self._engine.dialect)
             return taken
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Tidy up a lake: many small files become few; files and snapshots before, and now.
+        """Compact a lake: merge small files; counts of files and snapshots, before and after.
 
         Args:
-            keep: How long a state of the lake that is no longer the latest can be read.
+            keep: How long an earlier state of the lake can still be read.
         """
         return self._engine.maintain(keep)
 
     def check(self) -> None:
-        """Raise what would keep a load from writing: folder, file, lock, zone, account, host."""
+        """Raise the error that a write would raise: folder, file, lock, zone, account or host."""
         with self._connect() as connection:
-            self._ensure_own(connection)
+            self._owner.claim(connection)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """The result of a query, with instants in UTC."""
-        with self.reading() as query:
-            return query(sql, parameters)
+        """The result of a query as a frame, with instants in UTC."""
+        return self._run(_frame, sql, parameters)
 
     @contextmanager
     def reading(self) -> Iterator[Query]:
-        """A function that answers queries like `query`, for several in a row."""
+        """A function that runs queries and returns their rows.
+
+        A file is held for as long as the block lasts; a lake waits for nobody.
+        """
         if self._engine.is_shared:
-            yield self._ask
+            yield partial(self._run, rows_of)
             return
         with self._connect() as connection:
-            yield _asking(connection)
+            yield partial(rows_of, connection)
 
-    def _ask(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """The result of a query of a shared database, asked for again where it went away."""
+    def _run(
+        self,
+        run: Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], T],
+        sql: str,
+        parameters: Sequence[Any] = (),
+    ) -> T:
+        """The result of a query. If the server of a lake was lost, run it once more."""
         try:
             with self._read() as connection:
-                return _asking(connection)(sql, parameters)
+                return run(connection, sql, parameters)
         except WarehouseLost:
             with self._read() as connection:
-                return _asking(connection)(sql, parameters)
+                return run(connection, sql, parameters)
 
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to read from; the project's own tables are there."""
+        """A connection to read with, to a database that has the project's own tables."""
         if not self._engine.is_shared:
             with self._connect() as connection:
                 yield connection
@@ -287,162 +299,58 @@ class Warehouse:
         if self._engine.identity != self._founded:
             with self._connect():
                 pass
-        with self._noticing(), self._engine.reading() as connection:
+        with self._detect_loss(), self._engine.reading() as connection:
             yield connection
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._noticing(), self._engine.connect() as connection:
-            self._ensure_foundation(connection)
+        """A connection to write with, to a database that has the project's own tables."""
+        with self._detect_loss(), self._engine.connect() as connection:
+            # Once for each database that takes this place.
+            if (identity := self._engine.identity) != self._founded:
+                self._owner.found(connection, self._engine.dialect)
+                self._founded = identity
             yield connection
 
     @contextmanager
-    def _noticing(self) -> Iterator[None]:
-        """Tell an error that says that the database went away from others."""
+    def _detect_loss(self) -> Iterator[None]:
+        """Raise WarehouseLost for DuckDB's errors of a lost server, and other errors unchanged."""
         try:
             yield
         except duckdb.Error as error:
-            if not self._engine.is_lost(error):
+            if not (self._engine.is_shared and is_lost(error)):
                 raise
-            raise WarehouseLost(f"{self.name} went away: {error}") from None
-
-    def _ensure_foundation(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the project's own tables in a new database; refuse one of another zone.
-
-        Without parameters: for the first of them DuckDB imports pandas, which takes longer than all
-        that is done here, and a load does this before its first request.
-        """
-        # Looked at once for each database that stands in the place.
-        identity, dialect = self._engine.identity, self._engine.dialect
-        if identity == self._founded:
-            return
-        exists = connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE "
-            f"schema_name = {literal(WAREHOUSE.schema)} AND table_name = {literal(WAREHOUSE.name)}"
-        ).fetchone()
-        if exists == (0,):
-            with transaction(connection):
-                for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
-                    create_table(connection, table, table.columns)
-                for table in (COLUMNS, LOADS, METRIC_VALUES, WAREHOUSE):
-                    remember_columns(connection, table, table.columns)
-                connection.execute(
-                    f"INSERT INTO {name_of(WAREHOUSE)} (timezone, created_at) VALUES (?, ?)",
-                    [self.timezone, datetime.now(UTC)],
-                )
-            settle(connection, dialect)
-        add_missing_columns(connection, LOADS, dialect)
-        add_missing_columns(connection, WAREHOUSE, dialect)
-        ensure_daily_view(connection, dialect)
-        known = connection.execute(f"SELECT timezone FROM {name_of(WAREHOUSE)}").fetchone()
-        zone = known[0] if known else ""
-        if not is_same_zone(zone, self.timezone):
-            self._refuse_days_of(connection, "timezone", self.timezone, zone)
-            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET timezone = ?", [self.timezone])
-        self._founded = identity
-
-    def _ensure_own(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Refuse to write into a database that holds days of another account or host."""
-        account, host = self._refuse_others(connection)
-        now = (self._account, self._host or host)
-        if now != (account, host):
-            connection.execute(f"UPDATE {name_of(WAREHOUSE)} SET account = ?, host = ?", now)
-
-    def _refuse_others(
-        self, connection: duckdb.DuckDBPyConnection
-    ) -> tuple[str | None, str | None]:
-        """Whose days the database holds, by account and host, unless they are another's."""
-        known = connection.execute(f"SELECT account, host FROM {name_of(WAREHOUSE)}").fetchone()
-        account, host = known or (None, None)
-        if account not in (None, self._account):
-            self._refuse_days_of(connection, "account", self._account, account)
-        if self._host and host not in (None, self._host):
-            self._refuse_days_of(connection, "base_url", self._host, host)
-        return account, host
-
-    def _refuse_days_of(
-        self, connection: duckdb.DuckDBPyConnection, setting: str, own: str, other: str
-    ) -> None:
-        days = connection.execute(
-            f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
-        ).fetchone()
-        if days != (0,):
-            raise ConfigError(
-                setting,
-                f"is {own or 'empty'}, but {self.name} holds days of {other or 'no named account'},"
-                " and days of two cannot stand in one table. Set it back, or load into another "
-                "file (DIXA_DUCKDB_PATH).",
-            )
+            problem = f"{self.name} does not answer"
+            raise to_own_error(error, problem, is_shared=True) from None
 
     @contextmanager
-    def _naming(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
-        """Say which table and rows a DuckDB error during a write is about."""
+    def _explain_failure(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
+        """Name the table and the rows of a write that DuckDB fails."""
         try:
             yield
         except duckdb.Error as error:
-            where = f"{relation.stored_in.key} in {self.name}"
-            what = ", ".join(scope) or "all rows"
-            if self._engine.is_lost(error):
-                raise WarehouseLost(
-                    f"{where} could not be written ({what}); its rows are the old or the new ones, "
-                    f"whole: {error}"
-                ) from None
-            raise WarehouseError(
-                f"{where} could not be written and is as it was ({what}): {error}"
+            shared = self._engine.is_shared
+            state = (
+                "its rows are all old or all new" if shared and is_lost(error) else "is as it was"
+            )
+            raise to_own_error(
+                error,
+                f"{relation.stored_in.key} in {self.name} could not be written; {state} "
+                f"({', '.join(scope) or 'all rows'})",
+                is_shared=shared,
             ) from error
 
 
-def _open(address: str, config: Mapping[str, Any], wait_seconds: float, lake_data: str) -> Engine:
+def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
     if not address.startswith(LAKE_SCHEME):
-        return DuckDBFile(Path(address), connection_config=config, wait_seconds=wait_seconds)
+        return DuckDBFile(Path(address), settings, config)
     # Its driver is an extra.
     from dixa_assets.warehouse.lake import DuckLake
 
-    return DuckLake(
-        address.removeprefix(LAKE_SCHEME),
-        data=lake_data,
-        connection_config=config,
-        wait_seconds=wait_seconds,
-    )
+    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)
 
 
-def _asking(connection: duckdb.DuckDBPyConnection) -> Query:
-    return lambda sql, parameters=(): connection.execute(sql, list(parameters)).df()
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], batch: Batch
-) -> None:
-    """Put the rows of a staged file into its table, those of the batch's days."""
-    days = [day.day.isoformat() for day in batch.days]
-    rows = sum(staged.days[day].rows for day in days) if days else staged.rows
-    if not rows:
-        return
-    # Days that were fetched with them may be left out.
-    only = days if rows < staged.rows else []
-    read, select = {}, {}
-    for column in columns:
-        if column.name in TAIL:
-            continue
-        key = staged.keys.get((column.field, column.part)) if column.part else column.name
-        if key is None:
-            continue
-        # Instants are read as text: DuckDB's own cast knows offsets, its JSON reader not all.
-        stored = physical(column.type)
-        read[key] = stored.replace(TIMESTAMPTZ, VARCHAR)
-        select[column.name] = f"CAST({quote(key)} AS {stored})"
-    reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in read.items())
-    names = ", ".join(quote(name) for name in (*select, *TAIL))
-    inserted = connection.execute(
-        f"INSERT INTO {name_of(staged.table)} ({names}) "
-        f"SELECT {', '.join(select.values())}, now(), ? "
-        f"FROM read_json({literal(str(staged.path))}, format = 'newline_delimited', "
-        f"columns = {{{reading}}}, maximum_object_size = {4 * staged.longest_line + 65536})"
-        + (f" WHERE partition_date IN ({marks(only)})" if only else ""),
-        [batch.run_id, *only],
-    )
-    if inserted.fetchone() != (rows,):
-        raise WarehouseError(
-            f"{staged.table.key}: the staged file {staged.path} does not hold the "
-            f"{rows} rows that were put into it; the partition is as it was."
-        )
+def _frame(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]
+) -> "pd.DataFrame":
+    return connection.execute(sql, list(parameters)).df()

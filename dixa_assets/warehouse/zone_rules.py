@@ -1,18 +1,22 @@
-"""Whether DuckDB has the same midnights as this project."""
+"""DuckDB's rules of time zones, compared with those of this project."""
 
 from collections.abc import Sequence
 from datetime import date
 
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 from dixa_assets.warehouse.sql import Query
 
 
-def odd_midnight(query: Query, windows: Sequence[Window]) -> date | None:
-    """The first day that DuckDB's own zone rules begin elsewhere; None when they agree."""
-    found = query(
-        "SELECT min(day) AS day FROM (SELECT unnest(?::DATE[]) AS day, "
+def odd_midnight(query: Query, days: Sequence[Day]) -> date | None:
+    """The first day that begins at another instant by DuckDB's rules; None if there is none."""
+    ((first,),) = query(
+        "SELECT min(day) FROM (SELECT unnest(?::DATE[]) AS day, "
         "unnest(?::TIMESTAMPTZ[]) AS start) WHERE timezone(?, start)::DATE <> day "
         "OR timezone(?, start - INTERVAL 1 MILLISECOND)::DATE >= day",
-        [[w.day for w in windows], [w.start for w in windows], *[windows[0].timezone] * 2],
-    ).day[0]
-    return None if found != found else found.date()  # noqa: PLR0124
+        [
+            [day.date for day in days],
+            [day.period.start for day in days],
+            *[days[0].timezone] * 2,
+        ],
+    )
+    return first if first is None else date.fromisoformat(str(first))

@@ -1,10 +1,10 @@
-"""What the console shows of Dagster's output, and the banner above it."""
+"""The lines of Dagster's output that the console shows, and the banner above them."""
 
 from pathlib import Path
 
 import pytest
 
-from dixa_assets.launch.console import WIDTH, Console, banner, recorder
+from dixa_assets.launch.console import WIDTH, Console, banner, log_writer
 
 RUN = "0bf32d92-1c89-4446-8649-5b1a53aaca52"
 UI = "http://127.0.0.1:3000"
@@ -12,7 +12,7 @@ UI = "http://127.0.0.1:3000"
 
 def shown(*lines: str) -> list[str]:
     console = Console(UI)
-    return [each for line in lines for each in console.shown(line)]
+    return [text for line in lines for text in console.lines_to_show(line)]
 
 
 def event(kind: str, text: str, *, at: str = "06:27:54", level: str = "DEBUG") -> str:
@@ -26,7 +26,7 @@ def daemon(text: str, level: str = "INFO") -> str:
 
 
 def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
-    said = banner(
+    text = banner(
         "Title.",
         ui=UI,
         report=Path(".demo/dixa_report.html"),
@@ -34,11 +34,11 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         log=Path(".demo/dagster.log"),
         ending="Ctrl-C stops it.",
     )
-    assert len(said.splitlines()) <= 10
+    assert len(text.splitlines()) <= 10
     for place in (f"{UI}/assets\n", f"{UI}/assets/dixa_metrics/csat", "dixa_report.html"):
-        assert place in said
-    assert "duckdb.connect('.demo/dixa_read.duckdb', True)" in said
-    assert ".demo/dagster.log" in said
+        assert place in text
+    assert "duckdb.connect('.demo/dixa_read.duckdb', True)" in text
+    assert ".demo/dagster.log" in text
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         "",
     ],
 )
-def test_a_line_of_no_concern_is_not_shown(line: str) -> None:
+def test_an_unimportant_line_is_not_shown(line: str) -> None:
     assert shown(line) == []
 
 
@@ -73,14 +73,14 @@ def test_a_line_of_no_concern_is_not_shown(line: str) -> None:
         '  File "dixa_assets/component.py", line 1, in <module>',
         "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server",
         "Fatal Python error: Segmentation fault",
-        "a format of its own - DEBUG - that nobody knows",
+        "a line - DEBUG - in an unknown format",
     ],
 )
-def test_what_goes_wrong_is_shown_as_it_is(line: str) -> None:
+def test_warnings_errors_and_unknown_formats_are_shown_unchanged(line: str) -> None:
     assert shown(line) == [line]
 
 
-def test_a_load_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
+def test_a_load_is_one_line_at_its_start_and_one_at_its_end() -> None:
     days = [
         event("ASSET_MATERIALIZATION", f"Materialized value dixa_metrics {name}.").replace(
             " - ASSET", f" - dixa_metrics__{name} - ASSET"
@@ -97,10 +97,10 @@ def test_a_load_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
     ]
 
 
-def test_a_failed_load_says_so_below_dagsters_own_words() -> None:
+def test_a_failed_load_is_shown_below_the_message_of_dagster() -> None:
     failure = event("RUN_FAILURE", "Steps failed: ['dixa_metrics__csat'].", level="ERROR")
-    _, words, summary = shown(event("RUN_START", "Started."), failure)
-    assert words == failure
+    _, message, summary = shown(event("RUN_START", "Started."), failure)
+    assert message == failure
     assert "Load FAILED" in summary
 
 
@@ -113,6 +113,6 @@ def test_a_new_metric_is_shown_within_the_width() -> None:
 
 
 def test_the_log_has_every_line_without_colours(tmp_path: Path) -> None:
-    record = recorder(tmp_path / "log")
-    assert record("\x1b[32m2026\x1b[0m - DEBUG - x\n") == "2026 - DEBUG - x"
+    write = log_writer(tmp_path / "log")
+    assert write("\x1b[32m2026\x1b[0m - DEBUG - x\n") == "2026 - DEBUG - x"
     assert (tmp_path / "log").read_text() == "2026 - DEBUG - x\n"

@@ -1,4 +1,4 @@
-"""A simulator of its own for the tests of the simulator, set back before each of them."""
+"""One simulator for the tests of the simulator, reset before each test."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,8 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def api(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, headers={"Authorization": KEY}) as client:
+    # A long timeout, so that no test depends on the load of the machine.
+    with httpx.Client(base_url=address, headers={"Authorization": KEY}, timeout=60) as client:
         client.delete("/simulator/faults")
         client.delete("/simulator/requests")
         client.post("/simulator/settings", json=DEFAULTS)

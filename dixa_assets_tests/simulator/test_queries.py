@@ -1,4 +1,4 @@
-"""The simulator's catalogue and data agree with each other and with the truth behind them."""
+"""The catalogue and the data of the simulator agree with each other and with `World`."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,21 +13,26 @@ from dixa_assets.simulator.world import Filter, World
 from dixa_assets_tests.support.asking import END, NOW, START, body, field_of, metric, records
 from dixa_assets_tests.support.simulator import MILLISECOND
 
+
+def by_measure(aggregates: list[dict[str, Any]]) -> dict[str, Any]:
+    return {aggregate["measure"]: aggregate["value"] for aggregate in aggregates}
+
+
 # Catalogue and filter values.
 
 
 @pytest.mark.parametrize("kind", ["metrics", "records"])
-def test_an_entry_alone_is_the_entry_in_the_catalogue(api: httpx.Client, kind: str) -> None:
+def test_a_single_entry_equals_the_entry_in_the_catalogue(api: httpx.Client, kind: str) -> None:
     entries = api.get(f"/v1/analytics/{kind}").json()["data"]
     assert len(entries) == len(METRICS if kind == "metrics" else RECORDS)
     for entry in entries:
-        alone = api.get(f"/beta/analytics/{kind}/{entry['id']}").json()
-        assert alone == {"data": entry}
+        single = api.get(f"/beta/analytics/{kind}/{entry['id']}").json()
+        assert single == {"data": entry}
 
 
-def test_csat_is_catalogued_as_documented(api: httpx.Client) -> None:
+def test_the_entry_of_csat_is_as_documented(api: httpx.Client) -> None:
     entry = api.get("/v1/analytics/metrics/csat").json()["data"]
-    assert [one["filterAttribute"] for one in entry["filters"]] == [
+    assert [item["filterAttribute"] for item in entry["filters"]] == [
         "agent_id",
         "queue_id",
         "channel",
@@ -35,47 +40,47 @@ def test_csat_is_catalogued_as_documented(api: httpx.Client) -> None:
         "tag_id",
         "contact_point",
     ]
-    assert [one["measure"] for one in entry["aggregations"]] == ["Percentage"]
+    assert [item["measure"] for item in entry["aggregations"]] == ["Percentage"]
     assert entry["relatedRecordIds"] == ["ratings"]
 
 
-def test_catalogue_entries_may_lack_filters_or_aggregations(api: httpx.Client) -> None:
+def test_catalogue_entries_can_be_without_filters_or_aggregations(api: httpx.Client) -> None:
     entries = api.get("/v1/analytics/metrics").json()["data"]
     for key in ("filters", "aggregations", "relatedRecordIds"):
         assert any(key not in entry for entry in entries)
 
 
-def test_filter_values_carry_labels_verbatim(api: httpx.Client) -> None:
+def test_filter_values_have_verbatim_labels(api: httpx.Client) -> None:
     values = api.get("/v1/analytics/filter/agent_id").json()["data"]
-    assert 'Søren "Sam" O\'Neil & Co' in [one["label"] for one in values]
+    assert 'Søren "Sam" O\'Neil & Co' in [value["label"] for value in values]
 
 
 # Data.
 
 
 @pytest.mark.parametrize("metric_id", METRICS)
-def test_a_metric_is_the_aggregate_of_the_truth(
+def test_a_metric_equals_the_aggregates_of_the_world(
     api: httpx.Client, world: World, metric_id: str
 ) -> None:
-    truth = world.aggregate(metric_id, start=START, end=END, now=NOW)
-    assert truth
-    assert metric(api, body(metric_id)) == truth
+    expected = world.aggregate(metric_id, start=START, end=END, now=NOW)
+    assert expected
+    assert metric(api, body(metric_id)) == expected
 
 
 @pytest.mark.parametrize("record_id", RECORDS)
-def test_record_data_are_the_rows_of_the_truth(
+def test_record_data_equal_the_rows_of_the_world(
     api: httpx.Client, world: World, record_id: str
 ) -> None:
-    truth = world.rows(record_id, start=START, end=END, now=NOW)
-    assert records(api, body(record_id), limit=50) == [row.to_api() for row in truth]
+    expected = world.rows(record_id, start=START, end=END, now=NOW)
+    assert records(api, body(record_id), limit=50) == [row.to_api() for row in expected]
 
 
 @pytest.mark.parametrize(
     "metric_id",
     [
-        one.id
-        for one in METRICS.values()
-        if one.is_related and "Count" in one.measures and "per_agent" not in one.id
+        metric.id
+        for metric in METRICS.values()
+        if metric.is_related and "Count" in metric.measures and "per_agent" not in metric.id
     ],
 )
 def test_a_count_is_the_number_of_related_rows(api: httpx.Client, metric_id: str) -> None:
@@ -85,9 +90,9 @@ def test_a_count_is_the_number_of_related_rows(api: httpx.Client, metric_id: str
     assert count["value"] == len(records(api, body(record_id)))
 
 
-def test_statistics_follow_from_the_rows(api: httpx.Client) -> None:
+def test_statistics_are_computed_from_the_rows(api: httpx.Client) -> None:
     values = [row["value"]["value"] for row in records(api, body("first_response_time"))]
-    found = {one["measure"]: one["value"] for one in metric(api, body("first_response_time"))}
+    found = by_measure(metric(api, body("first_response_time")))
     mean = sum(values) / len(values)
     assert found["Count"] == len(values)
     assert (found["Min"], found["Max"]) == (min(values), max(values))
@@ -100,35 +105,32 @@ def test_statistics_follow_from_the_rows(api: httpx.Client) -> None:
 def test_csat_is_the_share_of_good_ratings(api: httpx.Client) -> None:
     scores = [row["value"]["value"] for row in records(api, body("ratings"))]
     (share,) = metric(api, body("csat"))
-    assert share["value"] == pytest.approx(100 * sum(one >= 4 for one in scores) / len(scores))
+    assert share["value"] == pytest.approx(100 * sum(score >= 4 for score in scores) / len(scores))
 
 
 def test_a_metric_per_agent_counts_agents(api: httpx.Client) -> None:
     rows = records(api, body("conversation_assignments"))
-    found = {
-        one["measure"]: one["value"]
-        for one in metric(api, body("conversation_assignments_per_agent"))
-    }
+    found = by_measure(metric(api, body("conversation_assignments_per_agent")))
     agents = {field_of(row, "agent_id")["value"] for row in rows}
     assert found == {"Count": len(agents), "Sum": len(rows)}
 
 
-def test_presence_comes_as_a_list_without_a_measure(api: httpx.Client) -> None:
+def test_presence_is_a_list_without_a_measure(api: httpx.Client) -> None:
     (found,) = metric(api, body("agent_presence_duration"))
     assert found["_type"] == "AgentPresenceDurationValue"
     assert "measure" not in found
-    assert {one["status"]["status"] for one in found["value"]} == {"WORKING", "AWAY", "ON_BREAK"}
+    assert {item["status"]["status"] for item in found["value"]} == {"WORKING", "AWAY", "ON_BREAK"}
 
 
-def test_an_empty_period_counts_zero_and_has_no_other_measure(api: httpx.Client) -> None:
+def test_an_empty_period_has_a_count_of_zero_and_no_other_measure(api: httpx.Client) -> None:
     future = body("handling_time", start=NOW + timedelta(days=1), end=NOW + timedelta(days=2))
     assert metric(api, future) == [{"value": 0, "measure": "Count", "_type": "LongAggregateValue"}]
     assert metric(api, {**future, "id": "csat"}) == []
 
 
-def test_a_measure_the_metric_does_not_offer_is_left_out(api: httpx.Client) -> None:
+def test_a_measure_that_the_metric_does_not_offer_is_omitted(api: httpx.Client) -> None:
     found = metric(api, body("wait_time", aggregations=["Sum", "Max"]))
-    assert [one["measure"] for one in found] == ["Max"]
+    assert [aggregate["measure"] for aggregate in found] == ["Max"]
 
 
 def test_both_ends_of_an_interval_are_inclusive(api: httpx.Client) -> None:
@@ -145,7 +147,7 @@ def test_a_setting_excludes_the_end_of_an_interval(api: httpx.Client) -> None:
     assert instants[-1] == "2025-03-25T22:59:59.999Z"
 
 
-def test_an_offset_names_the_same_instant_as_utc(api: httpx.Client) -> None:
+def test_an_interval_can_have_any_offset(api: httpx.Client) -> None:
     zone = ZoneInfo("Asia/Kolkata")
     local = body("ratings", START.astimezone(zone), (END - MILLISECOND).astimezone(zone))
     assert records(api, local) == records(api, body("ratings"))
@@ -179,15 +181,15 @@ def test_presets_cover_whole_local_periods(
     following: tuple[int, int, int],
 ) -> None:
     zone = ZoneInfo("Europe/Copenhagen")
-    asked = body("closed_conversations")
-    asked["periodFilter"] = {"_type": "Preset", "value": {"_type": preset}}
+    requested = body("closed_conversations")
+    requested["periodFilter"] = {"_type": "Preset", "value": {"_type": preset}}
     days = [datetime(*day, tzinfo=zone) for day in (first, following)]
-    assert metric(api, asked) == metric(
+    assert metric(api, requested) == metric(
         api, body("closed_conversations", days[0], days[1] - MILLISECOND)
     )
 
 
-def test_ratings_appear_only_once_they_were_given(api: httpx.Client) -> None:
+def test_a_rating_appears_when_it_is_given(api: httpx.Client) -> None:
     counts = []
     for days in (0, 1, 7):
         api.post("/simulator/clock", json={"now": (END + timedelta(days=days)).isoformat()})
@@ -196,7 +198,7 @@ def test_ratings_appear_only_once_they_were_given(api: httpx.Client) -> None:
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_other_records_of_a_past_day_never_change(api: httpx.Client) -> None:
+def test_rows_of_other_records_of_a_past_day_never_change(api: httpx.Client) -> None:
     before = records(api, body("closed_conversations"))
     api.post("/simulator/clock", json={"now": END.isoformat()})
     assert records(api, body("closed_conversations")) == before
@@ -210,20 +212,20 @@ def test_values_of_one_filter_are_alternatives_and_filters_are_conditions(
         {"attribute": "initial_direction", "values": ["INBOUND"]},
     ]
     rows = records(api, body("created_conversations", filters=filters))
-    wanted = [
+    expected = [
         row
         for row in records(api, body("created_conversations"))
         if field_of(row, "initial_channel")["value"] in ("EMAIL", "CHAT")
         and field_of(row, "initial_direction")["value"] == "INBOUND"
     ]
-    assert rows == wanted
+    assert rows == expected
     assert rows
     same = [Filter("channel", ("EMAIL", "CHAT")), Filter("initial_direction", ("INBOUND",))]
-    truth = world.aggregate("created_conversations", start=START, end=END, now=NOW, filters=same)
-    assert metric(api, body("created_conversations", filters=filters)) == truth
+    totals = world.aggregate("created_conversations", start=START, end=END, now=NOW, filters=same)
+    assert metric(api, body("created_conversations", filters=filters)) == totals
 
 
-def test_a_filter_the_metric_does_not_offer_is_ignored(api: httpx.Client) -> None:
+def test_a_filter_that_the_metric_does_not_offer_is_ignored(api: httpx.Client) -> None:
     filters = [{"attribute": "agent_id", "values": ["nobody"]}]
     assert metric(api, body("closed_conversations", filters=filters)) == metric(
         api, body("closed_conversations")
@@ -231,17 +233,17 @@ def test_a_filter_the_metric_does_not_offer_is_ignored(api: httpx.Client) -> Non
 
 
 def test_a_null_passes_no_filter(api: httpx.Client) -> None:
-    queues = [one["value"] for one in api.get("/v1/analytics/filter/queue_id").json()["data"]]
-    filters = [{"attribute": "queue_id", "values": queues}]
+    values = api.get("/v1/analytics/filter/queue_id").json()["data"]
+    filters = [{"attribute": "queue_id", "values": [value["value"] for value in values]}]
     rows = records(api, body("closed_conversations"))
     kept = records(api, body("closed_conversations", filters=filters))
     assert len(kept) == sum(field_of(row, "queue_id") is not None for row in rows) < len(rows)
 
 
-def test_conversations_can_be_asked_for_by_number(api: httpx.Client) -> None:
+def test_conversations_can_be_requested_by_number(api: httpx.Client) -> None:
     rows = records(api, body("closed_conversations"))
     csids = [field_of(row, "csid")["value"] for row in rows[:2]]
-    asked = {"id": "closed_conversations", "csidFilter": csids, "timezone": "UTC"}
-    found = records(api, asked)
+    requested = {"id": "closed_conversations", "csidFilter": csids, "timezone": "UTC"}
+    found = records(api, requested)
     assert {field_of(row, "csid")["value"] for row in found} == set(csids)
-    assert metric(api, asked)[0]["value"] == len(found)
+    assert metric(api, requested)[0]["value"] == len(found)

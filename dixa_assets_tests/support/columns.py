@@ -1,4 +1,4 @@
-"""What the columns of a table made by hand are called, hold and say of themselves."""
+"""The names, contents and comments of columns of a table made by hand."""
 
 import json
 import shutil
@@ -11,15 +11,14 @@ from dixa_assets.model.values import Value
 from dixa_assets.warehouse.sql import literal, name_of, quote
 from dixa_assets.warehouse.warehouse import Warehouse, Written
 from dixa_assets_tests.support.handmade import DAYS, load, record, selected
-from dixa_assets_tests.support.simulator import COPENHAGEN
 
 Rows = Sequence[Mapping[str, Value]]
 TABLE = record()
 
 
 def fresh(empty: Path) -> Warehouse:
-    """A copy of the empty database, in the place of the one before."""
-    return Warehouse(shutil.copy(empty, empty.with_name("copy.duckdb")), timezone=COPENHAGEN)
+    """A copy of the empty database; it replaces the previous copy."""
+    return Warehouse(shutil.copy(empty, empty.with_name("copy.duckdb")))
 
 
 def load_days(warehouse: Warehouse, table: Table, *days: Rows) -> Written:
@@ -28,14 +27,14 @@ def load_days(warehouse: Warehouse, table: Table, *days: Rows) -> Written:
 
 
 def read(warehouse: Warehouse, table: Table, field: str, part: str = "value") -> list[Any]:
-    """What the column of a field holds, as JSON has it, in the order the rows were staged."""
+    """The content of a field's column, as JSON has it, in the order of the staged rows."""
     return read_all(warehouse, table)[field, part]
 
 
 def read_all(
     warehouse: Warehouse, table: Table, written: Written | None = None
 ) -> dict[tuple[str, str], list[Any]]:
-    """What every column of the vendor's holds, by field and part."""
+    """The content of every column of the vendor's fields, by field and part."""
     names = (
         {(column.field, column.part): column.name for column in written.columns if column.part}
         if written
@@ -53,7 +52,7 @@ def read_all(
 
 
 def column_names(warehouse: Warehouse, table: Table) -> dict[tuple[str, str], str]:
-    """The column of each field and part, as the catalogue's table of columns tells."""
+    """The column of each field and part, from `dixa_catalogue.columns`."""
     rows = selected(
         warehouse,
         "SELECT field, part, column_name FROM dixa_catalogue.columns "

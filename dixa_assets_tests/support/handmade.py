@@ -1,4 +1,4 @@
-"""Tables, rows and loads made by hand: neither the API nor Dagster takes part."""
+"""Tables, rows and loads made by hand, without the API and Dagster."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from dixa_assets.model.catalogue import Entry, FieldMetadata
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 from dixa_assets.model.tables import METRIC_VALUES, Relation, Table, relation_of
 from dixa_assets.model.values import BIGINT, Value
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.warehouse import Warehouse, Written
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
@@ -37,14 +37,13 @@ def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Valu
     for second, fields in enumerate(rows):
         instant = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(seconds=second)
         own = {"partition_date": day, "primary_timestamp": instant.isoformat()}
-        staged.add(own | {"primary_timestamp_field": "createdAt"}, fields)
+        staged.add_row(own | {"primary_timestamp_field": "createdAt"}, fields)
     staged.close()
     return staged
 
 
-def of_day(day: str, staged: Staged, run_id: str = "a-run") -> Batch:
-    window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
-    return Batch(run_id, time.monotonic(), [staged], [window])
+def of_day(day: str, staged: Staged, run_id: str = "a-run") -> Load:
+    return Load(run_id, time.monotonic(), [staged], Day.of(date.fromisoformat(day), COPENHAGEN))
 
 
 def load(
@@ -65,16 +64,16 @@ def load_metric(
 ) -> None:
     """Replace a day of a metric."""
     relation = relation_of(Entry("metric", metric, metric, about))
-    window = Window.of_day(date.fromisoformat(day), COPENHAGEN)
+    period = Day.of(date.fromisoformat(day), COPENHAGEN).period
     with warehouse.staging() as folder:
         staged = Staged(folder / "rows.jsonl", METRIC_VALUES)
         for value in values:
-            staged.add(
+            staged.add_row(
                 {
                     "metric": metric,
                     "partition_date": day,
-                    "interval_start": window.start.isoformat(),
-                    "interval_end": window.end.isoformat(),
+                    "interval_start": period.start.isoformat(),
+                    "interval_end": period.end.isoformat(),
                     "timezone": COPENHAGEN,
                     "measure": "Count",
                     "value": value,

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,8 @@ from uuid import uuid4
 import pytest
 
 from dixa_assets.model.tables import LAKE_SCHEME
+from dixa_assets.warehouse.settings import WarehouseSettings
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import free_port
 
 
@@ -67,11 +69,22 @@ def needs_lake() -> None:
 
 @contextmanager
 def lake(folder: Path) -> Iterator[dict[str, str]]:
-    """A new lake, as the warehouse's arguments; gone afterwards."""
+    """The address and the folder of a new lake, which is removed afterwards."""
     needs_lake()
     with postgres_database() as parameters:
         dsn = " ".join(f"{key}={value}" for key, value in parameters.items())
         yield {"path": f"{LAKE_SCHEME}{dsn}", "lake_data": str(folder / "lake")}
+
+
+def open_lake(where: Mapping[str, str], wait_seconds: float = 30) -> Warehouse:
+    """A warehouse in a lake.
+
+    Args:
+        where: The address and the folder of the rows, as `lake` yields them.
+        wait_seconds: How long to wait for another writer.
+    """
+    settings = WarehouseSettings(lake_data=where["lake_data"], database_wait_seconds=wait_seconds)
+    return Warehouse(where["path"], settings)
 
 
 class OwnServer:

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.simulator import COPENHAGEN
 
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the project's own tables and no others."""
     path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
-    Warehouse(path, timezone=COPENHAGEN).check()
+    Warehouse(path).check()
     return path

@@ -14,6 +14,7 @@ import pytest
 
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy
 from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
@@ -27,7 +28,6 @@ from dixa_assets_tests.support.handmade import (
     selected,
 )
 from dixa_assets_tests.support.processes import child, hold
-from dixa_assets_tests.support.simulator import COPENHAGEN
 
 pytestmark = pytest.mark.file
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.file
 def test_a_read_copy_holds_everything_under_the_same_names(
     tmp_path: Path, name: str, copy: str
 ) -> None:
-    warehouse = Warehouse(tmp_path / name, timezone=COPENHAGEN)
+    warehouse = Warehouse(tmp_path / name)
     load_metric(warehouse, "csat", DAY, [1.5])
     load(warehouse, record(about="Talks."), DAY, integers(1, 2))
 
@@ -88,7 +88,7 @@ def hold_reading(path: str, pipe: Connection) -> None:
 def test_whoever_waits_for_an_open_database_says_for_whom(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warehouse = Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN, wait_seconds=0.5)
+    warehouse = Warehouse(tmp_path / "test.duckdb", WarehouseSettings(database_wait_seconds=0.5))
     warehouse.check()
     with child(hold, str(warehouse.path)) as (process, pipe):
         assert pipe.recv() == "held"
@@ -123,7 +123,7 @@ def test_another_holder_of_the_file_is_waited_for(warehouse: Warehouse) -> None:
 
 def test_a_holder_that_stays_is_named_and_nothing_is_written(warehouse: Warehouse) -> None:
     load(warehouse, record(), DAY, integers(1), run_id="first")
-    impatient = Warehouse(warehouse.path, timezone=COPENHAGEN, wait_seconds=0.5)
+    impatient = Warehouse(warehouse.path, WarehouseSettings(database_wait_seconds=0.5))
     with child(hold, str(warehouse.path)) as (process, pipe):
         assert pipe.recv() == "held"
         with pytest.raises(WarehouseBusy, match=rf"\(process {process.pid}\)") as raised:
@@ -135,7 +135,7 @@ def test_a_holder_that_stays_is_named_and_nothing_is_written(warehouse: Warehous
 
 
 def test_waiting_for_other_loads_ends_too(warehouse: Warehouse) -> None:
-    impatient = Warehouse(warehouse.path, timezone=COPENHAGEN, wait_seconds=0.3)
+    impatient = Warehouse(warehouse.path, WarehouseSettings(database_wait_seconds=0.3))
     warehouse.check()
     with (
         child(hold, str(warehouse.path)) as (_, pipe),
@@ -160,7 +160,7 @@ def test_waiting_for_other_loads_ends_too(warehouse: Warehouse) -> None:
 def test_a_path_that_cannot_be_a_database_is_refused_at_once(tmp_path: Path, place: str) -> None:
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a file").write_text("no database\n" * 1000)
-    warehouse = Warehouse(tmp_path / place, timezone=COPENHAGEN, wait_seconds=30)
+    warehouse = Warehouse(tmp_path / place, WarehouseSettings(database_wait_seconds=30))
 
     began = time.monotonic()
     with pytest.raises(ConfigError, match=r"^duckdb_path: "):
@@ -176,7 +176,7 @@ def check_without_rights(path: str, wait_seconds: float, pipe: Connection) -> No
         os.setgid(65534)
         os.setuid(65534)
     try:
-        Warehouse(path, timezone=COPENHAGEN, wait_seconds=wait_seconds).check()
+        Warehouse(path, WarehouseSettings(database_wait_seconds=wait_seconds)).check()
         pipe.send(("nothing", ""))
     except (DixaAssetsError, OSError) as error:
         pipe.send((type(error).__name__, str(error)))
@@ -188,7 +188,7 @@ def test_a_place_without_the_right_to_write_is_refused_at_once(exists: bool) -> 
     with TemporaryDirectory() as name:
         path = Path(name) / "test.duckdb"
         if exists:
-            Warehouse(path, timezone=COPENHAGEN).check()
+            Warehouse(path).check()
             for each in path.parent.iterdir():
                 each.chmod(0o444)
         path.parent.chmod(0o555)
@@ -202,7 +202,7 @@ def test_a_place_without_the_right_to_write_is_refused_at_once(exists: bool) -> 
 
 
 def write_again_and_again(path: str, numbers: list[int], pipe: Connection) -> None:
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     pipe.recv()
     for _ in range(5):
         load(warehouse, record(), DAY, integers(*numbers))
@@ -228,7 +228,7 @@ def test_two_processes_at_the_same_day_end_with_the_version_of_one(warehouse: Wa
 
 
 def write_days_with_a_column(path: str, days: list[str], column: str, pipe: Connection) -> None:
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     with ThreadPoolExecutor(max_workers=2) as pool:
         rows = [{"number": Value(BIGINT, 1), column: Value(VARCHAR, column)}]
         list(pool.map(lambda day: load(warehouse, record(), day, rows), days))
@@ -257,7 +257,7 @@ def test_many_writers_of_different_days_lose_none(warehouse: Warehouse) -> None:
 
 def write_days(path: str, version: int, pipe: Connection) -> None:
     """Write every day once, with a column of this version's own, and tell each that is done."""
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     rows = [
         {"number": Value(BIGINT, version), f"in_{version}": Value(DOUBLE, 0.5)} for _ in range(200)
     ]
@@ -330,7 +330,7 @@ def test_a_staging_folder_is_gone_after_an_error(warehouse: Warehouse) -> None:
 
 
 def stay_in_staging(path: str, pipe: Connection) -> None:
-    with Warehouse(path, timezone=COPENHAGEN).staging() as folder:
+    with Warehouse(path).staging() as folder:
         (folder / "rows.jsonl").write_text("{}")
         pipe.send(str(folder))
         pipe.recv()

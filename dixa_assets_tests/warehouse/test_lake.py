@@ -21,6 +21,7 @@ from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, Wareh
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.model.values import BIGINT, DOUBLE, JSON, VARCHAR, Value
 from dixa_assets.warehouse import load_log
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
     DAY,
@@ -34,8 +35,8 @@ from dixa_assets_tests.support.handmade import (
     selected,
 )
 from dixa_assets_tests.support.processes import PROJECT, child, run, settings_for
-from dixa_assets_tests.support.services import lake, needs_lake, own_postgres
-from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
+from dixa_assets_tests.support.services import lake, needs_lake, open_lake, own_postgres
+from dixa_assets_tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.services
 
@@ -54,11 +55,7 @@ def where(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def warehouse(where: dict[str, str]) -> Warehouse:
-    return opened(where)
-
-
-def opened(where: dict[str, str], wait_seconds: float = 30) -> Warehouse:
-    return Warehouse(**where, timezone=COPENHAGEN, wait_seconds=wait_seconds)
+    return open_lake(where)
 
 
 def cut(where: dict[str, str]) -> int:
@@ -75,7 +72,7 @@ def cut(where: dict[str, str]) -> int:
 
 def hold_lake(where: dict[str, str], pipe: Connection) -> None:
     """Write until told to let go."""
-    with opened(where)._engine.connect():
+    with open_lake(where)._engine.connect():
         pipe.send("held")
         pipe.recv()
 
@@ -84,13 +81,13 @@ def hold_lake(where: dict[str, str], pipe: Connection) -> None:
 
 
 def test_reading_waits_for_no_writer_and_a_writer_for_the_other(where: dict[str, str]) -> None:
-    warehouse = opened(where, wait_seconds=0.5)
+    warehouse = open_lake(where, wait_seconds=0.5)
     load(warehouse, record(), DAY, integers(1))
 
     with child(hold_lake, where) as (process, pipe):
         assert pipe.recv() == "held"
         assert numbers_by_day(warehouse) == {DAY: [1]}
-        with pytest.raises(WarehouseBusy, match=f"dixa_assets .* {process.pid} kept the lake"):
+        with pytest.raises(WarehouseBusy, match=f"dixa_assets .* {process.pid} held the lake"):
             load(warehouse, record(), DAY, integers(2))
         pipe.send("let go")
         process.join()
@@ -100,7 +97,7 @@ def test_reading_waits_for_no_writer_and_a_writer_for_the_other(where: dict[str,
 
 
 def test_a_writer_that_is_killed_keeps_nobody_waiting(where: dict[str, str]) -> None:
-    warehouse = opened(where, wait_seconds=10)
+    warehouse = open_lake(where, wait_seconds=10)
     warehouse.check()
 
     with child(hold_lake, where) as (process, pipe):
@@ -112,7 +109,7 @@ def test_a_writer_that_is_killed_keeps_nobody_waiting(where: dict[str, str]) -> 
 
 
 def write_without_lock(where: dict[str, str], number: int, pipe: Connection) -> None:
-    warehouse = opened(where)
+    warehouse = open_lake(where)
     warehouse._engine._writing = nullcontext  # type: ignore[attr-defined]
     while day := pipe.recv():
         try:
@@ -158,14 +155,14 @@ def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
     warehouse: Warehouse, where: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(warehouse, record(), DAY, integers(1, 2))
-    note = load_log.note
-    monkeypatch.setattr(load_log, "note", lambda *given: (cut(where), note(*given)))
+    write_loads = load_log.write_loads
+    monkeypatch.setattr(load_log, "write_loads", lambda *given: (cut(where), write_loads(*given)))
 
     with pytest.raises(WarehouseLost, match=r"dixa_records/conversations in ducklake.*2025-01-02"):
         load(warehouse, record(), DAY, integers(3))
     assert numbers_by_day(warehouse) == {DAY: [1, 2]}
 
-    monkeypatch.setattr(load_log, "note", note)
+    monkeypatch.setattr(load_log, "write_loads", write_loads)
     load(warehouse, record(), DAY, integers(3))
     assert numbers_by_day(warehouse) == {DAY: [3]}
 
@@ -173,8 +170,7 @@ def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     nowhere = Warehouse(
         f"{LAKE_SCHEME}dbname=dixa host=127.0.0.1 port=1",
-        timezone=COPENHAGEN,
-        lake_data=str(tmp_path / "lake"),
+        WarehouseSettings(lake_data=str(tmp_path / "lake")),
     )
     with pytest.raises(WarehouseLost, match="port 1 failed"):
         nowhere.check()
@@ -182,7 +178,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def write_through_a_cut(where: dict[str, str], seconds: float) -> None:
     """Write for so long on whichever host this is; say how many, and how long the slowest took."""
-    warehouse = opened(where, wait_seconds=60)
+    warehouse = open_lake(where, wait_seconds=60)
     warehouse.check()
     print("begun", flush=True)
     end, written, slowest = time.monotonic() + seconds, 0, 0.0
@@ -245,7 +241,7 @@ def test_a_host_whose_link_is_cut_for_half_a_minute_goes_on(
             written, slowest = map(float, writer.stdout.readline().split())
         assert written > 20
         assert slowest > 5
-        warehouse = opened(where | {"path": f"{LAKE_SCHEME}dbname=lake host=127.0.0.1 {at}"})
+        warehouse = open_lake(where | {"path": f"{LAKE_SCHEME}dbname=lake host=127.0.0.1 {at}"})
         found = numbers_by_day(warehouse)
         assert sorted(found) == DAYS
         assert all(len(numbers) == 20 and len(set(numbers)) == 1 for numbers in found.values())
@@ -335,7 +331,7 @@ def test_the_read_copy_of_a_lake_is_a_file(warehouse: Warehouse, tmp_path: Path)
 def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    file = Warehouse(tmp_path / "dixa.duckdb", timezone=COPENHAGEN)
+    file = Warehouse(tmp_path / "dixa.duckdb")
     load(file, record(about="Every conversation."), DAYS[0], integers(1, 2))
     load(file, record(about="Every conversation."), DAYS[1], [{"number": Value(VARCHAR, "x")}])
     load_metric(file, "csat", DAY, [80.0, 81.0])
@@ -364,7 +360,7 @@ def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
 def test_one_command_takes_a_file_over(
     where: dict[str, str], tmp_path: Path, simulator: Simulator
 ) -> None:
-    file = Warehouse(tmp_path / "dixa.duckdb", timezone=COPENHAGEN)
+    file = Warehouse(tmp_path / "dixa.duckdb")
     load_metric(file, "csat", DAY, [80.0, 81.0])
     settings = settings_for(
         simulator, tmp_path, DIXA_DUCKDB_PATH=where["path"], DIXA_LAKE_DATA=where["lake_data"]
@@ -374,7 +370,7 @@ def test_one_command_takes_a_file_over(
 
     assert done.returncode == 0, done.stderr
     assert '"dixa_metrics"."metric_values": 2 rows, the same at both ends' in done.stdout
-    assert selected(opened(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
+    assert selected(open_lake(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
     done = run(["dixa_assets", "move", str(file.path)], settings)
     assert done.returncode == 1
     assert "holds days already" in done.stderr
@@ -382,7 +378,7 @@ def test_one_command_takes_a_file_over(
 
 
 def test_a_file_of_another_zone_is_not_taken_over(warehouse: Warehouse, tmp_path: Path) -> None:
-    file = Warehouse(tmp_path / "apia.duckdb", timezone="Pacific/Apia")
+    file = Warehouse(tmp_path / "apia.duckdb", WarehouseSettings(timezone="Pacific/Apia"))
     file.check()
 
     with pytest.raises(ConfigError, match="holds days of Pacific/Apia"):
@@ -396,7 +392,7 @@ def test_a_file_of_another_zone_is_not_taken_over(warehouse: Warehouse, tmp_path
 
 
 def write_when_told(where: dict[str, str], number: int, pipe: Connection) -> None:
-    warehouse = opened(where, wait_seconds=120)
+    warehouse = open_lake(where, wait_seconds=120)
     while task := pipe.recv():
         turn, day, is_changed = task
         fields = {"number": Value(BIGINT, 1000 * turn + number)}

@@ -34,7 +34,6 @@ from dixa_assets_tests.support.columns import (
     read_all,
 )
 from dixa_assets_tests.support.handmade import DAYS, load, record, selected
-from dixa_assets_tests.support.simulator import COPENHAGEN
 
 INT64_MAX = 2**63 - 1
 
@@ -189,7 +188,7 @@ PAIRS = list(itertools.permutations(SAMPLES, 2))
 def after_widening(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[Any]]:
     """Columns that were given values of one type, then of another, then of the first again."""
     path = tmp_path_factory.mktemp("widening") / "test.duckdb"
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     for day, turn in zip(DAYS, (0, 1, 0), strict=False):
         longest = max(map(len, SAMPLES.values()))
         samples = {f"{pair[0]}, {pair[1]}": SAMPLES[pair[turn]] for pair in PAIRS}

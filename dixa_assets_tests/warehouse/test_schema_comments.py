@@ -9,7 +9,6 @@ from dixa_assets.model.values import BIGINT, Value
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.columns import TABLE, column_comments
 from dixa_assets_tests.support.handmade import DAYS, load, load_metric, record, selected
-from dixa_assets_tests.support.simulator import COPENHAGEN
 
 
 def comment(warehouse: Warehouse, kind: str, name: str) -> str:
@@ -57,7 +56,7 @@ def test_a_description_changed_without_new_rows_is_taken_over(warehouse: Warehou
 
 
 def test_the_projects_own_tables_explain_themselves(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "test.duckdb", timezone=COPENHAGEN)
+    warehouse = Warehouse(tmp_path / "test.duckdb")
     load(warehouse, TABLE, DAYS[0], [])
 
     silent = (

@@ -15,7 +15,8 @@ from dixa_assets.errors import ConfigError, WarehouseError
 from dixa_assets.model.tables import METRIC_COLUMNS, Relation, filter_relation
 from dixa_assets.model.values import VARCHAR, Value
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.load_log import Load
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import quote
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.handmade import (
@@ -85,8 +86,8 @@ def test_a_table_without_partitions_is_replaced_as_a_whole(warehouse: Warehouse)
         with warehouse.staging() as folder:
             staged = Staged(folder / "rows.jsonl", relation.stored_in)
             for value in values:
-                staged.add({"value": value, "label": value.upper()})
-            warehouse.replace(relation, [Batch("a-run", time.monotonic(), [staged])])
+                staged.add_row({"value": value, "label": value.upper()})
+            warehouse.replace(relation, [Load("a-run", time.monotonic(), [staged])])
 
     assert selected(warehouse, "SELECT value, label FROM dixa_filters.queue_id") == [("c", "C")]
     assert noted_rows(warehouse) == {("dixa_filters/queue_id", ""): (1, "a-run")}
@@ -161,7 +162,7 @@ def test_a_first_write_that_fails_can_be_repeated(warehouse: Warehouse) -> None:
 
 def print_days_around_clock_changes(path: str) -> None:
     """Write two days with a clock change and print what is read back. Run with another TZ."""
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     for day in ("2025-03-30", "2025-10-26"):
         # Between half past midnight and half past one UTC the clocks change.
         instants = [f"{day}T00:30:00+00:00", f"{day}T01:30:00.123+00:00"]
@@ -205,9 +206,9 @@ def test_values_are_the_same_whatever_zone_the_process_lives_in(tmp_path: Path) 
 
 def test_days_of_another_zone_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "test.duckdb"
-    warehouse = Warehouse(path, timezone=COPENHAGEN)
+    warehouse = Warehouse(path)
     load(warehouse, record(), DAY, integers(1))
-    elsewhere = Warehouse(path, timezone="America/New_York")
+    elsewhere = Warehouse(path, WarehouseSettings(timezone="America/New_York"))
 
     for attempt in (elsewhere.check, lambda: load(elsewhere, record(), DAY, integers(2, 3))):
         with pytest.raises(ConfigError, match=r"^timezone: ") as raised:
@@ -258,7 +259,7 @@ def test_a_metric_has_a_view_with_the_pinned_columns_over_the_shared_table(
 def test_everything_is_found_under_its_name_whatever_the_file_is_called(
     tmp_path: Path, name: str
 ) -> None:
-    warehouse = Warehouse(tmp_path / name, timezone=COPENHAGEN)
+    warehouse = Warehouse(tmp_path / name)
     load_metric(warehouse, "csat", DAY, [1.5])
     load(warehouse, record(), DAY, integers(1))
 
@@ -276,7 +277,7 @@ def test_a_file_that_would_hide_a_schema_of_its_name_is_refused(
     tmp_path: Path, schema: str
 ) -> None:
     with pytest.raises(ConfigError, match=r"^duckdb_path: "):
-        Warehouse(tmp_path / f"{schema}.duckdb", timezone=COPENHAGEN)
+        Warehouse(tmp_path / f"{schema}.duckdb")
 
 
 @pytest.mark.parametrize("names", [("dixa.duckdb", "a.duckdb"), ("a.duckdb", "dixa.duckdb")])
@@ -285,7 +286,7 @@ def test_a_renamed_file_goes_on_and_back(tmp_path: Path, names: tuple[str, str])
     for number, path in enumerate(paths):
         if number:
             paths[number - 1].rename(path)
-        warehouse = Warehouse(path, timezone=COPENHAGEN)
+        warehouse = Warehouse(path)
         warehouse.check()
         assert len(warehouse.query("FROM dixa.metrics_daily")) == number
         load_metric(warehouse, "csat", DAYS[number], [number])
@@ -314,7 +315,6 @@ def test_the_file_can_be_opened_by_duckdb_1_5_whatever_version_wrote_it(
 def test_a_load_fits_into_little_memory(tmp_path: Path) -> None:
     warehouse = Warehouse(
         tmp_path / "test.duckdb",
-        timezone=COPENHAGEN,
         connection_config={"memory_limit": "256MB"},
     )
 

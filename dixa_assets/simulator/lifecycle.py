@@ -1,4 +1,7 @@
-"""The life of one conversation, from its creation to its last closing."""
+"""The rows of one conversation, from its creation to its last closing.
+
+Which conversations exist belongs in `timeline`.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
@@ -6,7 +9,7 @@ from random import Random
 from uuid import UUID
 
 from dixa_assets.simulator import people
-from dixa_assets.simulator.shapes import make_row
+from dixa_assets.simulator.records import make_row
 from dixa_assets.simulator.values import (
     NO_VALUES,
     Choice,
@@ -19,64 +22,69 @@ from dixa_assets.simulator.values import (
 )
 
 MILLISECOND = timedelta(milliseconds=1)
-# Minutes of the UTC day: local midnights of Copenhagen (22, 23), Santiago (3, 4), Cairo (21, 22),
-# Kolkata (18:30) and Apia (10, 11), summer and winter, and the hours of the European night.
+# Minutes of the UTC day: midnight in Copenhagen (22, 23), Santiago (3, 4), Cairo (21, 22),
+# Kolkata (18:30) and Apia (10, 11), in summer and winter, and the hours of the European night.
 EDGE_MINUTES = (0, 60, 120, 180, 240, 300, 600, 660, 1110, 1260, 1320, 1380)
 SLA_SECONDS = 3600.0
 
-Pace = Callable[[datetime, float], datetime]
+# (after, typical seconds): the instant of the next event.
+NextInstant = Callable[[datetime, float], datetime]
 
 
-class Story:
-    """Write down the rows one conversation leaves behind.
+class Lifecycle:
+    """Creates the rows of one conversation.
 
-    An edge conversation lives through everything that can happen, one step per edge, so that
-    every edge sees rows of every record.
+    An edge conversation has every kind of event, one on each edge, so that every edge has rows of
+    every record.
     """
 
-    def __init__(self, rows: list[Row], rng: Random, talk: Conversation, *, edge: bool) -> None:
+    def __init__(
+        self, rows: list[Row], rng: Random, conversation: Conversation, *, edge: bool
+    ) -> None:
         self._rows = rows
         self._rng = rng
-        self._talk = talk
+        self._conversation = conversation
         self._edge = edge
-        self._queue = talk.queue
+        self._queue = conversation.queue
         self._agent: Named | None = None
         self._tags: tuple[Named, ...] = ()
-        self._pace: Pace = next_edge if edge else self._random_pace
+        self._next_instant: NextInstant = next_edge if edge else self._random_instant_after
 
-    def tell(self) -> None:
-        """Add every row of the conversation's whole life."""
-        rng, talk = self._rng, self._talk
+    def add_rows(self) -> None:
+        """Append every row of the conversation to the list."""
+        rng, conversation = self._rng, self._conversation
         self._create()
         if self._happens(0.05, edge=False):
-            return self._close(self._pace(talk.created_at, 1800.0), closed_by="Enduser")
-        waiting = people.PATIENCE[talk.channel]
-        at = talk.created_at
+            return self._close(
+                self._next_instant(conversation.created_at, 1800.0), closed_by="Enduser"
+            )
+        wait = people.TYPICAL_WAIT[conversation.channel]
+        at = conversation.created_at
         if self._happens(0.2, edge=False):
-            at = self._pace(at, waiting / 2)
+            at = self._next_instant(at, wait / 2)
             self._assign(at, rng.choice(people.AGENTS), accepted=False)
-        at = self._pace(at, waiting)
+        at = self._next_instant(at, wait)
         self._assign(at, rng.choice(people.AGENTS), accepted=True)
         picked_up = at
-        at = self._pace(at, waiting / 3)
+        at = self._next_instant(at, wait / 3)
         self._first_reply(at)
         if self._happens(0.14, edge=True):
             if not self._edge:
-                at = self._pace(at, 600.0)
+                at = self._next_instant(at, 600.0)
             self._transfer(at)
         for tag in rng.sample(people.TAGS, k=1 if self._edge else rng.choice((0, 0, 1, 1, 2, 3))):
             self._tag(at, tag)
         for turn in range(0 if self._edge else rng.choice((0, 0, 1, 2, 3, 5))):
-            at = self._pace(at, waiting / 4)
+            at = self._next_instant(at, wait / 4)
             self._message(at, self._agent if turn % 2 else None)
-        at = self._pace(at, 600.0)
+        at = self._next_instant(at, 600.0)
         self._close(at, closed_by=rng.choice(("Agent", "Agent", "Agent", "Enduser", "Unknown")))
         self._handle(at, picked_up)
         if self._happens(0.12, edge=True):
             self._reopen(at)
         return None
 
-    def _random_pace(self, after: datetime, typical: float) -> datetime:
+    def _random_instant_after(self, after: datetime, typical: float) -> datetime:
         factor = min(self._rng.lognormvariate(0.0, 0.7), 6.0)
         return after + timedelta(milliseconds=int(typical * factor * 1000) + 1)
 
@@ -91,14 +99,14 @@ class Story:
         value: Value | None = None,
         visible_at: datetime | None = None,
     ) -> None:
-        """Write a row down; every one begins with the conversation's number."""
+        """Append a row. The first field of every row is the number of the conversation."""
         row = make_row(
             record_id,
             at,
-            (self._talk.csid, *values),
+            (self._conversation.csid, *values),
             visible_at=visible_at or at,
             value=value,
-            conversation=self._talk,
+            conversation=self._conversation,
             agent=self._agent,
             queue=self._queue,
             tags=self._tags,
@@ -106,25 +114,25 @@ class Story:
         self._rows.append(row)
 
     def _create(self) -> None:
-        talk, rng = self._talk, self._rng
+        conversation, rng = self._conversation, self._rng
         self._add(
             "created_conversations",
-            talk.created_at,
-            talk.direction,
-            talk.channel,
-            Choice(talk.contact_point, talk.contact_point),
+            conversation.created_at,
+            conversation.direction,
+            conversation.channel,
+            Choice(conversation.contact_point, conversation.contact_point),
             self._queue,
             _uuid(rng),
-            # Beyond 2**53, where a detour through a float would change it.
+            # Above 2**53, so that a conversion to a float would change it.
             None if rng.random() < 0.3 else 2**53 + 2 * rng.getrandbits(61) + 1,
             rng.choice(("da", "en", "de", "sv")),
             rng.random() < 0.1,
         )
-        if talk.direction == people.INBOUND:
-            self._message(talk.created_at, None)
+        if conversation.direction == people.INBOUND:
+            self._message(conversation.created_at, None)
 
     def _assign(self, at: datetime, agent: Named, *, accepted: bool) -> None:
-        born = self._talk.created_at
+        born = self._conversation.created_at
         self._agent = agent
         kinds = (Choice("OFFERED", "Offered"), Choice("CLAIMED", "Claimed by agent"))
         self._add(
@@ -139,10 +147,16 @@ class Story:
         )
 
     def _first_reply(self, at: datetime) -> None:
-        talk = self._talk
-        seconds = (at - talk.created_at).total_seconds()
+        conversation = self._conversation
+        seconds = (at - conversation.created_at).total_seconds()
         message_id = self._message(at, self._agent)
-        values = (self._agent, self._queue, talk.channel, message_id, seconds <= SLA_SECONDS)
+        values = (
+            self._agent,
+            self._queue,
+            conversation.channel,
+            message_id,
+            seconds <= SLA_SECONDS,
+        )
         self._add("first_response_time", at, *values, value=seconds)
 
     def _message(self, at: datetime, author: Named | None) -> UUID:
@@ -157,7 +171,7 @@ class Story:
             message_id,
             Choice("AGENT", "Agent") if author else Choice("END_USER", "End user"),
             author,
-            self._talk.channel,
+            self._conversation.channel,
             Int32(rng.randint(3, 220)),
             Int32(count),
             files,
@@ -167,26 +181,26 @@ class Story:
     def _transfer(self, at: datetime) -> None:
         before, self._queue = self._queue, self._rng.choice(people.QUEUES)
         self._add("transferred_conversations", at, self._agent, before, self._queue)
-        self._assign(self._pace(at, 120.0), self._rng.choice(people.AGENTS), accepted=True)
+        self._assign(self._next_instant(at, 120.0), self._rng.choice(people.AGENTS), accepted=True)
 
     def _tag(self, at: datetime, tag: Named) -> None:
         self._tags = (*self._tags, tag)
-        by = None if self._rng.random() < 0.2 else self._agent
-        self._add("tagged_conversations", at, tag, by, list(self._tags))
+        agent = None if self._rng.random() < 0.2 else self._agent
+        self._add("tagged_conversations", at, tag, agent, list(self._tags))
 
     def _close(self, at: datetime, *, closed_by: str) -> None:
-        talk = self._talk
+        conversation = self._conversation
         self._add(
             "closed_conversations",
             at,
-            talk.csid,
+            conversation.csid,
             at,
             self._agent,
             self._queue,
             closed_by,
-            talk.direction,
-            talk.channel,
-            Choice(talk.contact_point, talk.contact_point),
+            conversation.direction,
+            conversation.channel,
+            Choice(conversation.contact_point, conversation.contact_point),
             list(self._tags),
         )
         self._survey(at)
@@ -224,21 +238,21 @@ class Story:
         at = next_edge(closed, 0.0) if self._edge else at
         self._add("reopened_conversations", at, self._queue, self._agent)
         self._message(at, None)
-        replied = self._pace(at, 1800.0)
+        replied = self._next_instant(at, 1800.0)
         self._message(replied, self._agent)
-        again = self._pace(replied, 900.0)
+        again = self._next_instant(replied, 900.0)
         self._close(again, closed_by="Agent")
         self._handle(again, at)
 
 
 def next_edge(after: datetime, _typical: float) -> datetime:
-    """The next edge on the same side of the full minute, however long it takes."""
-    early = MILLISECOND if after.microsecond else timedelta()
-    whole = after + early
+    """The next edge on the same side of the full minute; the typical duration has no effect."""
+    offset = MILLISECOND if after.microsecond else timedelta()
+    whole = after + offset
     midnight = datetime.combine(whole.date(), time(), UTC)
     minute = (whole - midnight) // timedelta(minutes=1)
     following = next((edge for edge in EDGE_MINUTES if edge > minute), 24 * 60)
-    return midnight + timedelta(minutes=following) - early
+    return midnight + timedelta(minutes=following) - offset
 
 
 def _uuid(rng: Random) -> UUID:

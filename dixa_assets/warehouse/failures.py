@@ -1,0 +1,57 @@
+"""DuckDB's errors as errors of this project, terminal or transient."""
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from dixa_assets.errors import (
+    ConfigError,
+    DixaAssetsError,
+    WarehouseBusy,
+    WarehouseError,
+    WarehouseLost,
+)
+
+# Messages of a lake's Postgres that is gone.
+_LOST = re.compile(
+    "connection to server|server closed the connection|terminating connection|no connection to"
+    "|could not receive data|could not send data|starting up|shutting down|connection is lost"
+    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
+    re.IGNORECASE,
+)
+
+
+def is_lost(error: Exception) -> bool:
+    """True if the server of a lake does not answer."""
+    return bool(_LOST.search(str(error)))
+
+
+def to_own_error(
+    error: Exception, problem: str, *, setting: str = "", is_shared: bool = False
+) -> DixaAssetsError:
+    """The error of this project that stands for an error of DuckDB.
+
+    Args:
+        error: The error of DuckDB.
+        problem: The first part of the message: the operation that failed.
+        setting: The setting that is wrong if the error is terminal; empty if none is.
+        is_shared: True for a lake, whose server may be gone.
+
+    Returns:
+        Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
+        does not answer. Terminal: ConfigError with a setting, WarehouseError without.
+    """
+    reason = " ".join(str(error).split())
+    if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
+        found = re.search(r"held in (.+?) \(PID (\d+)\)", reason)
+        holder = f"{Path(found[1]).name} (process {found[2]})" if found else "another process"
+        return WarehouseBusy(
+            f"{problem}: {holder} has the database open. Close it there, or open the read copy "
+            "instead. Nothing was written."
+        )
+    if is_shared and is_lost(error):
+        return WarehouseLost(f"{problem}: {reason}")
+    if setting:
+        return ConfigError(setting, f"{problem} ({reason}).")
+    return WarehouseError(f"{problem}: {reason}")
