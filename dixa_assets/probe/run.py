@@ -86,8 +86,9 @@ def to_markdown(facts: Sequence[Fact], *, host: str, requests: int) -> str:
     lines = [
         f"# How Dixa's API at {host} behaves",
         "",
-        f"The probe sent {requests} requests. None of them changed anything. This page contains no "
-        "content of rows. Where this probe got no answer, an earlier date shows an earlier finding.",
+        f"The probe sent {requests} requests. None of them changed anything. This page has no "
+        "content of rows. A finding with an earlier date is from an earlier probe, because this "
+        "one got no answer.",
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",

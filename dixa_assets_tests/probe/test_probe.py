@@ -28,98 +28,69 @@ RECORD = "closed_conversations"
 KEYS = [f"dixa_metrics/{RECORD}", f"dixa_records/{RECORD}"]
 FIRST, LAST = "2025-10-25", "2025-10-28"
 METRICS_AND_RECORDS = ("postAnalyticsMetrics", "postAnalyticsRecords")
-HISTORY_SINCE = "2024-05-02"
+AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = Verdict
+# Differences that are settings of the simulator; the others are quirks.
+SETTINGS = {"require_filter", "max_page_limit", "end"}
 
 
 @dataclass(frozen=True)
 class Switch:
-    """One way in which the simulated API differs, and what the probe finds then.
+    """One difference of the simulated API, and what the probe finds then.
 
-    `observed` is a pattern. `adapted` holds the settings that loads adapt.
+    `observed` is a pattern. `adapted` are arguments of `Adaptation`.
     """
 
     question: str
     observed: str
     verdict: Verdict
-    settings: dict[str, Any] = field(default_factory=dict)
-    quirks: dict[str, Any] = field(default_factory=dict)
-    adapted: dict[str, str] = field(default_factory=dict)
+    differs: dict[str, Any]
+    adapted: dict[str, Any] = field(default_factory=dict)
 
     @property
     def topics(self) -> set[str]:
         """Two switches with a common topic contradict each other."""
-        is_about_filters = self.question.startswith("compulsory filter")
-        return {"filters"} if is_about_filters else {*self.settings, *self.quirks}
+        return {"filter"} if self.question in (FOR_METRICS, FOR_RECORDS) else {*self.differs}
 
 
-def filter_switch(kind: str, adapted: dict[str, str], **differs: dict[str, Any]) -> Switch:
-    observed = "compulsory; channel leaves most"
-    return Switch(
-        f"compulsory filter, {kind}", observed, Verdict.NEEDS_YOU, adapted=adapted, **differs
-    )
-
-
-FOR_METRICS_ALONE = {"required_filter": "channel", "required_filter_of_records": ""}
+TOKEN, ZONE, ORDER = "form of the token", "zone beside an interval", "same question twice"
+FOR_METRICS, FOR_RECORDS = "compulsory filter, metrics", "compulsory filter, records"
+REQUIRED, CHANNEL = "compulsory; channel leaves most", {"required_filter": "channel"}
+OF_RECORDS = {"required_filter_of_records": "channel"}
+NO_REASON = {"needs_filter": "metrics", "is_terse": True}
+IN_MAY_2024 = r"to 2024-0(4-2[4-9]|4-30|5-0[1-9]|5-1[0-6]) at least"
 SWITCHES = {
     "Bearer": Switch(
-        "form of the token",
-        "'Bearer' before it",
-        Verdict.HANDLED,
-        quirks={"auth": "bearer"},
-        adapted={"auth_scheme": "Bearer"},
+        TOKEN, "'Bearer' before it", HANDLED, {"auth": "bearer"}, {"auth_scheme": "Bearer"}
     ),
-    "raw token": Switch(
-        "form of the token", "the raw token", Verdict.AS_ASSUMED, quirks={"auth": "raw"}
+    "raw token": Switch(TOKEN, "the raw token", AS_ASSUMED, {"auth": "raw"}),
+    "filter": Switch(
+        FOR_METRICS, REQUIRED, NEEDS_YOU, {"require_filter": True}, CHANNEL | OF_RECORDS
     ),
-    "filter": filter_switch(
-        "metrics", {"required_filter": "channel"}, settings={"require_filter": True}
+    "filter of metrics": Switch(
+        FOR_METRICS, REQUIRED, NEEDS_YOU, {"needs_filter": "metrics"}, CHANNEL
     ),
-    "filter of metrics": filter_switch(
-        "metrics", FOR_METRICS_ALONE, quirks={"needs_filter": "metrics"}
+    "filter of records": Switch(
+        FOR_RECORDS, REQUIRED, NEEDS_YOU, {"needs_filter": "records"}, OF_RECORDS
     ),
-    "filter of records": filter_switch(
-        "records",
-        {"required_filter_of_records": "channel"},
-        quirks={"needs_filter": "records"},
-    ),
-    "filter without a reason in the refusal": filter_switch(
-        "metrics", FOR_METRICS_ALONE, quirks={"needs_filter": "metrics", "is_terse": True}
-    ),
+    "filter without a reason": Switch(FOR_METRICS, REQUIRED, NEEDS_YOU, NO_REASON, CHANNEL),
     "pages of 100": Switch(
-        "largest page",
-        "100 rows",
-        Verdict.HANDLED,
-        settings={"max_page_limit": 100},
-        adapted={"page_size": "100"},
+        "largest page", "100 rows", HANDLED, {"max_page_limit": 100}, {"page_size": 100}
     ),
     "unstable order": Switch(
-        "same question twice",
-        "same rows in another order",
-        Verdict.NEEDS_YOU,
-        quirks={"shuffles_pages": True},
+        ORDER, "same rows in another order", NEEDS_YOU, {"shuffles_pages": True}
     ),
     "exclusive end": Switch(
         "end of a period",
         "does not belong to it",
-        Verdict.HANDLED,
-        settings={"end": "exclusive"},
-        adapted={"period_end": "exclusive"},
+        HANDLED,
+        {"end": "exclusive"},
+        {"is_end_exclusive": True},
     ),
-    "period on the zone's clock": Switch(
-        "zone beside an interval",
-        "changes the number",
-        Verdict.NEEDS_YOU,
-        quirks={"shifts_by_zone": True},
-    ),
+    "zone's clock": Switch(ZONE, "changes the number", NEEDS_YOU, {"shifts_by_zone": True}),
     "milliseconds": Switch(
-        "unit of durations", "milliseconds", Verdict.AS_ASSUMED, quirks={"in_milliseconds": True}
+        "unit of durations", "milliseconds", AS_ASSUMED, {"in_milliseconds": True}
     ),
-    "short history": Switch(
-        "history",
-        r"to 2024-0(4-2[4-9]|4-30|5-0[1-9]|5-1[0-6]) at least",
-        Verdict.AS_ASSUMED,
-        quirks={"history_since": HISTORY_SINCE},
-    ),
+    "history": Switch("history", IN_MAY_2024, AS_ASSUMED, {"history_since": "2024-05-02"}),
 }
 
 
@@ -180,8 +151,9 @@ def probed(analytics: DixaAnalytics) -> tuple[dict[str, Fact], Catalogue]:
     return {fact.question: fact for fact in facts}, kept
 
 
-def adapted(facts: Sequence[Fact]) -> dict[str, str]:
-    return {fact.setting: fact.value for fact in facts if fact.setting}
+def finding(question: str, setting: str = "", value: str = "") -> Fact:
+    """A finding of an earlier probe."""
+    return Fact(question, "", "", HANDLED, "", "2025-11-01T00:00:00+00:00", setting, value)
 
 
 def loaded(simulator: Simulator, folder: Path, catalogue: Catalogue | None = None) -> list[Any]:
@@ -209,22 +181,20 @@ def check_findings(
 ) -> Catalogue:
     """Set the switches, probe, and compare the findings with them; the stored catalogue."""
     switches = [SWITCHES[name] for name in names]
-    for switch in switches:
-        simulator.tell("settings", **switch.settings)
-        simulator.tell("quirks", **switch.quirks)
+    for name, value in (item for switch in switches for item in switch.differs.items()):
+        simulator.tell("settings" if name in SETTINGS else "quirks", **{name: value})
     simulator.forget_requests()
     facts, kept = probed(analytics)
     requests = simulator.requests()
     assert len(requests) <= 80
     assert {each["status"] for each in requests} <= {200, 400, 401}
+    adapted: dict[str, Any] = {}
     for switch in switches:
         fact = facts[switch.question]
         assert re.fullmatch(switch.observed, fact.observed), fact
         assert fact.verdict == switch.verdict, fact
-    expected: dict[str, str] = {}
-    for switch in switches:
-        expected |= switch.adapted
-    assert adapted(kept.facts) == expected
+        adapted |= switch.adapted
+    assert Adaptation.of(kept.facts) == Adaptation(**adapted)
     return kept
 
 
@@ -253,9 +223,9 @@ def test_every_question_has_an_answer_and_the_page_has_no_row_and_no_token(
 ) -> None:
     facts, kept = probed(analytics)
     assert [*facts] == [question.name for question in QUESTIONS]
-    assert {fact.verdict for fact in facts.values()} == {Verdict.AS_ASSUMED}, facts
+    assert {fact.verdict for fact in facts.values()} == {AS_ASSUMED}, facts
     assert facts["unit of durations"].observed == "seconds"
-    assert adapted(kept.facts) == {}
+    assert Adaptation.of(kept.facts) == Adaptation()
     page = (tmp_path / "probe.md").read_text()
     assert all(fact.question in page for fact in facts.values())
     assert "What needs you" not in page
@@ -286,10 +256,8 @@ def test_a_period_that_selects_by_another_timestamp_is_found_and_no_row_is_lost(
 ) -> None:
     simulator.tell("quirks", looks_back_minutes=95)
     facts, kept = probed(analytics)
-    fact = facts["timestamp of a period"]
-    assert (fact.observed, fact.verdict) == ("not the primary timestamp", Verdict.NEEDS_YOU)
-    assert not Adaptation.of(kept.facts).is_by_primary
-    assert {*adapted(kept.facts)} == {"period_timestamp"}
+    assert facts["timestamp of a period"].verdict == NEEDS_YOU
+    assert Adaptation.of(kept.facts) == Adaptation(is_by_primary=False)
     # A row whose other timestamp is on a midnight is loaded once.
     back, start = timedelta(minutes=95), midnight(date.fromisoformat(FIRST), COPENHAGEN)
     end = midnight(date.fromisoformat(LAST) + timedelta(days=1), COPENHAGEN)
@@ -308,12 +276,12 @@ def test_earlier_findings_are_kept_when_the_api_does_not_answer(
 ) -> None:
     simulator.tell("settings", require_filter=True, end="exclusive", max_page_limit=100)
     _, kept = probed(analytics)
-    assert {*adapted(kept.facts)} == {"required_filter", "period_end", "page_size"}
+    assert Adaptation.of(kept.facts) == Adaptation("", 100, "channel", "channel", True)
     for operation in METRICS_AND_RECORDS:
         simulator.tell("faults", kind="status", status=503, operation=operation)
     simulator.forget_requests()
     facts, later = probed(analytics)
-    assert adapted(later.facts) == adapted(kept.facts)
+    assert Adaptation.of(later.facts) == Adaptation.of(kept.facts)
     assert facts["history"] in kept.facts
     assert len(simulator.requests()) < 10
 
@@ -323,35 +291,30 @@ def test_the_finding_about_records_is_kept_with_the_one_about_metrics(
 ) -> None:
     simulator.tell("quirks", needs_filter="metrics")
     _, kept = probed(analytics)
-    assert adapted(kept.facts) == FOR_METRICS_ALONE
     simulator.tell("faults", kind="status", status=503, operation="postAnalyticsMetrics", times=1)
     _, later = probed(analytics)
-    assert adapted(later.facts) == adapted(kept.facts)
+    assert Adaptation.of(later.facts) == Adaptation.of(kept.facts) == Adaptation(**CHANNEL)
 
 
 def test_findings_of_deleted_questions_are_ignored_and_dropped_by_the_next_probe(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
-    since = "2025-11-01T00:00:00+00:00"
-    deleted = (
-        Fact("days together", "", "other rows", "otherwise: handled", "", since,
-             "days_together", "1"),
-        Fact("longest period", "", "less than 92 days", "otherwise: handled", "", since,
-             "longest_period", "31"),
-        Fact("rate headers", "", "retry-after", "as assumed", "", since),
-    )  # fmt: skip
-    by_another = Fact("timestamp of a period", "", "another one", "otherwise: needs you", "", since,
-                      "period_timestamp", "another")  # fmt: skip
-    assert Adaptation.of(deleted) == Adaptation()
-    assert Adaptation.of([by_another]) == Adaptation(is_by_primary=False)
+    earlier = (
+        finding("days together", "days_together", "1"),
+        finding("longest period", "longest_period", "31"),
+        finding("rate headers"),
+        finding("timestamp of a period", "period_timestamp", "another"),
+    )
+    assert Adaptation.of(earlier) == Adaptation(is_by_primary=False)
     with stored() as storage:
-        known = replace(fetched(analytics), facts=(*deleted, by_another))
+        known = replace(fetched(analytics), facts=earlier)
         state.save(storage, analytics.defs_state_config.key, known)
     for operation in METRICS_AND_RECORDS:
         simulator.tell("faults", kind="status", status=503, operation=operation)
     facts, kept = probed(analytics)
     assert [*facts] == [question.name for question in QUESTIONS]
-    assert adapted(kept.facts) == {"period_timestamp": "another"}
+    assert earlier[-1] in kept.facts
+    assert Adaptation.of(kept.facts) == Adaptation(is_by_primary=False)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +326,7 @@ def test_an_answer_of_another_form_is_no_answer(
     for operation in METRICS_AND_RECORDS:
         simulator.tell("faults", kind="status", status=200, body=body, operation=operation)
     facts, _ = probed(analytics)
-    assert facts["compulsory filter, metrics"].verdict == Verdict.UNKNOWN
+    assert facts[FOR_METRICS].verdict == UNKNOWN
 
 
 def test_the_page_does_not_repeat_the_message_of_a_refusal(
@@ -372,7 +335,7 @@ def test_the_page_does_not_repeat_the_message_of_a_refusal(
     body = '{"message": "Invalid value: vip@example.com"}'
     simulator.tell("faults", kind="status", status=400, body=body, operation="postAnalyticsMetrics")
     facts, _ = probed(analytics)
-    assert facts["compulsory filter, metrics"].evidence == "status 400"
+    assert facts[FOR_METRICS].evidence == "status 400"
     assert "vip@" not in (tmp_path / "probe.md").read_text()
 
 
@@ -383,18 +346,15 @@ def test_a_catalogue_of_many_pages_leaves_enough_requests_for_all_questions(
     simulator.forget_requests()
     facts, _ = probed(analytics)
     assert len(simulator.requests()) <= 80
-    assert facts["history"].verdict == Verdict.AS_ASSUMED
+    assert facts["history"].verdict == AS_ASSUMED
 
 
 def test_the_check_warns_of_a_filter_that_may_leave_out_rows(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    since = "2025-11-01T00:00:00+00:00"
-    found = ("required_filter", "queue_id")
-    fact = Fact("compulsory filter, metrics", "none", "", Verdict.NEEDS_YOU, "", since, *found)
     analytics = component(simulator, tmp_path)
-    known = Catalogue(fetched(analytics).entries, facts=(fact,))
-    result = load(analytics, KEYS, LAST, catalogue=known)
+    facts = (finding(FOR_METRICS, "required_filter", "queue_id"),)
+    result = load(analytics, KEYS, LAST, catalogue=replace(fetched(analytics), facts=facts))
     passed = {
         each.check_name: each.passed
         for each in result.get_asset_check_evaluations()
@@ -423,7 +383,7 @@ def test_an_account_without_answers_gives_findings_and_no_stack_trace(
         )
     done = run(["dixa_assets", "probe"], settings)
     assert done.returncode == 0, done.stderr
-    assert f"({Verdict.UNKNOWN})" in done.stdout
+    assert f"({UNKNOWN})" in done.stdout
     done = run(["dixa_assets", "probe"], settings | {"DIXA_BASE_URL": "http://127.0.0.1:9"})
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
