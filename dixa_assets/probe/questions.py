@@ -119,9 +119,7 @@ def filter_of_metrics(api: Conversation) -> Answer:
             if not counts:
                 raise
             if any(counts.values()):
-                return _require_filter(
-                    api, error, counts, "required_filter", kinds=("metric", "record")
-                )
+                return _require_filter(api, error, counts, "required_filter", "metric", "record")
         else:
             if count:
                 evidence = f"'{api.metric.id}' of {api.day}: {count:g}"
@@ -143,15 +141,13 @@ def filter_of_records(api: Conversation) -> Answer:
             if not counts:
                 raise
             setting = "required_filter_of_records"
-            answer = _require_filter(api, error, counts, setting, kinds=("record",))
+            answer = _require_filter(api, error, counts, setting, "record")
         api.first_page = api.page(record, day)
         return answer
     evidence = f"'{record.id}' of {api.day}: {len(api.first_page['data'])} rows"
-    if api.filters.pop("record", None):
-        # Without this finding, records would get the filter that metrics need.
-        setting = "required_filter_of_records"
-        return Answer("none", Verdict.AS_ASSUMED, evidence, setting)
-    return Answer("none", Verdict.AS_ASSUMED, evidence)
+    # Without this setting, loads would filter records as metrics.
+    setting = "required_filter_of_records" if api.filters.pop("record", None) else ""
+    return Answer("none", Verdict.AS_ASSUMED, evidence, setting)
 
 
 def _require_filter(
@@ -159,8 +155,7 @@ def _require_filter(
     error: ApiRefused,
     counts: Mapping[str, float],
     setting: str,
-    *,
-    kinds: Sequence[Kind],
+    *kinds: Kind,
 ) -> Answer:
     """Choose the attribute that keeps most, and filter later requests by all its values."""
     # Among equals, prefer an attribute that every row has by the catalogue.
@@ -181,11 +176,10 @@ def largest_page(api: Conversation) -> Answer:
     """The size of the first page: the largest that the API accepted."""
     if api.first_page is None:
         raise NoAnswer("the API returned no page of records")
-    size, rows, key = api.page_size, len(api.first_page["data"]), None
+    size, rows = api.page_size, len(api.first_page["data"])
     evidence = f"pageLimit={size} gave {rows} rows"
-    if rows < size:
-        key = api.client.next_page(api.first_page)
-    if key:
+    key = api.client.next_page(api.first_page)
+    if key and rows < size:
         body = api.body(api.record, api.day.period)
         if api.request("POST", "/records", body=body, params=key).get("data"):
             return Answer(f"{rows} rows", Verdict.HANDLED, f"{evidence}, and the next page more")
@@ -219,7 +213,7 @@ def order_of_rows(api: Conversation) -> Answer:
     if rows == again:
         return Answer("same rows, same order", Verdict.AS_ASSUMED, evidence)
     missing = (Counter(map(str, rows)) - Counter(map(str, again))).total()
-    if missing or len(again) < len(rows):
+    if missing:
         return Answer("other rows", Verdict.NEEDS_YOU, f"{evidence}; {missing} did not come again")
     return Answer("same rows in another order", Verdict.NEEDS_YOU, evidence)
 
@@ -231,9 +225,7 @@ def end_of_period(api: Conversation) -> Answer:
     if not inside:
         raise NoAnswer(f"no row of '{record.id}' lies inside {api.day}")
     end = inside[len(inside) // 2]
-    found = [
-        each for each in map(instant_of, api.page(record, Period(day.start, end))["data"]) if each
-    ]
+    found = instants_of(api.page(record, Period(day.start, end))["data"])
     before, after = sum(each < end for each in api.instants), sum(each > end for each in found)
     evidence = f"{len(found)} rows up to the time of one row, {before} before it"
     if after:
