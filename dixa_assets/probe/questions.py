@@ -253,9 +253,9 @@ def timestamp_of_period(api: Conversation) -> Answer:
     )
     others = sum(each not in (one, after) for each in here)
     evidence = (
-        f"{outside} of {len(instants)} rows lie outside {api.day}; the millisecond of one row gave "
-        f"{here.count(one)} rows of its time and {others} of other times, the hour after it gave "
-        f"{later.count(one)} of its time"
+        f"{outside} of {len(instants)} rows lie outside {api.day}; rows of one time: "
+        f"{here.count(one)} in its millisecond, {later.count(one)} in the hour after it; rows of "
+        f"other times in its millisecond: {others}"
     )
     if not outside and not others and one in here and one not in later:
         return Answer("the primary timestamp", Verdict.AS_ASSUMED, evidence)
@@ -379,5 +379,5 @@ QUESTIONS: Sequence[Question] = (
         "to the zone of your Dixa organisation: numbers of another zone are those of other hours.",
     ),
     Question("unit of durations", "none: numbers as given", unit_of_durations),
-    Question("history", "asked for and seen", start_of_history),
+    Question("history", "none: days without data are empty", start_of_history),
 )
