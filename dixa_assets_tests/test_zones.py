@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import tzdata
 
-from dixa_assets.model.days import windows_from
+from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.partitions import to_window
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -28,9 +28,9 @@ BEHIND_IN_DUCKDB = {
 }
 ASK = """
 from datetime import date
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 from dixa_assets.zones import rules_version
-print(rules_version(), Window.of_day(date(2026, 10, 1), "Africa/Casablanca").start.isoformat())
+print(rules_version(), Day.of(date(2026, 10, 1), "Africa/Casablanca").period.start.isoformat())
 """
 
 
@@ -89,7 +89,7 @@ def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_day
             return connection.execute(sql, parameters).df()
 
         for zone in sorted(zoneinfo.available_timezones()):
-            windows = windows_from(today, DAYS, zone)
+            windows = days_from(today, DAYS, zone)
             days = dg.DailyPartitionsDefinition(str(today), timezone=zone, end_offset=DAYS + 2)
             keys = days.get_partition_keys()[:DAYS]
             assert keys == [str(window.day) for window in windows], zone

@@ -1,14 +1,10 @@
-"""Windows that several tests ask for."""
+"""Days that several tests use."""
 
-from datetime import date, timedelta
+from datetime import date
 
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
-DAY = Window.of_day(date(2025, 11, 5), COPENHAGEN)
-# The day that Samoa left out, when it crossed the date line.
+DAY = Day.of(date(2025, 11, 5), COPENHAGEN)
+# The day that Samoa skipped when it crossed the date line.
 APIA_GAP = date(2011, 12, 30)
-
-
-def windows(first: date, number: int, zone: str = COPENHAGEN) -> list[Window]:
-    return [Window.of_day(first + timedelta(days=each), zone) for each in range(number)]

@@ -11,6 +11,7 @@ import dagster as dg
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.options import Adaptation
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -56,7 +57,7 @@ def load(
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
         selection=selection,
-        resources=analytics.build_resources(KEY, adapted=catalogue.adapted),
+        resources=analytics.build_resources(KEY, Adaptation.of(catalogue.facts)),
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
             ASSET_PARTITION_RANGE_END_TAG: last or first,
