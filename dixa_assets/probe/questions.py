@@ -372,11 +372,11 @@ QUESTIONS: Sequence[Question] = (
         "Dixa's days, by `primary_timestamp` for the row's own.",
     ),
     Question(
-        "zone beside an interval",
+        "zone of a request",
         "changes no number",
         zone_of_period,
         "Dixa reads a period in the request's zone, though it is given in UTC. Set DIXA_TIMEZONE "
-        "to the zone of your Dixa organisation: numbers of another zone are those of other hours.",
+        "to the zone of your Dixa organisation: with another zone, numbers belong to other hours.",
     ),
     Question("unit of durations", "none: numbers as given", unit_of_durations),
     Question("history", "none: days without data are empty", start_of_history),

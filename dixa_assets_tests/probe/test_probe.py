@@ -52,7 +52,7 @@ class Switch:
         return {"filter"} if self.question in (FOR_METRICS, FOR_RECORDS) else {*self.differs}
 
 
-TOKEN, ZONE, ORDER = "form of the token", "zone beside an interval", "same question twice"
+TOKEN, ZONE, ORDER = "form of the token", "zone of a request", "same question twice"
 FOR_METRICS, FOR_RECORDS = "compulsory filter, metrics", "compulsory filter, records"
 REQUIRED, CHANNEL = "compulsory; channel leaves most", {"required_filter": "channel"}
 OF_RECORDS = {"required_filter_of_records": "channel"}
