@@ -28,7 +28,9 @@ def test_an_integer_a_double_cannot_hold_makes_text_of_a_column_with_fractions(
 
 def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:
     staged = stage()
-    staged.add_row({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])})
+    staged.add_row(
+        {"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])}
+    )
     staged.add_row({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
     assert lines(staged) == [
         {

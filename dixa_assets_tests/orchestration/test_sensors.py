@@ -265,7 +265,7 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
         status=DagsterRunStatus.STARTED,
         asset_selection=frozenset({own}),
     )
-    assert "under way" in str(tick().skip_message)
+    assert "Loads are running" in str(tick().skip_message)
 
 
 def test_a_type_of_values_that_nobody_knows_is_a_change_told_once(

@@ -1,12 +1,13 @@
 """What several test modules build: a component against the simulator, and its loads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import pandas as pd
 
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
@@ -16,7 +17,6 @@ from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
-from dixa_assets.warehouse.sql import Query
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
@@ -144,7 +144,7 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def stored(query: Query, record: str, day: Any) -> list[str]:
+def stored(query: Callable[..., pd.DataFrame], record: str, day: Any) -> list[str]:
     """A day's rows as `flat` gives them; own columns and nulls left out."""
     rows = query(
         f'SELECT * EXCLUDE (partition_date, loaded_at, run_id) FROM dixa_records."{record}" '
