@@ -5,17 +5,17 @@ import os
 import subprocess
 import sys
 import zoneinfo
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import duckdb
 import pytest
 import tzdata
 
-from dixa_assets.model.days import days_from
+from dixa_assets.model.days import windows_from
+from dixa_assets.orchestration.partitions import to_window
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import rows_of
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -30,9 +30,9 @@ BEHIND_IN_DUCKDB = {
 }
 ASK = """
 from datetime import date
-from dixa_assets.model.days import Day
+from dixa_assets.model.days import Window
 from dixa_assets.zones import rules_version
-print(rules_version(), Day.of(date(2026, 10, 1), "Africa/Casablanca").period.start.isoformat())
+print(rules_version(), Window.of_day(date(2026, 10, 1), "Africa/Casablanca").start.isoformat())
 """
 
 
@@ -86,22 +86,17 @@ def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_day
     behind = set()
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-
-        def query(sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-            return rows_of(connection, sql, parameters)
-
         for zone in sorted(zoneinfo.available_timezones()):
-            days = days_from(today, DAYS, zone)
-            partitions = dg.DailyPartitionsDefinition(
-                str(today), timezone=zone, end_offset=DAYS + 2
-            )
-            keys = partitions.get_partition_keys()[:DAYS]
-            assert keys == [*map(str, days)], zone
-            for key, day in zip(keys, days, strict=True):
-                partition = partitions.time_window_for_partition_key(key)
-                assert partition.start.timestamp() == day.period.start.timestamp(), (zone, key)
-                assert partition.end.timestamp() == day.period.end.timestamp(), (zone, key)
-            if odd_midnight(query, days):
+            windows = windows_from(today, DAYS, zone)
+            days = dg.DailyPartitionsDefinition(str(today), timezone=zone, end_offset=DAYS + 2)
+            keys = days.get_partition_keys()[:DAYS]
+            assert keys == [str(window.day) for window in windows], zone
+            for key, window in zip(keys, windows, strict=True):
+                partition = days.time_window_for_partition_key(key)
+                assert partition.start.timestamp() == window.start.timestamp(), (zone, key)
+                assert partition.end.timestamp() == window.end.timestamp(), (zone, key)
+                assert to_window(key, zone) == window
+            if odd_midnight(partial(rows_of, connection), windows):
                 behind.add(zone)
     assert behind <= BEHIND_IN_DUCKDB
 

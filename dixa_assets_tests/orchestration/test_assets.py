@@ -42,26 +42,24 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
         assert load(analytics, keys, first, last).success
 
     loaded = [day for first, last in CLOCK_CHANGES[zone] for day in days(first, last)]
-    query = analytics.build_warehouse().query
-    for day in loaded:
-        start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-        rows = query(
-            "SELECT metric, measure, status, value, interval_start, interval_end "
-            "FROM dixa.metrics_daily WHERE partition_date = ?",
-            [day],
-        )
-        assert set(rows.interval_start) == {start}
-        assert set(rows.interval_end) == {end}
-        found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
-        for row in rows.itertuples():
-            status = row.status if isinstance(row.status, str) else None
-            found[str(row.metric)][str(row.measure), status] = row.value
-        for metric in METRICS:
-            expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
-            assert found[metric] == expected, (metric, day)
-        for record in RECORDS:
-            held = world.rows(record, start=start, end=end, now=NOW)
-            assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
+    with analytics.build_warehouse().reading() as query:
+        for day in loaded:
+            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+            rows = query(
+                "SELECT metric, measure, status, value, interval_start, interval_end "
+                "FROM dixa.metrics_daily WHERE partition_date = ?",
+                [day],
+            )
+            assert {(row.interval_start, row.interval_end) for row in rows} == {(start, end)}
+            found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
+            for row in rows:
+                found[row.metric][row.measure, row.status] = row.value
+            for metric in METRICS:
+                expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
+                assert found[metric] == expected, (metric, day)
+            for record in RECORDS:
+                held = world.rows(record, start=start, end=end, now=NOW)
+                assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
 
 
 def test_a_day_that_fails_leaves_the_others_loaded_and_is_named(

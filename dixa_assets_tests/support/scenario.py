@@ -151,17 +151,14 @@ def stored(query: Callable[..., pd.DataFrame], record: str, day: Any) -> list[st
         "WHERE partition_date = ?",
         [day],
     )
-    plain = rows.astype(object).where(rows.notna(), None)
     found = []
-    for row in plain.to_dict("records"):
+    for row in rows:
         content = {}
-        for name, value in row.items():
+        for name, value in row._asdict().items():
             if value is None:
                 continue
-            if hasattr(value, "to_pydatetime"):
-                value = value.to_pydatetime().astimezone(UTC)
-            elif hasattr(value, "tolist"):
-                value = value.tolist()
+            if isinstance(value, datetime):
+                value = value.astimezone(UTC)
             content[name.removesuffix("_") if name.endswith("_") else name] = value
         found.append(repr(sorted(content.items())))
     return sorted(found)
