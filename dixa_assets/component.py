@@ -282,13 +282,10 @@ class DixaAnalytics(
             for name in sorted(attributes & {*catalogue.filter_names})
             if client
         }
-        found = [*unknown_names(catalogue, self, values)]
-        fields = [*unknown_fields(catalogue, self.exclude_fields)]
-        if fields:
-            # Rows may have fields that the catalogue does not list.
-            stored = self.build_warehouse(wait_seconds=1.0).fields()
-            fields = [*unknown_fields(catalogue, self.exclude_fields, stored)]
-        return found + fields
+        return [
+            *unknown_names(catalogue, self, values),
+            *unknown_fields(catalogue, self.exclude_fields),
+        ]
 
     def build_resources(self, api_key: str, adaptation: Adaptation | None = None) -> dict[str, Any]:
         """The resources by name.

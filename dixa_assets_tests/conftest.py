@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
@@ -15,6 +16,9 @@ from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.services import lake, open_lake
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
+# A busy machine must not fail a test.
+settings.register_profile("dixa_assets", deadline=None)
+settings.load_profile("dixa_assets")
 # What these assert is explained as it is in a test.
 pytest.register_assert_rewrite(
     *(
@@ -66,8 +70,8 @@ def world() -> World:
 @pytest.fixture
 def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     if not pytestconfig.getoption("lake"):
-        settings = WarehouseSettings(database_wait_seconds=10)
-        yield Warehouse(tmp_path / "test.duckdb", settings)
+        patient = WarehouseSettings(database_wait_seconds=10)
+        yield Warehouse(tmp_path / "test.duckdb", patient)
         return
     with lake(tmp_path) as where:
         yield open_lake(where, wait_seconds=10)

@@ -76,7 +76,7 @@ def unknown_names(
         ("breakdowns", breakdowns, metrics, "metric of Dixa"),
     ]
     for entry in catalogue.entries:
-        known = entry.attributes | _withdrawn(catalogue, entry, "filter")
+        known = entry.attributes | _earlier(catalogue, entry, "filter removed")
         what = f"filter attribute of {entry.kind} '{entry.id}'"
         rows.append(("filters", filters.get(entry.id, ()), known, what))
         if entry.kind == "metric":
@@ -94,17 +94,9 @@ def unknown_names(
 
 
 def unknown_fields(
-    catalogue: Catalogue,
-    exclude_fields: Mapping[str, Sequence[str]],
-    stored: Mapping[str, Collection[str]] | None = None,
+    catalogue: Catalogue, exclude_fields: Mapping[str, Sequence[str]]
 ) -> Iterator[Mistake]:
-    """Every name in `exclude_fields` that neither the catalogue nor a table ever had.
-
-    Args:
-        catalogue: All entries, with their changes.
-        exclude_fields: Fields by record id.
-        stored: Fields by the name of the record's table.
-    """
+    """Every name in `exclude_fields` that neither the catalogue nor a row ever had."""
     if not exclude_fields:
         return
     records = {entry.id: entry for entry in catalogue.entries if entry.kind == "record"}
@@ -115,9 +107,8 @@ def unknown_fields(
         name: {
             RECORD_VALUE.field,
             *(item.field for item in entry.fields),
-            *(stored or {}).get(entry.name, ()),
         }
-        | _withdrawn(catalogue, entry, "field")
+        | _earlier(catalogue, entry, "field removed", "field only in rows")
         for name, entry in records.items()
     }
     fields[EVERY_RECORD] = {field for each in fields.values() for field in each}
@@ -137,12 +128,13 @@ def _unknown(
             yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", name=name)
 
 
-def _withdrawn(catalogue: Catalogue, entry: Entry, part: str) -> set[str]:
-    """Filters or fields that an entry had before."""
+def _earlier(catalogue: Catalogue, entry: Entry, *kinds: str) -> set[str]:
+    """Filters or fields of an entry that changes of these kinds name."""
     return {
         change.item
         for change in catalogue.changes
-        if (change.kind, change.id, change.change) == (entry.kind, entry.id, f"{part} removed")
+        if (change.kind, change.id) == (entry.kind, entry.id)
+        and change.change in kinds
         and change.item
     }
 
