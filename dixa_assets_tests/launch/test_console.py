@@ -32,7 +32,6 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         report=Path(".demo/dixa_report.html"),
         read_copy=Path(".demo/dixa_read.duckdb"),
         log=Path(".demo/dagster.log"),
-        ending="Ctrl-C stops it.",
     )
     assert len(text.splitlines()) <= 10
     for place in (f"{UI}/assets\n", f"{UI}/assets/dixa_metrics/csat", "dixa_report.html"):
