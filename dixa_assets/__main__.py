@@ -16,7 +16,7 @@ from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import load_components
-from dixa_assets.settings.paths import database_path, resolved
+from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
 def main() -> int:
@@ -41,7 +41,10 @@ def main() -> int:
     arguments = parser.parse_args()
     load_dotenv(Path.cwd() / ".env", override=True)
     try:
-        return _run(arguments, load_components(arguments.account))
+        components = load_components(arguments.account)
+        # Relative paths on the command line begin at the working folder.
+        with beginning_at(Path.cwd()):
+            return _run(arguments, components)
     except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
@@ -69,7 +72,7 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
 
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
-    moved = warehouse.adopt(database_path("move", Path.cwd() / file))
+    moved = warehouse.adopt(database_path("move", file))
     for name, rows in moved.items():
         print(f"  {name}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
@@ -82,8 +85,7 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
         what = f"{error}. The report takes the extra dixa-assets[report]."
         raise DixaAssetsError(what) from None
     warehouse = component.build_warehouse()
-    # A relative path on the command line begins at the working folder.
-    path = resolved("--output", output, base=Path.cwd()) if output else component.report_file
+    path = resolved("--output", output) if output else component.report_file
     if path is None:
         raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
     with state.home_instance() as instance:

@@ -61,8 +61,8 @@ from dixa_assets.settings.conflicts import (
     refuse_other_machines,
     refuse_twins,
 )
-from dixa_assets.settings.messages import explained, refuse_misspelt_variables, variables_read
-from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names
+from dixa_assets.settings.messages import explained, refuse_misspelt_variables
+from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names, variables_read
 from dixa_assets.settings.paths import (
     beginning_at,
     database_address,

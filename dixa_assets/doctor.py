@@ -23,8 +23,7 @@ from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
 from dixa_assets.orchestration.state import home_instance
 from dixa_assets.project import project_tree
-from dixa_assets.settings.messages import variables_read
-from dixa_assets.settings.misspelt import unknown_variables
+from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
@@ -90,7 +89,7 @@ def check_api(component: DixaAnalytics, _: Warehouse) -> str:
     """Whether the API accepts the key and has every name in the settings."""
     resource = component.build_dixa(component.api_key)
     with resource.client(Patience(request_seconds=PATIENCE)) as client:
-        catalogue, _ = fetch_catalogue(client, Catalogue())
+        catalogue = fetch_catalogue(client, Catalogue())[0]
         mistakes = component.mistakes(catalogue, client)
     kinds = Counter(entry.kind for entry in catalogue.entries)
     found = (

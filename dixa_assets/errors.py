@@ -7,7 +7,6 @@
     │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
     │   ├── RowsMoved           rows moved between pages during the reading  retryable
-    │   ├── RowsAstray          rows outside the requested period            permanent
     │   ├── PagesCutShort       a full page without a link to the next one   permanent
     │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
     ├── DaysFailed              some days of a load failed                   as its errors
@@ -107,10 +106,6 @@ class RowsMoved(ApiError):
     """Rows moved between pages while the pages were read, in every attempt."""
 
     retryable = True
-
-
-class RowsAstray(ApiError):
-    """An answer for several days has rows outside these days, so the days are not certain."""
 
 
 class PagesCutShort(ApiError):

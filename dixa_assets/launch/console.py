@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -33,51 +33,41 @@ _HARMLESS_WARNING = (
 )
 
 
-class Console:
-    """Selects the lines to show, and shortens those about loads and the catalogue.
+def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
+    """The lines of Dagster's output to show; those about loads and the catalogue are shortened.
 
     A line in an unknown format is shown unchanged: a traceback, the last output of a process that
     died, or every line if Dagster changes its format.
 
     Args:
+        output: Lines without their ends, as Dagster writes them.
         ui: The address of Dagster's UI.
     """
-
-    def __init__(self, ui: str) -> None:
-        self._ui = ui
-        # When each run started, and the assets of its materializations.
-        self._runs: dict[str, tuple[datetime, list[str]]] = {}
-
-    def lines_to_show(self, line: str) -> Iterator[str]:
-        """The lines to show for one line of output; none for most."""
+    # When each run started, and the assets of its materializations.
+    runs: dict[str, tuple[datetime, list[str]]] = {}
+    for line in output:
         record = _RECORD.match(line)
         if record is None:
             if line.strip():
                 yield line
-            return
-        if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in record["text"]:
+            continue
+        text, time = record["text"], record["at"][11:]
+        if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in text:
             yield line
-        if summary := self._summarise(record["text"], datetime.fromisoformat(record["at"])):
-            yield f"{record['at'][11:]}  {summary}"
-
-    def _summarise(self, text: str, at: datetime) -> str:
-        """A short form of a message about a load or the catalogue; empty for other messages."""
         if found := _CATALOGUE.match(text):
-            news = "" if found["found"].endswith("nothing new.") else f"Catalogue: {found['found']}"
-            return textwrap.shorten(news, WIDTH, placeholder=" …")
-        event = _EVENT.match(text)
-        if event is None:
-            return ""
-        run, kind = event["run"], event["type"]
-        if kind == "RUN_START":
-            self._runs[run] = at, []
-            return f"Load begun: {self._ui}/runs/{run}"
-        if kind == "ASSET_MATERIALIZATION" and run in self._runs:
-            if asset := _MATERIALIZED.match(event["text"]):
-                self._runs[run][1].append(asset["asset"].replace(" ", "/"))
-        elif kind in _ENDINGS:
-            return f"Load {_ENDINGS[kind]}: {_totals(*self._runs.pop(run, (at, [])), at)}"
-        return ""
+            if not text.endswith("nothing new."):
+                news = f"Catalogue: {found['found']}"
+                yield f"{time}  {textwrap.shorten(news, WIDTH, placeholder=' …')}"
+        elif event := _EVENT.match(text):
+            at, run, kind = datetime.fromisoformat(record["at"]), event["run"], event["type"]
+            if kind == "RUN_START":
+                runs[run] = at, []
+                yield f"{time}  Load begun: {ui}/runs/{run}"
+            elif kind in _ENDINGS:
+                totals = _totals(*runs.pop(run, (at, [])), at)
+                yield f"{time}  Load {_ENDINGS[kind]}: {totals}"
+            elif run in runs and (asset := _MATERIALIZED.match(event["text"])):
+                runs[run][1].append(asset["asset"].replace(" ", "/"))
 
 
 def _totals(started_at: datetime, materialized: Sequence[str], ended_at: datetime) -> str:

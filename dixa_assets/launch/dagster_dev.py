@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dixa_assets.launch.console import Console, banner, log_writer
+from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
 
@@ -48,16 +48,15 @@ def serve(
     (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"
     print(banner(title, ui=ui, log=log, **places), flush=True)
-    console, write = Console(ui), log_writer(log)
+    write = log_writer(log)
     # The daemon and the webserver compute days too, but do not import this project.
     env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
     command = ["dagster", "dev", *target, "-p", str(port)]
     with running_module(
         command, env=env, cwd=cwd, stderr=subprocess.STDOUT, on_final_line=write
     ) as dagster:
-        for line in dagster.stdout or ():
-            for text in console.lines_to_show(write(line)):
-                print(text, flush=True)
+        for line in lines_to_show(map(write, dagster.stdout or ()), ui):
+            print(line, flush=True)
         code = dagster.wait()
     print(f"Dagster has ended with exit code {code}. Its last output is in {log}", file=sys.stderr)
     return code

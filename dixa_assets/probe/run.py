@@ -67,9 +67,9 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
     lines = [
         f"# How Dixa's API at {host} behaves",
         "",
-        f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This page "
-        "has no content of rows. A finding with an earlier date is from an earlier probe, because "
-        "this one got no answer.",
+        f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This "
+        "page has no content of rows. A finding with an earlier date is from an earlier probe, "
+        "because this one got no answer.",
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 from dagster import DagsterError
 from dagster.components.resolved.errors import ResolutionException
@@ -11,28 +10,20 @@ from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings.misspelt import VARIABLES, hint, unknown_variables, variables_in
+from dixa_assets.settings.misspelt import hint, unknown_variables
 
-# The expected value, for each kind of validation error.
-KINDS = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "dict_type": "a mapping",
-    "list_type": "a list",
-    "sequence_str": "a list",
-    "is_instance_of": "a list",
+# The expected value, by the first word of a validation error's type.
+WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "dict": "a mapping",
+    "list": "a list",
+    "sequence": "a list",
+    "is": "a list",
 }
 # The keys of a `defs.yaml`.
 FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
-
-
-def variables_read(folder: Path) -> set[str]:
-    """The environment variables that the YAML files of a folder read, and those always read."""
-    return variables_in(path.read_text() for path in folder.rglob("*.yaml")) | VARIABLES
 
 
 def refuse_misspelt_variables(read: Collection[str]) -> None:
@@ -84,5 +75,5 @@ def _of_validation(error: ValidationError, known: Collection[str]) -> ConfigErro
         return ConfigError(name, f"there is no such attribute{where}{hint(name, there)}")
     if problem["type"] == "missing":
         return ConfigError(name, f"is missing{where}.")
-    wanted = KINDS.get(problem["type"], problem["msg"])
+    wanted = WANTED.get(problem["type"].partition("_")[0], problem["msg"])
     return ConfigError(name, f"{problem['input']!r} is not {wanted}{where}.")

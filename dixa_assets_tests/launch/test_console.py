@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from dixa_assets.launch.console import WIDTH, Console, banner, log_writer
+from dixa_assets.launch.console import WIDTH, banner, lines_to_show, log_writer
 
 RUN = "0bf32d92-1c89-4446-8649-5b1a53aaca52"
 UI = "http://127.0.0.1:3000"
 
 
 def shown(*lines: str) -> list[str]:
-    console = Console(UI)
-    return [text for line in lines for text in console.lines_to_show(line)]
+    return [*lines_to_show(lines, UI)]
 
 
 def event(kind: str, text: str, *, at: str = "06:27:54", level: str = "DEBUG") -> str:
