@@ -38,10 +38,6 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
 
     A line in an unknown format is shown unchanged: a traceback, the last output of a process that
     died, or every line if Dagster changes its format.
-
-    Args:
-        output: Lines without their ends, as Dagster writes them.
-        ui: The address of Dagster's UI.
     """
     # When each run started, and the assets of its materializations.
     runs: dict[str, tuple[datetime, list[str]]] = {}

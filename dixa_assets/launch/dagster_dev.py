@@ -33,15 +33,7 @@ def serve(
 ) -> int:
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
-    Args:
-        title: The first line of the output.
-        target: The options of `dagster dev` that name the code location.
-        port: The port of the UI.
-        home: DAGSTER_HOME; it gets a link to the project's dagster.yaml.
-        log: The file that receives every line of output.
-        env: The environment, without the settings for Dagster.
-        cwd: The working folder of Dagster, where it reads `.env`.
-        places: Further arguments of `banner`.
+    `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
     """
     home.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").unlink(missing_ok=True)

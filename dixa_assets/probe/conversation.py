@@ -1,4 +1,4 @@
-"""The requests of one probe: they are limited in number and stop when the API does not answer."""
+"""The requests of one probe, limited in number, and the state that its questions share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from dixa_assets.api.client import PAGE_SIZES, DixaClient
 from dixa_assets.api.requests import Request
-from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable
+from dixa_assets.errors import ApiRefused
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.days import Day, Period
 from dixa_assets.model.options import LoadSpec
@@ -18,8 +18,6 @@ from dixa_assets.model.values import parse_instant
 
 # Limit of a probe, including the requests for the catalogue.
 MAX_REQUESTS = 80
-# The probe stops after this number of requests in a row without an answer.
-MAX_UNANSWERED = 3
 # The search of a filter tries this number of attributes, and none with this number of pages.
 MAX_ATTRIBUTES = 6
 TOO_MANY_PAGES = 4
@@ -35,14 +33,8 @@ class NoAnswer(Exception):
 class Conversation:
     """The requests of one probe, and what one question learns for the next.
 
-    Args:
-        client: Sends the requests.
-        catalogue: The metrics and records of the account.
-        today: The date in `timezone`.
-        timezone: The zone that bounds days.
-        scheme: The word before the token that the API accepts; empty for the raw token.
-
     Attributes:
+        scheme: The word before the token that the API accepts; empty for the raw token.
         day: The day that the questions are about: one with data, if the probe finds one.
         required: The attribute that a metric has to be filtered by; empty: none.
         filters: The filter of later requests for rows.
@@ -64,7 +56,6 @@ class Conversation:
         self.page_size = PAGE_SIZES[0]
         self.first_page: Json | None = None
         self.values_of = cache(self._fetch_values)
-        self._unanswered = 0
 
     @cached_property
     def metric(self) -> Entry:
@@ -102,22 +93,10 @@ class Conversation:
         return Day.of(self._today - timedelta(days=days), self._timezone)
 
     def request(self, method: str, path: str, body: Json | None, **params: str) -> Json:
-        """Send one request and return the whole answer.
-
-        Raises:
-            NoAnswer: A limit of the probe is reached.
-        """
+        """The whole answer to one request; `NoAnswer` at the limit of the probe."""
         if self.client.requests >= MAX_REQUESTS:
             raise NoAnswer(f"the limit of {MAX_REQUESTS} requests was reached before")
-        if self._unanswered >= MAX_UNANSWERED:
-            raise NoAnswer(f"{MAX_UNANSWERED} requests in a row had no answer")
-        try:
-            answer = self.client.request(method, path, body=body, params=params)
-        except ApiError as error:
-            self._unanswered = self._unanswered + 1 if isinstance(error, ApiUnavailable) else 0
-            raise
-        self._unanswered = 0
-        return answer
+        return self.client.request(method, path, body=body, params=params)
 
     def pages(
         self, method: str, path: str, body: Json | None = None, **params: str

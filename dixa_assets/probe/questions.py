@@ -48,13 +48,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to an account's API.
+    """One question to an account's API, and what loads assume without an answer.
 
-    Args:
-        name: The question in a few words; stored findings are known by it.
-        assumed: What loads assume without an answer.
-        answer: Sends the requests. It may raise `NoAnswer` or `ApiError`.
-        advice: What a person should know and do if the verdict is `NEEDS_YOU`.
+    Stored findings are known by the name. The advice says what a person should do if the verdict is
+    `NEEDS_YOU`.
     """
 
     name: str
@@ -145,15 +142,10 @@ def largest_page(api: Conversation) -> Answer:
     """The size of the first page: the largest that the API accepted."""
     if api.first_page is None:
         raise NoAnswer("the API returned no page of records")
-    size, rows = api.page_size, len(api.first_page["data"])
-    evidence = f"pageLimit={size} gave {rows} rows"
+    size = api.page_size
+    evidence = f"pageLimit={size} gave {len(api.first_page['data'])} rows"
     if size < PAGE_SIZES[0]:
         return Answer(f"{size} rows", evidence, "page_size", f"{size}")
-    # A server may return less than requested: then a page with fewer rows has a successor.
-    key = api.client.next_page(api.first_page) if rows < size else None
-    body = api.body(api.record, api.day.period, api.filters)
-    if key and any(api.pages("POST", "/records", body, **key)):
-        return Answer(f"{rows} rows", f"{evidence}, and the next page more")
     return Answer(f"{size} rows", evidence)
 
 
@@ -188,12 +180,10 @@ def end_of_period(api: Conversation) -> Answer:
     found = instants_of(api.page(Period(day.start, end))["data"])
     before = sum(each < end for each in instants)
     evidence = f"{len(found)} rows up to the time of one row, {before} before it"
-    if any(each > end for each in found):
-        raise NoAnswer(f"{evidence}, and some of them after it")
+    if len(found) - found.count(end) != before:
+        raise NoAnswer(evidence)
     if end in found:
         return Answer("belongs to it", evidence)
-    if len(found) != before:
-        raise NoAnswer(evidence)
     return Answer("does not belong to it", evidence, "period_end", "exclusive")
 
 

@@ -1,6 +1,6 @@
 """`python -m dixa_assets probe`: ask an account's API all questions, store the answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -18,16 +18,8 @@ from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, f
 PATIENCE = Patience(attempts=2, request_seconds=20.0)
 
 
-def probe_account(component: DixaAnalytics, echo: Callable[[str], None] = print) -> Sequence[Fact]:
-    """Ask an account's API all questions, write `probe.md` and store the findings.
-
-    Args:
-        component: The account.
-        echo: Receives each line of output.
-
-    Raises:
-        ApiError: The catalogue cannot be fetched.
-    """
+def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
+    """Ask an account's API all questions, write `probe.md` and store the findings."""
     now = datetime.now(UTC)
     key = component.defs_state_config.key
     with state.home_instance() as instance:
@@ -41,15 +33,15 @@ def probe_account(component: DixaAnalytics, echo: Callable[[str], None] = print)
             for number, question in enumerate(QUESTIONS, 1):
                 fact = question.ask(api, now.isoformat(timespec="seconds"))
                 outcome = fact.observed or fact.evidence
-                echo(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
+                print(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.beside("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
-        echo(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
         if storage is None:
-            echo(
+            print(
                 "! There is no Dagster home, so nothing is stored and loads do not adapt. Set "
                 "DAGSTER_HOME, or start Dagster once."
             )
@@ -58,7 +50,7 @@ def probe_account(component: DixaAnalytics, echo: Callable[[str], None] = print)
         kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
         state.save(storage, key, kept)
         adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
-        echo(f"✓ adapted: {', '.join(adapted) or 'nothing, the API does what loads assume'}")
+        print(f"✓ adapted: {', '.join(adapted) or 'nothing, the API does what loads assume'}")
     return facts
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 from dagster import DagsterError
 from dagster.components.resolved.errors import ResolutionException
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings.misspelt import hint, unknown_variables
+from dixa_assets.settings.misspelt import hint, unknown_variables, variables_read
 
 # The expected value, by the first word of a validation error's type.
 WANTED = {
@@ -26,11 +27,11 @@ WANTED = {
 FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 
 
-def refuse_misspelt_variables(read: Collection[str]) -> None:
-    """Raise for an environment variable that nothing reads and that resembles one that is read."""
+def refuse_misspelt_variables(folder: Path) -> None:
+    """Raise for an environment variable that resembles one that the folder's YAML files read."""
     mistakes = [
         (name, f"nothing reads it; did you mean {meant}?")
-        for name, meant in unknown_variables(os.environ, read)
+        for name, meant in unknown_variables(os.environ, variables_read(folder))
         if meant
     ]
     if mistakes:
@@ -38,11 +39,9 @@ def refuse_misspelt_variables(read: Collection[str]) -> None:
 
 
 def explained(error: BaseException, known: Collection[str]) -> BaseException:
-    """A one-line error for the mistake behind one of Dagster's errors about a `defs.yaml`.
+    """A one-line error for one of Dagster's about a `defs.yaml`; unchanged if the cause is unknown.
 
-    Args:
-        error: The error of loading; returned unchanged if its cause is unknown.
-        known: The existing attributes.
+    `known` are the existing attributes.
     """
     cause: BaseException | None = error
     while cause is not None:

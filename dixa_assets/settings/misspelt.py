@@ -67,10 +67,7 @@ def unknown_names(
 ) -> Iterator[Mistake]:
     """Every name in the settings that the catalogue never had.
 
-    Args:
-        catalogue: All entries, with their changes: a withdrawn name is known.
-        settings: The settings that name metrics, records and attributes.
-        values: Values by filter attribute, as far as they were fetched.
+    `values` holds the values by filter attribute, as far as they were fetched.
     """
     filters, breakdowns = settings.filters, settings.breakdowns
     ids = {entry.id for entry in catalogue.entries}
@@ -107,10 +104,7 @@ def unknown_fields(
 ) -> Iterator[Mistake]:
     """Every name in `exclude_fields` that neither the catalogue nor a table ever had.
 
-    Args:
-        catalogue: All entries, with their changes.
-        exclude_fields: Fields by record id.
-        stored: Fields by the name of the record's table.
+    `exclude_fields` has fields by record id, `stored` by the name of the record's table.
     """
     fields = {
         # A row's own value is a field too.

@@ -137,7 +137,7 @@ def stored() -> Iterator[DefsStateStorage]:
 
 def probed(analytics: DixaAnalytics) -> tuple[dict[str, Fact], Catalogue]:
     """The findings by question, and the catalogue that is stored then."""
-    facts = probe_account(analytics, echo=lambda line: None)
+    facts = probe_account(analytics)
     with stored() as storage:
         kept = state.load(storage, analytics.defs_state_config.key)
     assert kept
