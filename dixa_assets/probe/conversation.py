@@ -39,7 +39,7 @@ class Conversation:
         required: The attribute that a metric has to be filtered by; empty: none.
         filters: The filter of later requests for rows.
         page_size: The largest page size that the API accepted.
-        first_page: The answer with the record's first rows of the day; None before the request.
+        rows: The record's first rows of the day; None before the request.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Conversation:
         self.required = ""
         self.filters: Filters = {}
         self.page_size = PAGE_SIZES[0]
-        self.first_page: Json | None = None
+        self.rows: list[Json] | None = None
         self.values_of = cache(self._fetch_values)
 
     @cached_property
@@ -79,14 +79,6 @@ class Conversation:
         if not records:
             raise NoAnswer("the catalogue has no record")
         return max(records, key=lambda each: each.id in self.metric.related_ids)
-
-    @property
-    def rows(self) -> list[Json]:
-        """The record's first rows of the day."""
-        if not self.first_page or not self.first_page["data"]:
-            raise NoAnswer(f"no rows of {self.day}")
-        rows: list[Json] = self.first_page["data"]
-        return rows
 
     def days_ago(self, days: int) -> Day:
         """The day `days` days before today."""
@@ -142,8 +134,8 @@ class Conversation:
         values = [str(each["value"]) for page in pages for each in page]
         return values if len(pages) < TOO_MANY_PAGES else []
 
-    def page(self, period: Period) -> Json:
-        """The first page of the record's rows, of the largest size that the API accepts."""
+    def page(self, period: Period) -> list[Json]:
+        """The record's first rows, on a page of the largest size that the API accepts."""
         body = self.body(self.record, period, self.filters)
         sizes = [each for each in PAGE_SIZES if each <= self.page_size]
         while True:
@@ -155,7 +147,7 @@ class Conversation:
                     raise
             else:
                 self.page_size = size
-                return {**answer, "data": answer.get("data") or []}
+                return answer.get("data") or []
 
 
 def instants_of(rows: Sequence[Json]) -> list[datetime]:

@@ -104,7 +104,7 @@ def filter_of_records(api: Conversation) -> Answer:
     """Whether a record needs a filter. Also reads the day's first page for later questions."""
     record, day = api.record, api.day.period
     try:
-        api.first_page = api.page(day)
+        api.rows = api.page(day)
     except ApiRefused as error:
         if api.required and error.status == 400:
             answer = Answer("compulsory", "status 400 without one")
@@ -112,9 +112,9 @@ def filter_of_records(api: Conversation) -> Answer:
             answer = _choose_filter(api, _counts_with_filter(api, error), OF_RECORDS)
         own = record.compulsory_filter(api.required)
         api.filters = {own: api.values_of(own)} if own else {}
-        api.first_page = api.page(day)
+        api.rows = api.page(day)
         return answer
-    evidence = f"'{record.id}' of {api.day}: {len(api.first_page['data'])} rows"
+    evidence = f"'{record.id}' of {api.day}: {len(api.rows)} rows"
     # Without this setting, loads would filter records as metrics.
     return Answer("none", evidence, OF_RECORDS if api.required else "")
 
@@ -140,10 +140,10 @@ def _choose_filter(api: Conversation, counts: Mapping[str, float], setting: str)
 
 def largest_page(api: Conversation) -> Answer:
     """The size of the first page: the largest that the API accepted."""
-    if api.first_page is None:
+    if api.rows is None:
         raise NoAnswer("the API returned no page of records")
     size = api.page_size
-    evidence = f"pageLimit={size} gave {len(api.first_page['data'])} rows"
+    evidence = f"pageLimit={size} gave {len(api.rows)} rows"
     if size < PAGE_SIZES[0]:
         return Answer(f"{size} rows", evidence, "page_size", f"{size}")
     return Answer(f"{size} rows", evidence)
@@ -155,9 +155,10 @@ def order_of_rows(api: Conversation) -> Answer:
     A load reads the pages of a day one after the other. If the order changes between two requests,
     a row can move from a page that is still to be read to one that was read before, or back.
     """
-    rows, half = api.rows, (len(api.rows) + 1) // 2
+    rows = api.rows or []
     if len(rows) < 2:
-        raise NoAnswer(f"'{api.record.id}' of {api.day} has only one row")
+        raise NoAnswer(f"fewer than two rows of '{api.record.id}' on {api.day}")
+    half = (len(rows) + 1) // 2
     body = api.body(api.record, api.day.period, api.filters)
     pages = api.pages("POST", "/records", body, pageLimit=f"{half}")
     again = [row for page in islice(pages, 2) for row in page][: len(rows)]
@@ -172,12 +173,12 @@ def order_of_rows(api: Conversation) -> Answer:
 
 def end_of_period(api: Conversation) -> Answer:
     """Whether a row exactly at the end of a period belongs to it."""
-    day, instants = api.day.period, instants_of(api.rows)
+    day, instants = api.day.period, instants_of(api.rows or [])
     inside = [each for each in instants if day.start < each < day.end]
     if not inside:
         raise NoAnswer(f"no row of '{api.record.id}' lies inside {api.day}")
     end = inside[len(inside) // 2]
-    found = instants_of(api.page(Period(day.start, end))["data"])
+    found = instants_of(api.page(Period(day.start, end)))
     before = sum(each < end for each in instants)
     evidence = f"{len(found)} rows up to the time of one row, {before} before it"
     if len(found) - found.count(end) != before:
@@ -192,10 +193,12 @@ def timestamp_of_period(api: Conversation) -> Answer:
 
     All rows of the day must lie in it, and the millisecond of one row must give that row alone.
     """
-    day, instants = api.day.period, instants_of(api.rows)
+    day, instants = api.day.period, instants_of(api.rows or [])
+    if not instants:
+        raise NoAnswer(f"no row of '{api.record.id}' on {api.day}")
     outside = sum(not day.start <= each <= day.end for each in instants)
     one = instants[len(instants) // 2]
-    here = instants_of(api.page(Period(one, one + MILLISECOND))["data"])
+    here = instants_of(api.page(Period(one, one + MILLISECOND)))
     others = sum(each not in (one, one + MILLISECOND) for each in here)
     evidence = (
         f"{outside} of {len(instants)} rows lie outside {api.day}; the millisecond of one row "
