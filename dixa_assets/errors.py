@@ -7,7 +7,6 @@
     │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
     │   ├── RowsMoved           rows moved between pages during the reading  retryable
-    │   ├── RowsAstray          rows outside the requested period            permanent
     │   ├── PagesCutShort       a full page without a link to the next one   permanent
     │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
     ├── DaysFailed              some days of a load failed                   as its errors
@@ -109,10 +108,6 @@ class RowsMoved(ApiError):
     retryable = True
 
 
-class RowsAstray(ApiError):
-    """An answer for several days has rows outside these days, so the days are not certain."""
-
-
 class PagesCutShort(ApiError):
     """The last page is full and has no link, so there may be more rows that cannot be fetched."""
 
@@ -124,10 +119,7 @@ class ApiContractBroken(ApiError):
 class DaysFailed(DixaAssetsError):
     """Some days of a load failed; the other days are written.
 
-    Args:
-        failed: The error of each failed day.
-        asked: How many days the load had.
-        untried: How many days were not tried, because the errors of other days made it useless.
+    `untried` days were not tried, because the errors of other days made it useless.
     """
 
     def __init__(

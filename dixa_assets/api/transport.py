@@ -49,8 +49,6 @@ LOOK_SECONDS = 0.2
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
-# Headers about a rate limit, under any name that a gateway may use.
-RATE_HEADER = re.compile("^retry-after$|rate-?limit", re.IGNORECASE)
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
@@ -100,8 +98,6 @@ class Transport:
         self._request_seconds = patience.request_seconds
         self._answer_seconds = patience.answer_seconds
         self._end = time.monotonic() + patience.lifetime
-        # Names of the headers about a limit that answers had.
-        self.rate_headers: set[str] = set()
         # Requests sent. Threads may overwrite each other's increments.
         self.requests = 0
         self._stopping = threading.Event()
@@ -162,7 +158,6 @@ class Transport:
         self.requests += 1
         response = self._exchange(call, min(deadline, time.monotonic() + self._answer_seconds))
         usage.bytes += len(response.content)
-        self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}
         if response.is_success:
             return self._decode(response, request)
         raise self._refusal(response, request)
