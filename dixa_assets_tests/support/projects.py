@@ -1,7 +1,17 @@
-"""Projects of `dg` that tests write."""
+"""Projects of `dg` that tests write, and the stored catalogue that they are built from."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.defs_state.base import set_defs_state_storage
+
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration import state
+from dixa_assets.orchestration.dagster_internals import DefsStateStorage
 
 PYPROJECT = """
 [project]
@@ -44,3 +54,15 @@ def write_project(folder: Path, **components: str) -> Path:
         kind = "" if "type: " in text else "type: dixa_assets.component.DixaAnalytics\n"
         (package / "defs" / name / "defs.yaml").write_text(kind + text)
     return package
+
+
+@contextmanager
+def stored_catalogue(
+    instance: dg.DagsterInstance, analytics: DixaAnalytics, catalogue: Catalogue
+) -> Iterator[DefsStateStorage]:
+    """Store a catalogue in Dagster's state storage, from which the block builds definitions."""
+    storage = instance.defs_state_storage
+    assert storage is not None
+    state.save(storage, analytics.defs_state_config.key, catalogue)
+    with set_defs_state_storage(storage):
+        yield storage
