@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from hypothesis import settings
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
@@ -19,6 +20,9 @@ from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake, open_lake
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
+# A busy machine must not fail a test.
+settings.register_profile("dixa_assets", deadline=None)
+settings.load_profile("dixa_assets")
 # Asserts in these modules show their values, as asserts in a test do.
 pytest.register_assert_rewrite(
     *(
@@ -89,8 +93,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     if not pytestconfig.getoption("lake"):
-        settings = WarehouseSettings(database_wait_seconds=10)
-        yield Warehouse(tmp_path / "test.duckdb", settings)
+        patient = WarehouseSettings(database_wait_seconds=10)
+        yield Warehouse(tmp_path / "test.duckdb", patient)
         return
     with lake(tmp_path) as where:
         yield open_lake(where, wait_seconds=10)

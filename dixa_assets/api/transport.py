@@ -44,8 +44,6 @@ from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 
-# Seconds for one answer, from the first byte sent to the last byte received.
-ANSWER_SECONDS = 60.0
 # A waiting thread checks this often, in seconds, whether its client was closed.
 LOOK_SECONDS = 0.2
 
@@ -100,6 +98,7 @@ class Transport:
         self._token = _checked_token(api_key, settings.api_key_variable)
         self._key_variable = settings.api_key_variable
         self._request_seconds = patience.request_seconds
+        self._answer_seconds = patience.answer_seconds
         self._end = time.monotonic() + patience.lifetime
         # Names of the headers about a limit that answers had.
         self.rate_headers: set[str] = set()
@@ -109,7 +108,7 @@ class Transport:
         self._http = httpx.Client(
             base_url=self.base,
             headers={"Authorization": f"{settings.auth_scheme} {self._token}".strip()},
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=10.0, pool=None),
+            timeout=httpx.Timeout(patience.answer_seconds, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=16),
             follow_redirects=False,
         )
@@ -161,7 +160,7 @@ class Transport:
             raise ApiUnavailable(request, "not sent: the time for it was up.")
         usage.requests += 1
         self.requests += 1
-        response = self._exchange(call, min(deadline, time.monotonic() + ANSWER_SECONDS))
+        response = self._exchange(call, min(deadline, time.monotonic() + self._answer_seconds))
         usage.bytes += len(response.content)
         self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}
         if response.is_success:
