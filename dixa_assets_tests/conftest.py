@@ -1,25 +1,29 @@
-"""What every test may begin with: one simulated Dixa for all, its truth, an empty warehouse."""
+"""Fixtures of all tests: one simulated Dixa, its truth, a component and an empty warehouse."""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from hypothesis import settings
 
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake, open_lake
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
 # A busy machine must not fail a test.
 settings.register_profile("dixa_assets", deadline=None)
 settings.load_profile("dixa_assets")
-# What these assert is explained as it is in a test.
+# Asserts in these modules show their values, as asserts in a test do.
 pytest.register_assert_rewrite(
     *(
         f"dixa_assets_tests.support.{name}"
@@ -65,6 +69,25 @@ def simulator(simulator_process: Simulator) -> Simulator:
 def world() -> World:
     """The simulator's truth, computed in this process."""
     return World()
+
+
+@pytest.fixture
+def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    """A component with the default settings that loads from the simulator."""
+    return component(simulator, tmp_path)
+
+
+@pytest.fixture
+def catalogue(analytics: DixaAnalytics) -> Catalogue:
+    """The simulator's catalogue when the test begins."""
+    return fetched(analytics)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of its own."""
+    with dg.instance_for_test() as instance:
+        yield instance
 
 
 @pytest.fixture
