@@ -1,11 +1,8 @@
-"""The client before the simulator: a call of each operation, and what it must bring."""
+"""A client of the simulator that does not wait, and a call of each operation."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
+from dixa_assets_tests.support.serve import Request, Response, serve
 from dixa_assets_tests.support.simulator import KEY, NOW, Json
 
 START = datetime(2025, 11, 4, 23, tzinfo=UTC)
@@ -22,7 +20,7 @@ Operation = Callable[[DixaClient], Any]
 
 
 class Impatient(DixaClient):
-    """A client that notes how long it is told to wait, and waits no time at all."""
+    """A client that records its waits and does not wait."""
 
     def __init__(self, api_key: str = KEY, **settings: Any) -> None:
         self.waits: list[float] = []
@@ -34,31 +32,13 @@ class Impatient(DixaClient):
 def listening(payload: Json | None = None) -> Iterator[tuple[str, list[Json]]]:
     """A server that is not Dixa: its address, and the requests it got with their headers."""
     got: list[Json] = []
-    answer = json.dumps(payload or {"data": []}).encode()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            got.append({"path": self.path, "headers": dict(self.headers)})
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(request: Request) -> Response:
+        got.append({"path": request.path, "headers": dict(request.headers)})
+        return Response(payload or {"data": []})
 
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", got
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve(answer) as server:
+        yield server.url, got
 
 
 def body_of(entry_id: str) -> Json:
