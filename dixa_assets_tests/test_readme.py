@@ -16,7 +16,6 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.orchestration import state
-from dixa_assets_tests.bench import __main__ as bench
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, days, fetched, load
 from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
@@ -96,20 +95,6 @@ def test_the_readme_is_short_and_links_every_page() -> None:
     listed = README.partition("## More")[2]
     for page in PAGES[1:]:
         assert f"](docs/{page.name})" in listed
-
-
-def test_the_benchmarks_are_on_their_page_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert bench.BEGIN not in README
-    page = tmp_path / "benchmarks.md"
-    page.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
-    monkeypatch.setattr(bench, "DOCUMENT", page)
-    bench.publish("| table |", ["notes"])
-    assert page.read_text() == (
-        f"before\n{bench.BEGIN}\n\n| table |\n\nnotes\n\n{bench.END}\nafter\n"
-    )
-    assert (PROJECT / "README.md").read_text() == README
 
 
 def test_the_configuration_table_tells_the_defaults() -> None:

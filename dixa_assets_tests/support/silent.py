@@ -15,10 +15,10 @@ DAY = timedelta(days=1)
 class Silent:
     """Its rows, its limits, and the requests it got.
 
-    `cut` gets the sorted rows of a period and the period, and returns the rows to answer with. After
-    `most_pages` pages there is no link to another. The answers to the requests numbered `forgets`
-    have no link. Periods longer than `refuses`, and the periods `refused`, get a 400. With
-    `exclusive`, a row on the end of a period is left out.
+    `cut` gets the sorted rows of a period and the period, and returns the rows to answer with.
+    After `most_pages` pages there is no link to another. The answers to the requests numbered
+    `forgets` have no link. Periods longer than `refuses`, and the periods `refused`, get a 400.
+    With `exclusive`, a row on the end of a period is left out.
     """
 
     instants: Sequence[datetime]
