@@ -58,13 +58,13 @@ check: .venv/installed ## Lint, formatting, types, definitions
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare with an undisturbed one
-	@$(BIN)/python -m dixa_assets_tests.stress.crash --kills 50
+	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
 fuzz: .venv/installed ## Load 10,000 mutated answers: a day is replaced whole or left alone
-	@$(BIN)/python -m dixa_assets_tests.stress.fuzz --cases 10000
+	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
 
 soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare every row
-	@$(BIN)/python -m dixa_assets_tests.stress.soak --minutes 10
+	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10
 
 # In its own environment, which also has dlt, to compare with.
 .venv-bench/installed: pyproject.toml constraints.txt

@@ -17,9 +17,10 @@ from dixa_assets_tests.bench import contestants
 from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.bench.vendor import ASSET, PAGE_LIMIT, requests_to, vendor
 from dixa_assets_tests.support.processes import call_in_process
-from dixa_assets_tests.support.scenario import component, days, fetched, load, midnight
+from dixa_assets_tests.support.scenario import component, days, fetched, load
 from dixa_assets_tests.support.serve import serve_in_process
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
+from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
+from dixa_assets_tests.support.truth import sent_rows
 
 TIMES, DAYS = 3, 10
 
@@ -142,9 +143,7 @@ def fewest_of_refresh(keys: set[str], first: str, last: str) -> int:
             needed += 1
             continue
         for day in days(first, last):
-            start, end = (midnight(day + timedelta(days=each), COPENHAGEN) for each in (0, 1))
-            is_record = schema == "dixa_records"
-            rows = [*world.rows(name, start=start, end=end, now=NOW)] if is_record else []
+            rows = sent_rows(world, name, day) if schema == "dixa_records" else []
             needed += max(math.ceil(len(rows) / PAGE_LIMIT), 1)
     return needed
 

@@ -15,6 +15,7 @@ from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.faults import (
     CSAT,
+    DAYS,
     FAULTY,
     FIRST,
     KEYS,
@@ -27,7 +28,6 @@ from dixa_assets_tests.support.faults import (
     again,
     ask_for_days_alone,
     asked,
-    assert_equal,
     assert_one_day_failed,
     assert_whole,
     can_retry,
@@ -41,6 +41,7 @@ from dixa_assets_tests.support.faults import (
 from dixa_assets_tests.support.processes import free_port
 from dixa_assets_tests.support.scenario import component, days, failure_of, load
 from dixa_assets_tests.support.simulator import KEY, NOW, Json, Simulator
+from dixa_assets_tests.support.truth import assert_equal
 
 pytestmark = pytest.mark.slow
 
@@ -203,7 +204,7 @@ def test_a_fault_that_passes_costs_repeats_and_no_row(
     retries = {event.partition: event.metadata["retries"].value for event in events}
     assert retries == {FIRST: 0, FAULTY: 2, LAST: 0}
     assert_silent_about_the_key(struck.passed)
-    assert_equal(struck.analytics, world, key)
+    assert_equal(struck.analytics, world, key, days=DAYS)
 
 
 def test_waits_between_tries_are_the_servers_where_it_asks_for_longer(struck: Struck) -> None:
@@ -231,7 +232,7 @@ def test_a_fault_that_stays_leaves_its_day_as_it_was_and_names_it(
     assert struck.after[key, FAULTY] == struck.before[key, FAULTY]
     assert struck.after[key, FIRST] != struck.before[key, FIRST]
     assert struck.after[key, LAST] != struck.before[key, LAST]
-    assert_equal(struck.analytics, world, key)
+    assert_equal(struck.analytics, world, key, days=DAYS)
 
 
 @pytest.mark.parametrize("name", ["503", "reset", "truncate"])

@@ -19,19 +19,17 @@ from dixa_assets_tests.support.faults import (
     RATINGS,
     ROW,
     again,
-    assert_equal,
     assert_one_day_failed,
     assert_whole,
     can_retry,
-    expected,
     held,
     noted,
     pages_asked,
-    rows_of,
     step,
 )
 from dixa_assets_tests.support.scenario import failure_of, load
 from dixa_assets_tests.support.simulator import Json, Simulator
+from dixa_assets_tests.support.truth import assert_equal, sent_rows
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +91,7 @@ def test_values_of_unknown_types_are_kept_whole_as_json_beside_the_days_before(
     strange = '"_type": "HologramField", "depth": {"unit": "cm", "of": [1, 2]}'
     sent = [
         {one["name"]: one.get("field") for one in json.loads(fields)}
-        for row in rows_of(world, "ratings", FAULTY)
+        for row in sent_rows(world, "ratings", FAULTY)
         if (fields := re.sub(r'"_type": "\w+"', strange, json.dumps(row["fields"])))
     ]
     texts = ", ".join(f"{name}::VARCHAR AS {name}" for name in names)
@@ -117,7 +115,7 @@ def test_values_of_unknown_types_are_kept_whole_as_json_beside_the_days_before(
         )
         assert list(found.n) == [
             one["field"]["value"]
-            for row in rows_of(world, "ratings", day)
+            for row in sent_rows(world, "ratings", day)
             for one in row["fields"]
             if one["name"] == "conversation_id"
         ]
@@ -133,7 +131,7 @@ def test_pages_that_go_in_a_circle_leave_the_day_as_it_was(
     before = held(analytics)
     simulator.tell("settings", max_page_limit=100)
     # One refused page size, and the pages of the day before.
-    ahead = 1 + -(-len(expected(world, MESSAGES, FIRST)) // 100)
+    ahead = 1 + -(-len(sent_rows(world, "messages_sent", FIRST)) // 100)
     simulator.tell("faults", kind="repeated_key", id="messages_sent", skip=ahead, times=2)
     result = again(analytics, catalogue, MESSAGES, CSAT)
     assert_one_day_failed(result, MESSAGES, "a page key came twice")
@@ -167,7 +165,7 @@ def test_a_page_key_that_expires_has_the_window_read_again_from_its_first_page(
     assert held(analytics)[MESSAGES, FAULTY] != before[MESSAGES, FAULTY]
     assert_whole(analytics, world, MESSAGES)
     rows = noted(analytics, MESSAGES, "rows")
-    assert rows == {day: len(expected(world, MESSAGES, day)) for day in DAYS}
+    assert rows == {day: len(sent_rows(world, "messages_sent", day)) for day in DAYS}
 
 
 def test_page_keys_that_go_on_expiring_fail_the_day_and_name_it(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,11 @@ from dixa_assets_tests.support.scenario import (
     days,
     failure_of,
     fetched,
-    flat,
     load,
-    midnight,
-    stored,
     tampered,
 )
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
+from dixa_assets_tests.support.truth import assert_equal, sent_rows
 
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
 
@@ -50,12 +48,7 @@ def requests_for(simulator: Simulator, record: str) -> list[dict[str, Any]]:
 
 def assert_true(analytics: DixaAnalytics, world: World, record: str, *between: str) -> None:
     """The days of a record hold what the simulator holds."""
-    zone = analytics.timezone
-    with analytics.build_warehouse().reading() as query:
-        for day in days(*between):
-            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-            held = world.rows(record, start=start, end=end, now=NOW)
-            assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held), day
+    assert_equal(analytics, world, f"dixa_records/{record}", days=days(*between))
 
 
 @pytest.mark.parametrize(
@@ -100,14 +93,7 @@ def test_a_dense_day_comes_in_parts_and_holds_the_rows_it_holds_in_one(
         "WHERE partition_date = ?",
         [day],
     )
-    assert found.rows[0] == len(
-        world.rows(
-            "messages_sent",
-            start=midnight(days(day, day)[0], COPENHAGEN),
-            end=midnight(days(day, day)[0] + timedelta(days=1), COPENHAGEN),
-            now=NOW,
-        )
-    )
+    assert found.rows[0] == len(sent_rows(world, "messages_sent", day))
     assert (found.requests[0] >= 6, found.astray[0]) == (True, 0)
 
 

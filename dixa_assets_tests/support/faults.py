@@ -1,4 +1,4 @@
-"""A few assets and days under faults: what is there, what was asked, and what the run said."""
+"""A few assets and days under faults: their rows, the requests, and the run's messages."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -10,41 +10,32 @@ import dagster as dg
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse.sql import Query
-from dixa_assets_tests.support.scenario import (
-    component,
-    failure_of,
-    flat,
-    load,
-    midnight,
-    stored,
-    tampered,
-    truth,
-)
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json, Simulator
+from dixa_assets_tests.support.scenario import component, failure_of, load, midnight, tampered
+from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
+from dixa_assets_tests.support.truth import assert_equal
 
 CSAT, NPS = "dixa_metrics/csat", "dixa_metrics/nps"
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
 KEYS = (CSAT, RATINGS, MESSAGES)
 # On each of these days the messages fill two pages, and everything else fits into one.
 FIRST, FAULTY, LAST = DAYS = ("2025-11-04", "2025-11-05", "2025-11-06")
-# How often a request is sent before it is given up.
+# Tries of one request.
 TRIES = 8
 ROW = {"primaryTimestampField": {"name": "at", "timestamp": "2025-11-05T09:00:00.000Z"}}
 
 
 def few(simulator: Simulator, folder: Path, **attributes: Any) -> DixaAnalytics:
-    """A component of four assets that asks for one day after the other."""
+    """A component of four assets that requests one day after the other."""
     ids = ["csat", "nps", "ratings", "messages_sent"]
     return component(simulator, folder, **{"windows_at_a_time": 1, "include": ids} | attributes)
 
 
 def ask_for_days_alone(analytics: DixaAnalytics) -> None:
-    """Make the log say that rows lay outside their day, so that days are not asked for together."""
+    """Log rows outside their day, so that the loader requests each day alone."""
     tampered(analytics, "UPDATE dixa_catalogue.loads SET rows_outside_window = 1")
 
 
-# What is there, and what should be
+# The database
 
 
 def held(analytics: DixaAnalytics, *keys: str) -> dict[tuple[str, str], list[str]]:
@@ -64,55 +55,12 @@ def held(analytics: DixaAnalytics, *keys: str) -> dict[tuple[str, str], list[str
     return found
 
 
-def rows_of(world: World, name: str, day: str) -> list[Json]:
-    """The simulator's rows of a record's day, as its API sends them."""
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    end = midnight(date.fromisoformat(day) + timedelta(days=1), COPENHAGEN)
-    return [row.to_api() for row in world.rows(name, start=start, end=end, now=NOW)]
-
-
-def expected(world: World, key: str, day: str) -> Any:
-    """What the simulator holds of an asset's day."""
-    schema, name = key.split("/")
-    if schema == "dixa_records":
-        return sorted(map(flat, rows_of(world, name, day)))
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    end = midnight(date.fromisoformat(day) + timedelta(days=1), COPENHAGEN)
-    return truth(world.aggregate(name, start=start, end=end, now=NOW))
-
-
-def contents(query: Query, key: str, day: str) -> Any:
-    """What the database holds of an asset's day, in the form of `expected`."""
-    schema, name = key.split("/")
-    if schema == "dixa_records":
-        return stored(query, name, day)
-    rows = query(
-        "SELECT measure, status, value FROM dixa.metrics_daily "
-        "WHERE metric = ? AND partition_date = ?",
-        [name, day],
-    )
-    statuses = [status if isinstance(status, str) else None for status in rows.status]
-    pairs = list(zip(rows.measure, statuses, strict=True))
-    assert len(pairs) == len(set(pairs))
-    return dict(zip(pairs, rows.value, strict=True))
-
-
-def assert_equal(
-    analytics: DixaAnalytics, world: World, *keys: str, days: Sequence[str] = DAYS
-) -> None:
-    """Every row of some days is the simulator's, and there is no other."""
-    with analytics.build_warehouse().reading() as query:
-        for key in keys or KEYS:
-            for day in days:
-                assert contents(query, key, day) == expected(world, key, day), (key, day)
-
-
 def assert_whole(
     analytics: DixaAnalytics, world: World, *keys: str, days: Sequence[str] = DAYS
 ) -> None:
     """Some assets have these days, each with the simulator's rows, and no other day."""
     assert set(held(analytics, *keys)) == {(key, day) for key in keys or KEYS for day in days}
-    assert_equal(analytics, world, *keys, days=days)
+    assert_equal(analytics, world, *(keys or KEYS), days=days)
 
 
 def noted(analytics: DixaAnalytics, key: str, what: str) -> dict[str, int]:
@@ -125,11 +73,11 @@ def noted(analytics: DixaAnalytics, key: str, what: str) -> dict[str, int]:
     return dict(zip(rows.day, rows.n, strict=True))
 
 
-# What was asked, and what was said
+# The requests and the run
 
 
 def asked(simulator: Simulator, key: str) -> list[str]:
-    """The local days an asset's requests were about, in order."""
+    """The local day of each request for an asset, in order."""
     schema, name = key.split("/")
     operation = "postAnalyticsMetrics" if schema == "dixa_metrics" else "postAnalyticsRecords"
     starts = [
@@ -160,7 +108,7 @@ def failed_steps(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 def can_retry(result: dg.ExecuteInProcessResult, key: str) -> Any:
-    """What the run's page says about another try."""
+    """Whether the run's page says that a retry can help."""
     [failure] = [e for e in result.get_step_failure_events() if e.step_key == step(key)]
     assert failure.step_failure_data.user_failure_data is not None
     return failure.step_failure_data.user_failure_data.metadata["a retry can help"].value
