@@ -1,29 +1,27 @@
-"""What every test may begin with: one simulated Dixa for all, its truth, an empty warehouse."""
+"""Fixtures of all tests: a simulated Dixa, a component, its catalogue, an instance, a warehouse."""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
 
-# What these assert is explained as it is in a test.
-pytest.register_assert_rewrite(
-    *(
-        f"dixa_assets_tests.support.{name}"
-        for name in ("asking", "catalogues", "columns", "faults", "staged")
-    )
-)
-
-
-# Modules that begin first, because they take minutes: none is waited for in the end.
+# Their assertions are explained as those of a test.
+HELPERS = ("asking", "catalogues", "columns", "faults", "staged", "truth")
+pytest.register_assert_rewrite(*(f"dixa_assets_tests.support.{name}" for name in HELPERS))
+# These modules take minutes. They start first, so that the run does not end with one of them.
 LONGEST = ("test_reuse", "test_demo", "test_launch", "test_many_machines", "test_end_to_end")
 
 
@@ -32,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, up to four: many tests wait for processes that they start."""
+    """One more than there are cores, at most four: many tests wait for processes."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 
@@ -62,6 +60,26 @@ def world() -> World:
     return World()
 
 
+@pytest.fixture(scope="session")
+def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """The simulator's built-in catalogue, fetched once."""
+    simulator_process.tell("reset", now=NOW.isoformat())
+    return fetched(component(simulator_process, tmp_path_factory.mktemp("catalogue")))
+
+
+@pytest.fixture
+def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    """A component that loads from the simulator into a new database."""
+    return component(simulator, tmp_path)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance without history."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
 @pytest.fixture
 def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     if not pytestconfig.getoption("lake"):
@@ -73,7 +91,7 @@ def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
-    """Opens files of staged rows, and removes them in the end."""
+    """Opens files of staged rows, which the end of the test removes."""
     made: list[Staged] = []
 
     def open_staged(table: Any = METRIC_VALUES) -> Staged:

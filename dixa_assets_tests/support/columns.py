@@ -1,4 +1,4 @@
-"""What the columns of a table made by hand are called, hold and say of themselves."""
+"""Names, values and comments of the columns of a table made by hand."""
 
 import json
 import shutil
@@ -18,24 +18,24 @@ TABLE = record()
 
 
 def fresh(empty: Path) -> Warehouse:
-    """A copy of the empty database, in the place of the one before."""
+    """A copy of the empty database; it replaces the copy before."""
     return Warehouse(shutil.copy(empty, empty.with_name("copy.duckdb")), timezone=COPENHAGEN)
 
 
 def load_days(warehouse: Warehouse, table: Table, *days: Rows) -> Written:
-    """Load one day after the other; the last one's outcome."""
+    """Load one day after the other; the outcome of the last."""
     return [load(warehouse, table, day, rows) for day, rows in zip(DAYS, days, strict=False)][-1]
 
 
 def read(warehouse: Warehouse, table: Table, field: str, part: str = "value") -> list[Any]:
-    """What the column of a field holds, as JSON has it, in the order the rows were staged."""
+    """The values of a field's column as JSON, in the order of the staged rows."""
     return read_all(warehouse, table)[field, part]
 
 
 def read_all(
     warehouse: Warehouse, table: Table, written: Written | None = None
 ) -> dict[tuple[str, str], list[Any]]:
-    """What every column of the vendor's holds, by field and part."""
+    """The values of every column of the vendor, by field and part."""
     names = (
         {(column.field, column.part): column.name for column in written.columns if column.part}
         if written
@@ -53,7 +53,7 @@ def read_all(
 
 
 def column_names(warehouse: Warehouse, table: Table) -> dict[tuple[str, str], str]:
-    """The column of each field and part, as the catalogue's table of columns tells."""
+    """The column of each field and part, from the catalogue's table of columns."""
     rows = selected(
         warehouse,
         "SELECT field, part, column_name FROM dixa_catalogue.columns "
@@ -66,7 +66,7 @@ def column_names(warehouse: Warehouse, table: Table) -> dict[tuple[str, str], st
 
 
 def column_comments(warehouse: Warehouse, table: Table) -> dict[str, str]:
-    """Comments of the columns of a table or view."""
+    """The comments of the columns of a table or view."""
     found = warehouse.query(
         "SELECT column_name, coalesce(comment, '') AS said FROM duckdb_columns() "
         "WHERE schema_name = ? AND table_name = ?",

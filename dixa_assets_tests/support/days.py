@@ -1,4 +1,4 @@
-"""Windows that several tests ask for."""
+"""Days that several tests use."""
 
 from datetime import date, timedelta
 
@@ -6,7 +6,7 @@ from dixa_assets.model.days import Window
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAY = Window.of_day(date(2025, 11, 5), COPENHAGEN)
-# The day that Samoa left out, when it crossed the date line.
+# Samoa skipped this day when it crossed the date line.
 APIA_GAP = date(2011, 12, 30)
 
 

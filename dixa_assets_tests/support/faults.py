@@ -1,6 +1,7 @@
-"""A few assets and days under faults: their rows, the requests, and the run's messages."""
+"""Four assets and three days under faults: rows, requests, and the messages of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import dagster as dg
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.support.scenario import component, failure_of, load, midnight, tampered
-from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
-from dixa_assets_tests.support.truth import assert_equal
+from dixa_assets_tests.support import truth
+from dixa_assets_tests.support.scenario import component, failure_of, fetched, load, tampered
+from dixa_assets_tests.support.simulator import Simulator
 
 CSAT, NPS = "dixa_metrics/csat", "dixa_metrics/nps"
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
@@ -22,6 +23,8 @@ FIRST, FAULTY, LAST = DAYS = ("2025-11-04", "2025-11-05", "2025-11-06")
 # Tries of one request.
 TRIES = 8
 ROW = {"primaryTimestampField": {"name": "at", "timestamp": "2025-11-05T09:00:00.000Z"}}
+# Rows and lines of the load log, each with its run and instant, by asset and day.
+Held = dict[tuple[str, str], list[str]]
 
 
 def few(simulator: Simulator, folder: Path, **attributes: Any) -> DixaAnalytics:
@@ -35,68 +38,92 @@ def ask_for_days_alone(analytics: DixaAnalytics) -> None:
     tampered(analytics, "UPDATE dixa_catalogue.loads SET rows_outside_window = 1")
 
 
-# The database
+@dataclass(frozen=True)
+class Scene:
+    """A simulator, a component and its catalogue; without names of assets, `KEYS` are meant."""
 
+    simulator: Simulator
+    analytics: DixaAnalytics
+    catalogue: Catalogue
+    world: World
 
-def held(analytics: DixaAnalytics, *keys: str) -> dict[tuple[str, str], list[str]]:
-    """Rows and lines in the load log by asset and day, each with its run and instant."""
-    found: dict[tuple[str, str], list[str]] = {}
-    with analytics.build_warehouse().reading() as query:
-        for key in keys or KEYS:
-            rows = query(
-                "SELECT partition_date::VARCHAR AS day, one::VARCHAR AS row "
-                f"FROM {key.replace('/', '.')} AS one UNION ALL "
-                "SELECT partition_date::VARCHAR, one::VARCHAR FROM dixa_catalogue.loads AS one "
-                "WHERE asset_key = ? ORDER BY ALL",
-                [key],
+    @classmethod
+    def at(cls, url: str, folder: str) -> "Scene":
+        """The scene of a database that exists, for another process."""
+        analytics = few(Simulator(url), Path(folder))
+        return cls(Simulator(url), analytics, fetched(analytics), World())
+
+    def fault(self, kind: str, **wish: Any) -> None:
+        """Let the simulator fail."""
+        self.simulator.tell("faults", kind=kind, **wish)
+
+    def load(
+        self, *keys: str, first: str = FIRST, last: str = LAST, **how: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Load some days, by default the three."""
+        return load(self.analytics, keys or KEYS, first, last, catalogue=self.catalogue, **how)
+
+    def held(self, *keys: str) -> Held:
+        """What the database holds."""
+        found: Held = {}
+        with self.analytics.build_warehouse().reading() as query:
+            for key in keys or KEYS:
+                rows = query(
+                    "SELECT partition_date::VARCHAR AS day, one::VARCHAR AS row "
+                    f"FROM {key.replace('/', '.')} AS one UNION ALL SELECT "
+                    "partition_date::VARCHAR, one::VARCHAR FROM dixa_catalogue.loads AS one "
+                    "WHERE asset_key = ? ORDER BY ALL",
+                    [key],
+                )
+                for day, row in zip(rows.day, rows.row, strict=True):
+                    found.setdefault((key, day), []).append(row)
+        return found
+
+    def noted(self, key: str, column: str) -> dict[str, int]:
+        """A column of the load log, by day."""
+        rows = self.analytics.build_warehouse().query(
+            f"SELECT partition_date::VARCHAR AS day, {column} AS n FROM dixa_catalogue.loads "
+            "WHERE asset_key = ?",
+            [key],
+        )
+        return dict(zip(rows.day, rows.n, strict=True))
+
+    def assert_equal(self, *keys: str, days: Iterable[str] = DAYS) -> None:
+        """Every row of some days is the simulator's, and there is no other."""
+        truth.assert_equal(self.analytics, self.world, *(keys or KEYS), days=days)
+
+    def assert_whole(self, *keys: str, days: Sequence[str] = DAYS) -> None:
+        """Some assets have these days, each with the simulator's rows, and no other day."""
+        assert set(self.held(*keys)) == {(key, day) for key in keys or KEYS for day in days}
+        self.assert_equal(*keys, days=days)
+
+    def rows_of(self, key: str, day: str) -> int:
+        """The number of the simulator's rows."""
+        return truth.rows_of(self.world, key, day).total()
+
+    def requested(self, key: str) -> list[str]:
+        """The local day of each request for an asset, in order."""
+        return [(start + timedelta(hours=2)).date().isoformat() for start, _ in self._requests(key)]
+
+    def pages(self, day: str) -> list[bool]:
+        """For each request for a day of the messages, whether it had a page key."""
+        midnight = truth.period_of(date.fromisoformat(day))["start"]
+        return [
+            "pageKey" in query for start, query in self._requests(MESSAGES) if start == midnight
+        ]
+
+    def _requests(self, key: str) -> list[tuple[datetime, Any]]:
+        """The start of the period and the query of each request for an asset."""
+        schema, name = key.split("/")
+        operation = "postAnalyticsMetrics" if schema == "dixa_metrics" else "postAnalyticsRecords"
+        return [
+            (
+                datetime.fromisoformat(request["body"]["periodFilter"]["start"]),
+                request["query"],
             )
-            for day, row in zip(rows.day, rows.row, strict=True):
-                found.setdefault((key, day), []).append(row)
-    return found
-
-
-def assert_whole(
-    analytics: DixaAnalytics, world: World, *keys: str, days: Sequence[str] = DAYS
-) -> None:
-    """Some assets have these days, each with the simulator's rows, and no other day."""
-    assert set(held(analytics, *keys)) == {(key, day) for key in keys or KEYS for day in days}
-    assert_equal(analytics, world, *(keys or KEYS), days=days)
-
-
-def noted(analytics: DixaAnalytics, key: str, what: str) -> dict[str, int]:
-    """A column of the load log, by day."""
-    rows = analytics.build_warehouse().query(
-        f"SELECT partition_date::VARCHAR AS day, {what} AS n FROM dixa_catalogue.loads "
-        "WHERE asset_key = ?",
-        [key],
-    )
-    return dict(zip(rows.day, rows.n, strict=True))
-
-
-# The requests and the run
-
-
-def asked(simulator: Simulator, key: str) -> list[str]:
-    """The local day of each request for an asset, in order."""
-    schema, name = key.split("/")
-    operation = "postAnalyticsMetrics" if schema == "dixa_metrics" else "postAnalyticsRecords"
-    starts = [
-        datetime.fromisoformat(request["body"]["periodFilter"]["start"])
-        for request in simulator.requests()
-        if request["operation"] == operation and request["body"]["id"] == name
-    ]
-    return [(start + timedelta(hours=2)).date().isoformat() for start in starts]
-
-
-def pages_asked(simulator: Simulator, day: str) -> list[bool]:
-    """For each request about a day of the messages, whether it had a page key."""
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    return [
-        "pageKey" in request["query"]
-        for request in simulator.requests()
-        if request["operation"] == "postAnalyticsRecords"
-        and datetime.fromisoformat(request["body"]["periodFilter"]["start"]) == start
-    ]
+            for request in self.simulator.requests()
+            if request["operation"] == operation and request["body"]["id"] == name
+        ]
 
 
 def step(key: str) -> str:
@@ -112,11 +139,6 @@ def can_retry(result: dg.ExecuteInProcessResult, key: str) -> Any:
     [failure] = [e for e in result.get_step_failure_events() if e.step_key == step(key)]
     assert failure.step_failure_data.user_failure_data is not None
     return failure.step_failure_data.user_failure_data.metadata["a retry can help"].value
-
-
-def again(analytics: DixaAnalytics, catalogue: Catalogue, *keys: str) -> dg.ExecuteInProcessResult:
-    """Load the three days once more."""
-    return load(analytics, keys or KEYS, FIRST, LAST, catalogue=catalogue)
 
 
 def assert_one_day_failed(result: dg.ExecuteInProcessResult, key: str, cause: str) -> None:

@@ -1,4 +1,4 @@
-"""Rows as they are staged for the database, and the answers they come from."""
+"""Staged rows, and the answers that they come from."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ Line = dict[Any, Any]
 
 
 def lines(staged: Staged) -> list[Line]:
-    """What was staged, with the vendor's fields under (name, part) instead of short keys."""
+    """The staged rows, with the vendor's fields under (name, part) instead of short keys."""
     staged.close()
     sources = {key: source for source, key in staged.keys.items()}
     found = [json.loads(line) for line in staged.path.read_text().splitlines()]
@@ -31,5 +31,5 @@ def record_entry(record_id: str) -> Entry:
 
 
 def answer(simulator: Simulator, data: Any) -> None:
-    """Lets the simulator answer every request with these data."""
+    """Let the simulator answer every request with these data."""
     simulator.tell("faults", kind="status", status=200, body=json.dumps({"data": data}))
