@@ -18,7 +18,7 @@ from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake
 from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Simulator, running_simulator
 
-# Their assertions are explained as those of a test.
+# pytest explains their failed assertions as it does in tests.
 HELPERS = ("asking", "catalogues", "columns", "faults", "staged", "truth")
 pytest.register_assert_rewrite(*(f"dixa_assets_tests.support.{name}" for name in HELPERS))
 # These modules take minutes. They start first, so that the run does not end with one of them.

@@ -20,7 +20,7 @@ from dixa_assets_tests.support.processes import PROJECT
 
 
 def chosen(page: str, names: Sequence[str], *, quick: bool) -> list[Case]:
-    """The named cases; without a name, those of a page that run by themselves."""
+    """The named cases; without a name, the cases of a page that do not need to be named."""
     if names:
         return [case for cases in PAGES.values() for case in cases if case.name in names]
     runs = {"always"} if quick else {"always", "whole"}

@@ -1,7 +1,7 @@
 """Loads of the same rows by this project, by nothing but HTTP and JSON, and by dlt.
 
 Each runs in a process of its own, so this module imports the libraries when a load needs them.
-The seconds are those of the load alone, without imports and catalogue.
+The seconds exclude the imports and the catalogue.
 """
 
 import json

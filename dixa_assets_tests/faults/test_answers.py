@@ -243,7 +243,7 @@ def test_a_key_refused_in_mid_run_ends_the_load_and_keeps_the_days_before(scene:
     assert "DIXA_API_KEY" in said
     assert can_retry(result, CSAT) is False
     assert_silent_about_the_key(result)
-    # The day that was on its way when the first refusal came is asked for too.
+    # The next day was already requested when the first 401 arrived.
     assert scene.requested(CSAT) == [str(day) for day in days("2025-10-31", LAST)]
     after = scene.held(CSAT)
     new = tuple(str(day) for day in days("2025-10-31", FIRST))

@@ -65,7 +65,7 @@ def test_a_promised_page_without_data_leaves_the_day_as_it_was(scene: Scene) -> 
     scene.assert_whole()
 
 
-def test_values_of_unknown_types_are_kept_whole_as_json_beside_the_days_before(
+def test_values_of_unknown_types_are_kept_whole_as_json_next_to_the_days_before(
     scene: Scene,
 ) -> None:
     scene.fault("unknown_type", id="ratings", times=1)

@@ -85,7 +85,7 @@ class Crash:
         self.tally = Tally()
 
     def run(self, kills: int) -> Tally:
-        """Kill loads until there were so many kills."""
+        """Kill loads until this number of kills is reached."""
         self._truth = self._load_undisturbed()
         catalogue = stored_catalogue(self._simulator, self._folder / "catalogue")
         while self.tally.kills < kills:

@@ -132,7 +132,7 @@ class Fuzz:
             warehouse.replace(relation, [Batch(run_id, time.monotonic(), [staged], [window])])
 
     def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
-        """What is wrong with the database or the error, if anything."""
+        """The problem of the database or of the error, None without one."""
         if error:
             said = str(error)
             if TOKEN.lower() in said.lower():

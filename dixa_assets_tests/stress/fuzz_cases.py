@@ -63,7 +63,7 @@ def change(do: str, value: st.SearchStrategy[Any], path: st.SearchStrategy[Any])
     )
 
 
-# Members of a page stand in the order data, meta; those of its link below it.
+# A page has the members data and meta, in this order; the link is inside meta.
 into_rows = st.tuples(st.just(0), st.integers(0, 15)).flatmap(
     lambda start: paths.map(lambda rest: [*start, *rest])
 )

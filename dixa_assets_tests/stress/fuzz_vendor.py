@@ -50,7 +50,7 @@ class Vendor:
         payload: Any = copy.deepcopy(self._pages[page])
         for change in concerned("changes"):
             payload = changed(payload, copy.deepcopy(change))
-        body, status, headers, part = to_text(payload).encode(), 200, {}, 1.0
+        body, status, headers, part = to_text(payload).encode(), 200, dict[str, str](), 1.0
         for wire in concerned("wires"):
             status, part = wire.get("status", status), wire.get("cut", part)
             headers |= wire.get("headers", {})
@@ -100,7 +100,7 @@ def changed(payload: Any, change: Json) -> Any:
     return payload if holder is not None and name != "" else holder[""]
 
 
-# What no Python value can say: `raw:` goes out as it is, `deep:` as lists in lists.
+# Texts that no Python value has: `raw:` is sent as it is, `deep:` as nested lists.
 _RAW = re.compile(r'"(raw|deep):([^"\\]*)"')
 
 

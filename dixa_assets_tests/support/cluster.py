@@ -125,7 +125,7 @@ class Cluster:
         process.wait()
 
     def runs(self, backfill: str = "") -> list[dict[str, Any]]:
-        """Every run, or those of a backfill, with their tags as a dictionary."""
+        """All runs, or the runs of a backfill, with their tags as a dictionary."""
         data = self.ask(RUNS)
         found = data["runsOrError"]["results"] if data else []
         for run in found:

@@ -64,7 +64,7 @@ class Scene:
         return load(self.analytics, keys or KEYS, first, last, catalogue=self.catalogue, **how)
 
     def held(self, *keys: str) -> Held:
-        """What the database holds."""
+        """The rows and the load log in the database."""
         found: Held = {}
         with self.analytics.build_warehouse().reading() as query:
             for key in keys or KEYS:

@@ -1,4 +1,4 @@
-"""The rows that the simulator has of a day, and those of a database, in the same form.
+"""The rows of a day in the simulator and in a database, in the same form.
 
 A row is the JSON of its columns without those that are NULL and without the loader's own.
 """
