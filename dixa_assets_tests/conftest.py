@@ -77,10 +77,11 @@ def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
     return component(simulator, tmp_path)
 
 
-@pytest.fixture
-def catalogue(analytics: DixaAnalytics) -> Catalogue:
-    """The simulator's catalogue when the test begins."""
-    return fetched(analytics)
+@pytest.fixture(scope="session")
+def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """The simulator's built-in catalogue, fetched once."""
+    simulator_process.tell("reset", now=NOW.isoformat())
+    return fetched(component(simulator_process, tmp_path_factory.mktemp("catalogue")))
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ from statistics import median
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
 from dixa_assets_tests.support.processes import child
-from dixa_assets_tests.support.services import lake, postgres_database, url_of
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, running_simulator
+from dixa_assets_tests.support.services import lake, open_lake, postgres_database, url_of
+from dixa_assets_tests.support.simulator import KEY, running_simulator
 from dixa_assets_tests.test_many_machines import DAYS, KEYS, backfill, until_done, until_ready
 
 FEW = 50
@@ -44,8 +45,7 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
         place = folder / str(rows)
         place.mkdir()
         with lake(place) as where:
-            file = Warehouse(place / "file.duckdb", timezone=COPENHAGEN)
-            there = Warehouse(**where, timezone=COPENHAGEN)
+            file, there = Warehouse(place / "file.duckdb"), open_lake(where)
             count = 2 if quick else times
             on_file, on_lake = median(writes(file, rows, count)), writes(there, rows, count)
         yield Found(
@@ -57,7 +57,7 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
 
 def write_days(where: dict[str, str], number: int, pipe: Connection) -> None:
     """Write days of a month of its own."""
-    warehouse = Warehouse(**where, timezone=COPENHAGEN, wait_seconds=120)
+    warehouse = open_lake(where, wait_seconds=120)
     warehouse.check()
     pipe.send("ready")
     pipe.recv()
@@ -90,7 +90,8 @@ def four_writers(folder: Path, _: bool) -> Iterator[Found]:
 
 def request_values(url: str, pace: str, name: str, pipe: Connection) -> None:
     """Request the values of a filter from six threads, as a load does."""
-    with DixaClient(KEY, base_url=url, pace_url=pace) as client, ThreadPoolExecutor(6) as pool:
+    settings = ApiSettings(base_url=url, pace_url=pace)
+    with DixaClient(KEY, settings) as client, ThreadPoolExecutor(6) as pool:
         pipe.send("ready")
         pipe.recv()
         [*pool.map(lambda _: client.fetch_filter_values(name), range(EACH))]

@@ -3,12 +3,14 @@
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings, Patience
 from dixa_assets.api.transport import Transport
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
@@ -42,9 +44,15 @@ def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that wait 0.2 s for an answer."""
     make = DixaClient.__init__
 
-    def make_impatient(client: DixaClient, *arguments: Any, **settings: Any) -> None:
-        make(client, *arguments, **settings)
-        client._transport._http.timeout = 0.2
+    def make_impatient(
+        client: DixaClient,
+        api_key: str,
+        settings: ApiSettings | None = None,
+        patience: Patience | None = None,
+        **more: Any,
+    ) -> None:
+        patience = replace(patience or Patience(), answer_seconds=0.2)
+        make(client, api_key, settings, patience, **more)
 
     monkeypatch.setattr(DixaClient, "__init__", make_impatient)
 

@@ -27,15 +27,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.api.extract import extract
 from dixa_assets.api.requests import Request
+from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import Window
-from dixa_assets.model.tables import relation_of
+from dixa_assets.model.days import Day
+from dixa_assets.model.options import LoadSpec
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.load_log import Load
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
 from dixa_assets_tests.stress.fuzz_vendor import Served, Vendor
@@ -64,12 +66,9 @@ class Fuzz:
         self._folder = folder
         self._client = Impatient(
             TOKEN,
+            Patience(attempts=2, answer_seconds=5),
             base_url=server.url,
-            requests_per_second=100_000,
-            burst=1000,
-            max_attempts=2,
         )
-        self._client._transport._http.timeout = 5.0
         self._base = folder / "base.duckdb"
         for target in TARGETS:
             for day in DAYS:
@@ -122,14 +121,13 @@ class Fuzz:
         self._vendor.prepare(case, pages)
 
     def _load(self, path: Path, target: str, day: Any, run_id: str) -> None:
-        entry = _entry(target)
-        relation = relation_of(entry)
-        warehouse = Warehouse(path, timezone=COPENHAGEN, wait_seconds=5)
-        window = Window.of_day(day, COPENHAGEN)
+        spec = LoadSpec(_entry(target), COPENHAGEN)
+        relation, local_day = spec.relation, Day.of(day, COPENHAGEN)
+        warehouse = Warehouse(path, WarehouseSettings(database_wait_seconds=5))
         self._client._page_size = PAGE_SIZES[0]
         with warehouse.staging() as folder, Staged(folder / "rows", relation.stored_in) as staged:
-            extract(self._client, Request(entry), window, staged)
-            warehouse.replace(relation, [Batch(run_id, time.monotonic(), [staged], [window])])
+            extract(self._client, Request(spec), local_day, staged)
+            warehouse.replace(relation, [Load(run_id, time.monotonic(), [staged], local_day)])
 
     def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
         """The problem of the database or of the error, None without one."""
@@ -177,7 +175,7 @@ class Fuzz:
         self, connection: duckdb.DuckDBPyConnection, target: str, own: tuple[str, str]
     ) -> str | None:
         """How the day differs from what the last reading said, if it does."""
-        said = _last_reading(self._vendor.served, Window.of_day(DAY, COPENHAGEN))
+        said = _last_reading(self._vendor.served, Day.of(DAY, COPENHAGEN))
         if TARGETS[target]:
             relation, where = f"dixa_records.{target}", f"partition_date = '{DAY}'"
         else:
@@ -236,7 +234,7 @@ def _is(own: tuple[str, str], table: str, which: tuple[str, ...]) -> bool:
     }.get(table, [])
 
 
-def _last_reading(served: list[Served], window: Window) -> list[Any]:
+def _last_reading(served: list[Served], day: Day) -> list[Any]:
     """The rows of the last usable first page and all pages since; none that lies on the end."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
@@ -253,7 +251,7 @@ def _last_reading(served: list[Served], window: Window) -> list[Any]:
                 rows = [part for each in data.get("aggregates") or [] for part in _parts(each)]
                 continue
             rows = (rows if answer.key else []) + (data or [])
-        return [row for row in rows if _instant(row) != window.end]
+        return [row for row in rows if _instant(row) != day.period.end]
     finally:
         sys.setrecursionlimit(limit)
 

@@ -31,7 +31,7 @@ from dixa_assets_tests.support.services import (
     own_postgres,
     own_redis,
 )
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
   runId status startTime endTime tags { key value } } } } }"""

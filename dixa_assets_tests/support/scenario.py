@@ -1,13 +1,12 @@
 """A component against the simulator, its catalogue and its loads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-import pandas as pd
 
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
