@@ -3,6 +3,7 @@
 All its files are in `.demo/`. A second start continues where the first one stopped.
 """
 
+import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,10 @@ def start(port: int) -> int:
     if not first_day.exists():
         day = datetime.now(ZoneInfo(TIMEZONE)).date() - timedelta(days=HISTORY_DAYS)
         first_day.write_text(day.isoformat())
+    # Dagster's history belongs to a code location of this name.
+    module = {"module_name": "dixa_assets.launch.demo_definitions", "location_name": "dixa_assets"}
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}))
     # The settings of a real account must not reach the demo.
     env = {name: value for name, value in os.environ.items() if not name.startswith("DIXA_")} | {
         "DIXA_API_KEY": "dixa-demo-key",
@@ -54,7 +59,7 @@ def start(port: int) -> int:
             return serve(
                 "A simulated Dixa, loading into Dagster: first numbers in half a minute, all in "
                 "three.",
-                ["-m", "dixa_assets.launch.demo_definitions"],
+                ["-w", str(workspace)],
                 port=port,
                 home=folder / "dagster_home",
                 log=folder / "dagster.log",

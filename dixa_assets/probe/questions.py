@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What the API does, in a few words, and the counts, dates and statuses behind it.
+    """The API's behaviour, in a few words, and the counts, dates and statuses behind it.
 
     `setting` and `value` are read by `Adaptation.of`; without a setting, loads do not adapt.
     """

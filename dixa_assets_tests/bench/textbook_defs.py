@@ -19,7 +19,9 @@ def build_metric(metric_id: str) -> dg.AssetsDefinition:
     """The daily asset of one metric, in a table of its own."""
 
     @dg.asset(name=metric_id, partitions_def=DAYS, kinds={"duckdb"})
-    def metric(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def metric(
+        context: dg.AssetExecutionContext, duckdb: DuckDBResource
+    ) -> dg.MaterializeResult[None]:
         window = context.partition_time_window
         body = {
             "id": metric_id,

@@ -323,9 +323,9 @@ def _plain_columns(target: str, rows: list[Any]) -> dict[str, list[str]]:
 
 
 def _entry(target: str) -> Entry:
-    is_record = TARGETS[target] is not None
-    kind, entries = ("record", RECORDS) if is_record else ("metric", METRICS)
-    return replace(Entry.from_api(kind, entries[target].to_api()), name=target)  # type: ignore[arg-type]
+    if TARGETS[target]:
+        return replace(Entry.from_api("record", RECORDS[target].to_api()), name=target)
+    return replace(Entry.from_api("metric", METRICS[target].to_api()), name=target)
 
 
 def _shown(case: Json) -> str:
