@@ -90,13 +90,14 @@ def read_value(typed: Any) -> Value:
     kind, label = typed.get("_type"), typed.get("label")
     if not isinstance(kind, str | None):
         return Value(JSON, typed)
+    is_unknown = kind is not None and kind not in FIELD_TYPES
     if kind == "ListField" or (kind is None and "values" in typed):
         return _read_list(typed.get("values"))
     if kind == "TimestampField" or (kind is None and "timestamp" in typed):
         value, label = _from_instant(typed.get("timestamp")), typed.get("name")
-    elif (kind is None or kind in FIELD_TYPES) and not typed.keys() - {"_type"}:
+    elif not is_unknown and not typed.keys() - {"_type"}:
         return NOTHING
-    elif (kind is not None and kind not in FIELD_TYPES) or "value" not in typed:
+    elif is_unknown or "value" not in typed:
         return Value(JSON, typed)
     elif kind == "InstantField":
         value = _from_instant(typed["value"])

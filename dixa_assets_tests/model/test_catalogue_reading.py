@@ -100,14 +100,11 @@ def test_an_entry_whose_id_fits_into_no_statement_is_left_out(odd: str) -> None:
     assert len(listing.problems) == 1
 
 
-@pytest.mark.parametrize("nullable", [None, "no", 0])
-def test_a_field_is_nullable_by_default(nullable: Any) -> None:
-    assert FieldMetadata.from_api({"field": "agent_id", "nullable": nullable}).nullable is True
-    assert FieldMetadata.from_api({"field": "agent_id"}).nullable is True
-
-
-def test_a_field_can_be_non_nullable() -> None:
-    assert FieldMetadata.from_api({"field": "csid", "nullable": False}).nullable is False
+@pytest.mark.parametrize("nullable", [True, None, "no", 0, False])
+def test_a_field_is_nullable_unless_the_catalogue_denies_it(nullable: Any) -> None:
+    fields = [{"field": "agent_id", "nullable": nullable}, {"field": "csid"}]
+    entry = Entry.from_api("record", {"id": "ratings", "fieldsMetadata": fields})
+    assert [item.nullable for item in entry.fields] == [nullable is not False, True]
 
 
 def test_an_item_listed_twice_in_an_entry_is_read_once() -> None:
