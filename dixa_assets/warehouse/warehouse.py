@@ -32,7 +32,6 @@ from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import (
     Plan,
     apply_plan,
-    ensure_daily_view,
     ensure_tables,
     fields_of,
     planned,
@@ -167,9 +166,9 @@ class Warehouse:
             with transaction(connection):
                 self._owner.claim(connection)
                 plan = planned(connection, relation, types)
-                if plan.is_met:
+                if plan.has_table and plan.has_view:
                     return write(plan)
-            apply_plan(connection, relation, plan, self._engine.dialect)
+            apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
             with transaction(connection):
                 return write(plan)
 
@@ -218,7 +217,7 @@ class Warehouse:
         Programs that have the old copy open continue to read it.
         """
         self.check()
-        return self._engine.copy_to(path, finish=ensure_daily_view)
+        return self._engine.copy_to(path)
 
     def adopt(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -243,7 +242,7 @@ class Warehouse:
                 with transaction(connection):
                     taken = {name: tables.take(name) for name in tables.names}
                     tables.take_views()
-            ensure_tables(connection, OWN_TABLES, self._engine.dialect)
+            ensure_tables(connection, OWN_TABLES, is_lake=self._engine.is_shared)
             return taken
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
@@ -308,7 +307,7 @@ class Warehouse:
         with self._detect_loss(), self._engine.connect() as connection:
             # Once for each database that takes this place.
             if (identity := self._engine.identity) != self._founded:
-                self._owner.found(connection, self._engine.dialect)
+                self._owner.found(connection, is_lake=self._engine.is_shared)
                 self._founded = identity
             yield connection
 
