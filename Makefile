@@ -58,15 +58,15 @@ check: .venv/installed ## Check lint, formatting, types and definitions
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare every row
-	@$(BIN)/python -m dixa_assets_tests.stress.crash --kills 50
+	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
 fuzz: .venv/installed ## Load 10,000 mutated answers; each day is replaced completely or not at all
-	@$(BIN)/python -m dixa_assets_tests.stress.fuzz --cases 10000
+	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
 
 soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then compare every row
-	@$(BIN)/python -m dixa_assets_tests.stress.soak --minutes 10
+	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10
 
-# In an environment of its own: what people would use instead is installed beside the project.
+# In its own environment, which also has dlt, to compare with.
 .venv-bench/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -77,7 +77,7 @@ bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/ben
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
 
 bench-services: .venv-services/installed ## Measure a lake, the shared pace and workers; write docs/many-machines.md
-	@.venv-services/bin/python -m dixa_assets_tests.bench.many
+	@.venv-services/bin/python -m dixa_assets_tests.bench --page many-machines
 
-bench-quick: .venv-bench/installed ## The same with smaller sizes, printed only, in three minutes
+bench-quick: .venv-bench/installed ## Run the quick benchmarks with smaller sizes; print only
 	@.venv-bench/bin/python -m dixa_assets_tests.bench --quick

@@ -27,7 +27,7 @@ settings.load_profile("dixa_assets")
 pytest.register_assert_rewrite(
     *(
         f"dixa_assets_tests.support.{name}"
-        for name in ("asking", "catalogues", "columns", "faults", "staged")
+        for name in ("asking", "catalogues", "columns", "faults", "staged", "truth")
     )
 )
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, up to four: many tests wait for processes that they start."""
+    """One more than there are cores, at most four: many tests wait for processes."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 
@@ -77,10 +77,11 @@ def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
     return component(simulator, tmp_path)
 
 
-@pytest.fixture
-def catalogue(analytics: DixaAnalytics) -> Catalogue:
-    """The simulator's catalogue when the test begins."""
-    return fetched(analytics)
+@pytest.fixture(scope="session")
+def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """The simulator's built-in catalogue, fetched once."""
+    simulator_process.tell("reset", now=NOW.isoformat())
+    return fetched(component(simulator_process, tmp_path_factory.mktemp("catalogue")))
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
-    """Opens files of staged rows, and removes them in the end."""
+    """Opens files of staged rows, which the end of the test removes."""
     made: list[Staged] = []
 
     def open_staged(table: Any = METRIC_VALUES) -> Staged:

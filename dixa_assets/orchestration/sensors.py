@@ -318,9 +318,11 @@ class _Attempts:
     def start(self, mark: str) -> bool:
         """True if a load is due; it then counts as requested."""
         count, last = self._tries.get(mark) or (0, 0)
-        if count and time.time() < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
+        now = time.time()
+        # A try from the future was noted by a wrong clock.
+        if count and last <= now < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
             return False
-        self._tries[mark] = [count + 1, time.time()]
+        self._tries[mark] = [count + 1, now]
         return True
 
     def to_cursor(self) -> str:

@@ -1,7 +1,7 @@
-"""The project people would write with stock parts: what `textbook` measures. No part of ours.
+"""The project that Dagster's documentation teaches, to compare with. It uses nothing of ours.
 
-One asset per metric, daily partitions, the default executor, one run per partition,
-`DuckDBResource`, a request per day, a naive pause when Dixa says 429.
+One asset for each metric, daily partitions, the default executor, one run for each partition,
+`DuckDBResource`, a request for each day, a pause of a second after a 429.
 """
 
 import os

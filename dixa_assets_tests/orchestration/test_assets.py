@@ -1,7 +1,7 @@
 """Loads, from the simulator's HTTP to the rows in DuckDB, against the simulator's own truth."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -17,13 +17,10 @@ from dixa_assets_tests.support.scenario import (
     days,
     failure_of,
     fetched,
-    flat,
     load,
-    midnight,
-    stored,
-    truth,
 )
 from dixa_assets_tests.support.simulator import NOW, Simulator
+from dixa_assets_tests.support.truth import assert_equal
 
 CSAT, RATINGS = "dixa_metrics/csat", "dixa_records/ratings"
 CLOCK_CHANGES = {
@@ -45,24 +42,7 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
         assert load(analytics, keys, first, last).success
 
     loaded = [day for first, last in CLOCK_CHANGES[zone] for day in days(first, last)]
-    with analytics.build_warehouse().reading() as query:
-        for day in loaded:
-            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-            rows = query(
-                "SELECT metric, measure, status, value, interval_start, interval_end "
-                "FROM dixa.metrics_daily WHERE partition_date = ?",
-                [day],
-            )
-            assert {(row.interval_start, row.interval_end) for row in rows} == {(start, end)}
-            found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
-            for row in rows:
-                found[row.metric][row.measure, row.status] = row.value
-            for metric in METRICS:
-                expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
-                assert found[metric] == expected, (metric, day)
-            for record in RECORDS:
-                held = world.rows(record, start=start, end=end, now=NOW)
-                assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
+    assert_equal(analytics, world, *keys, days=loaded)
 
 
 def test_a_failed_day_is_named_and_the_other_days_are_loaded(

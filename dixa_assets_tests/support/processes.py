@@ -30,15 +30,10 @@ PROCESSES.set_forkserver_preload([__name__, "dixa_assets_tests.conftest"])
 
 
 def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, str]:
-    """An environment in which everything Dagster and the project write goes below `folder`."""
+    """An environment in which Dagster and the project write below `folder` only."""
     home = folder / "dagster_home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
-    outside = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DIXA_", "DAGSTER_"))
-    }
     own = {
         "HOME": str(folder),
         "DAGSTER_HOME": str(home),
@@ -47,7 +42,13 @@ def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, s
         "DIXA_DUCKDB_PATH": str(folder / "dixa.duckdb"),
         "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
     }
-    return outside | own | more
+    return outside_settings() | own | more
+
+
+def outside_settings(*without: str) -> dict[str, str]:
+    """This process's environment without the project's variables and Dagster's."""
+    without = without or ("DIXA_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)}
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:
-    """The first answer of `probe` that is not None or False."""
+    """The first result of `probe` that is not None or False."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = probe()
@@ -133,7 +134,7 @@ def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T
 
 
 def hold(path: str, pipe: Connection) -> None:
-    """Keep a database open until told to let go."""
+    """Keep a database open until a message arrives."""
     with duckdb.connect(path):
         pipe.send("held")
         pipe.recv()
@@ -143,7 +144,7 @@ def hold(path: str, pipe: Connection) -> None:
 def child(
     target: Callable[..., None], *arguments: Any
 ) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
-    """A process running `target` with a pipe to this one, killed in the end."""
+    """A process that runs `target` with a pipe to this one; killed when the block ends."""
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=target, args=(*arguments, there))
     process.start()
