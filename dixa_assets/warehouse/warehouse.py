@@ -263,7 +263,7 @@ class Warehouse:
         if self._engine.is_shared:
             yield partial(self._run, rows_of)
             return
-        with self._connect() as connection:
+        with self._read() as connection:
             yield partial(rows_of, connection)
 
     def _run(
@@ -283,10 +283,6 @@ class Warehouse:
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to read with, to a database that has the project's own tables."""
-        if not self._engine.is_shared:
-            with self._connect() as connection:
-                yield connection
-            return
         if self._engine.identity != self._founded:
             with self._connect():
                 pass
