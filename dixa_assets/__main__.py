@@ -23,9 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dixa_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
-    probe = commands.add_parser(
-        "probe", help="test what Dixa does not document, and adapt to it"
-    )
+    probe = commands.add_parser("probe", help="test what Dixa does not document, and adapt to it")
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(

@@ -24,6 +24,8 @@ PAGE_SIZES = (PAGE_SIZE, 100, 50)
 MAX_PAGES = 10_000
 # A server that returns smaller pages than requested has a limit of its own, hardly below this.
 SMALLEST_LIMIT = 20
+# The keys of an answer with a list, by the vendor's schema and its clients.
+LIST_KEYS = frozenset({"data", "meta", "pageKey"})
 # A server that truncates answers does so at a round number of rows, a multiple of this one.
 ROUND_ROWS = 100
 
@@ -77,6 +79,10 @@ class DixaClient:
         """Rows in a full page."""
         return self._page_size
 
+    def other_size(self, rows: int) -> int:
+        """A page size with which `rows` rows end within a page instead of at its end."""
+        return max(min(rows // 3, self._page_size - 1), 1)
+
     @property
     def requests(self) -> int:
         """Requests sent so far, including retries."""
@@ -129,21 +135,26 @@ class DixaClient:
     def fetch_metric_data(self, query: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
         """The aggregates of one metric query: `{id, aggregates?}`."""
         data = self._object(self._call("POST", "/metrics", body=query, usage=usage))
-        other = data.get("id", query["id"])
+        other = data["id"]
         if other != query["id"]:
             shown = self._transport.redact(other)[:100] if isinstance(other, str) else "no text"
             raise ApiContractBroken(f"metric '{query['id']}'", f"the answer is about '{shown}'.")
         return data
 
     def fetch_record_pages(
-        self, query: Mapping[str, Any], usage: Usage
+        self, query: Mapping[str, Any], usage: Usage, size: int | None = None
     ) -> Iterator[list[dict[str, Any]]]:
         """The rows of one record query, page by page, in the server's order.
+
+        Args:
+            query: The request body.
+            usage: Counts the cost.
+            size: Rows to request per page; None for the usual size.
 
         Raises:
             PagesCutShort: After a full last page: the server may have more rows.
         """
-        return self._pages(self._call("POST", "/records", body=query, usage=usage))
+        return self._pages(self._call("POST", "/records", body=query, usage=usage), size=size)
 
     def _call(
         self,
@@ -155,7 +166,7 @@ class DixaClient:
         usage: Usage | None = None,
     ) -> Call:
         path = f"{self._prefix}{path}{quote(name, safe='')}"
-        return Call(method, path, body, usage=usage or Usage())
+        return Call(method, path, body, usage=usage or Usage(), problem_of=_problem_of_list)
 
     def _list(self, call: Call) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
@@ -164,15 +175,15 @@ class DixaClient:
                 items += page
         except PagesCutShort:
             # With another page size a truncated list ends elsewhere.
-            again = self._pages(call, size=max(min(len(items) // 3, self._page_size - 1), 1))
+            again = self._pages(call, size=self.other_size(len(items)))
             with suppress(PagesCutShort):
                 items = [item for page in again for item in page]
         return items
 
     def _object(self, call: Call) -> dict[str, Any]:
-        data = self._transport.send(call).get("data")
-        if not isinstance(data, dict):
-            raise ApiContractBroken(str(call), "the answer has no 'data' object.")
+        data: dict[str, Any] = self._transport.send(replace(call, problem_of=_problem_of_object))[
+            "data"
+        ]
         return data
 
     def _pages(self, call: Call, *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
@@ -186,7 +197,6 @@ class DixaClient:
             if rows is None and keys:
                 raise ApiContractBroken(request, "a page after a link has no 'data'.")
             if rows is None:
-                logger.warning("%s: an answer without 'data' was read as an empty page", request)
                 rows = []
             if not isinstance(rows, list):
                 raise ApiContractBroken(request, "'data' is not a list.")
@@ -278,6 +288,34 @@ class DixaClient:
         if "pageKey" not in paging:
             raise ApiContractBroken(request, "the link to the next page has no pageKey.")
         return {name: paging[name] for name in ("pageKey", "pageLimit") if name in paging}
+
+
+def _problem_of_list(payload: Mapping[str, Any]) -> str:
+    """The reason not to believe an answer with a list; empty if there is none.
+
+    By the vendor's schema `data` is optional, so an answer without it is empty. An error that comes
+    with status 200 must not look like an empty answer.
+    """
+    if errors := [each for each in ("error", "errors") if payload.get(each)]:
+        return f"'{errors[0]}' in the answer"
+    if payload.get("success") is False:
+        return "'success' false in the answer"
+    others = sorted(payload.keys() - LIST_KEYS)
+    if payload.get("data") is None and others:
+        return "no 'data' in the answer"
+    if not payload.get("data") and "message" in others:
+        return "a message instead of rows"
+    return ""
+
+
+def _problem_of_object(payload: Mapping[str, Any]) -> str:
+    """The reason not to believe an answer with one object; empty if there is none."""
+    data = payload.get("data")
+    if not isinstance(data, dict) or not data.get("id"):
+        return "no 'data' object with an id in the answer"
+    if data.keys() & {"error", "errors", "message"}:
+        return "an error in the 'data' of the answer"
+    return _problem_of_list(payload)
 
 
 def _origin(url: str) -> tuple[str, str | None, str | None]:

@@ -4,14 +4,15 @@ This module walks the pages and flattens typed fields.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
-from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsMoved
-from dixa_assets.model.days import Day, Period
+from dixa_assets.errors import ApiContractBroken, PageKeyRefused, PeriodUncertain, RowsMoved
+from dixa_assets.model.days import MILLISECOND, Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
 from dixa_assets.staging import Staged
@@ -20,12 +21,17 @@ logger = logging.getLogger(__name__)
 
 # The types of aggregates that the vendor documents.
 AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
-# The pages of a period are read at most this often before the load fails with `RowsMoved`.
+# The pages of a period are read at most this often while the API refuses its own page keys.
 READINGS = 3
 
 
 def extract(
-    client: DixaClient, request: Request, day: Day, staged: Staged, period: Period | None = None
+    client: DixaClient,
+    request: Request,
+    day: Day,
+    staged: Staged,
+    period: Period | None = None,
+    page_size: int | None = None,
 ) -> None:
     """Stage a day: the aggregates of a metric, or all rows of a record.
 
@@ -35,17 +41,18 @@ def extract(
         day: The partition that the rows belong to.
         staged: Takes the rows.
         period: A part of the day; None for the whole day.
+        page_size: Rows to request per page; None for the usual size.
 
     Raises:
-        RowsMoved: The pages of a record overlapped differently at each reading.
-        PagesCutShort: The answer may be truncated.
+        PeriodUncertain: The rows of a record may be incomplete: pages overlap, or the answer may
+            be truncated. The same period in smaller parts can be certain.
     """
     if day.is_empty:
         return
     if request.spec.entry.kind == "metric":
         _extract_metric(client, request, day, staged)
     else:
-        _extract_record(client, request, day, period or day.period, staged)
+        _extract_record(client, request, day, period or day.period, staged, page_size)
 
 
 def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
@@ -78,77 +85,122 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
 
 
 def _extract_record(
-    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
+    client: DixaClient,
+    request: Request,
+    day: Day,
+    period: Period,
+    staged: Staged,
+    page_size: int | None,
 ) -> None:
-    """Stage all pages. Read them again while they overlap.
-
-    Pages are cut by row number, so a row inserted during the reading makes another row come twice.
-    Rows that repeat in the same place at each reading are really equal and are kept.
-    """
-    repeats: list[Any] = []
+    """Stage all pages. Read them again if the API refuses a page key, which may have expired."""
     for reading in range(1, READINGS + 1):
-        before = repeats
+        staged.clear()
         try:
-            repeats = _stage_pages(client, request, day, period, staged)
+            _stage_pages(client, request, day, period, staged, page_size)
+            break
         except PageKeyRefused:
             if reading == READINGS:
                 raise
-        else:
-            if repeats == before:
-                return
-        staged.clear()
-    raise RowsMoved(
-        f"record '{request.spec.entry.id}'",
-        f"rows moved between pages in each of {READINGS} readings.",
-    )
 
 
 def _stage_pages(
-    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
-) -> list[dict[str, Any]]:
-    """Stage all pages once; the first rows of pages that the page before had as well.
+    client: DixaClient,
+    request: Request,
+    day: Day,
+    period: Period,
+    staged: Staged,
+    page_size: int | None,
+) -> None:
+    """Stage all pages once.
 
     Rows outside the day are kept and counted: the vendor does not document which timestamp selects
     rows, and trimming could lose some. A row exactly at the end belongs to the next period and is
     dropped, unless the probe found that the period selects rows by another timestamp.
+
+    Pages are cut by row number. If rows are inserted during the reading, or if the order of rows
+    with the same timestamp changes between two requests, a row comes twice and another never.
     """
     spec = request.spec
-    entry = spec.entry
-    required = {
-        item.field: staged.key_of(item.field)
-        for item in entry.fields
-        if not item.nullable and item.field not in spec.excluded_fields
-    }
-    repeats: list[dict[str, Any]] = []
-    rows_at_end = 0
-    previous: list[dict[str, Any]] = []
-    for page in client.fetch_record_pages(request.body(period), staged.usage):
-        if page[0] in previous:
-            repeats.append(page[0])
-        previous = page
-        for row in page:
-            instant, timestamp_field, items = _read_row(entry.id, row)
-            if instant == period.end and spec.is_by_primary:
-                rows_at_end += 1
-                continue
-            line: dict[str, Any] = {
-                "partition_date": str(day),
-                "primary_timestamp": instant.isoformat(),
-                "primary_timestamp_field": timestamp_field,
-            }
-            _put_fields(request, row, items, staged, line)
-            staged.counts.outside_day += not day.period.start <= instant < day.period.end
-            for name, key in required.items():
-                if line.get(key) is None:
-                    staged.counts.nulls[name] += 1
-            staged.add_row(line)
-    if rows_at_end and spec.is_end_exclusive:
+    rows = _Rows(request, day, period, staged)
+    try:
+        pages = client.fetch_record_pages(request.body(period), staged.usage, page_size)
+        for page in pages:
+            rows.add_page(page)
+    except PeriodUncertain as error:
+        # Rows that are selected by another timestamp do not tell where in the period they lie.
+        error.span = rows.span if spec.is_by_primary else None
+        raise
+    if rows.at_end and spec.is_end_exclusive:
         logger.warning(
             "record '%s': the API returned rows at the end of the period, but the probe found that "
             "it leaves them out. Run `python -m dixa_assets probe` again.",
-            entry.id,
+            spec.entry.id,
         )
-    return repeats
+
+
+class _Rows:
+    """The rows of a period, page by page into a file."""
+
+    def __init__(self, request: Request, day: Day, period: Period, staged: Staged) -> None:
+        self._request, self._day, self._period, self._staged = request, day, period, staged
+        spec = request.spec
+        self._required = {
+            item.field: staged.key_of(item.field)
+            for item in spec.entry.fields
+            if not item.nullable and item.field not in spec.excluded_fields
+        }
+        # Rows by timestamp that the next page could repeat. If rows of one timestamp span several
+        # pages, all of them.
+        self._recent: dict[datetime, list[dict[str, Any]]] = {}
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+        self.at_end = 0
+
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The instant of the first row and the millisecond after the last; None without rows."""
+        if self._first is None or self._last is None:
+            return None
+        return self._first, self._last + MILLISECOND
+
+    def add_page(self, page: list[dict[str, Any]]) -> None:
+        """Stage the rows of a page.
+
+        Raises:
+            RowsMoved: A row was on an earlier page.
+        """
+        record_id = self._request.spec.entry.id
+        latest: defaultdict[datetime, list[dict[str, Any]]] = defaultdict(list)
+        for row in page:
+            instant, timestamp_field, items = _read_row(record_id, row)
+            if row in self._recent.get(instant, ()):
+                raise RowsMoved(
+                    f"record '{record_id}'", "a row came on two pages, so another may be missing."
+                )
+            latest[instant].append(row)
+            self._add_row(row, instant, timestamp_field, items)
+        self._recent = {at: self._recent.get(at, []) + rows for at, rows in latest.items()}
+
+    def _add_row(
+        self, row: dict[str, Any], instant: datetime, timestamp_field: str | None, items: list[Any]
+    ) -> None:
+        if instant == self._period.end and self._request.spec.is_by_primary:
+            self.at_end += 1
+            return
+        self._first = min(self._first or instant, instant)
+        self._last = max(self._last or instant, instant)
+        staged, within = self._staged, self._day.period
+        line: dict[str, Any] = {
+            "partition_date": str(self._day),
+            "primary_timestamp": instant.isoformat(),
+            "primary_timestamp_field": timestamp_field,
+        }
+        _put_fields(self._request, row, items, staged, line)
+        staged.counts.outside_day += not within.start <= instant < within.end
+        for name, key in self._required.items():
+            if line.get(key) is None:
+                staged.counts.nulls[name] += 1
+        staged.add_row(line)
 
 
 def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:

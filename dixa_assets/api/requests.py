@@ -77,6 +77,12 @@ def build_request(client: DixaClient, spec: LoadSpec) -> Request:
     required = spec.required_filter
     if required and required not in filters:
         filters[required] = [item.value for item in fetch_filter_values(client, required)]
+        if not filters[required]:
+            raise ApiContractBroken(
+                f"filter '{required}'",
+                "Dixa lists no values for it. A compulsory filter without values could empty every "
+                "day, so nothing was requested. Check required_filter.",
+            )
     check_attributes(spec.entry, filters=filters, breakdowns=spec.breakdowns)
     breakdowns = {name: fetch_filter_values(client, name) for name in spec.breakdowns}
     return Request(spec, filters, breakdowns)
@@ -97,12 +103,22 @@ def fetch_filter_values(
 
 
 def check_attributes(
-    entry: Entry, *, filters: Collection[str] = (), breakdowns: Collection[str] = ()
+    entry: Entry,
+    *,
+    filters: Mapping[str, Sequence[str]] | None = None,
+    breakdowns: Collection[str] = (),
 ) -> None:
     """Reject attributes that the entry does not advertise.
 
     The vendor ignores such an attribute and returns unfiltered numbers.
     """
+    filters = filters or {}
+    for attribute, values in filters.items():
+        if not values:
+            raise ConfigError(
+                f"filters of {entry.kind} '{entry.id}'",
+                f"'{attribute}' has no values. An empty filter could empty every day.",
+            )
     for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
         for attribute in attributes:
             if attribute not in entry.attributes:

@@ -20,7 +20,13 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract, extract_filter_values
 from dixa_assets.api.requests import Request, build_request
-from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError, PagesCutShort
+from dixa_assets.errors import (
+    ApiError,
+    DaysFailed,
+    DixaAssetsError,
+    PagesCutShort,
+    PeriodUncertain,
+)
 from dixa_assets.load.progress import LoadedDay, LoadedTable
 from dixa_assets.model.days import Day, Period
 from dixa_assets.model.options import LoadSpec
@@ -201,23 +207,48 @@ class Loader:
         return staged
 
     def _stage(self, request: Request, day: Day, period: Period, folder: Path) -> list[Staged]:
-        """Stage a period of a day: in one file, or in one per half if the answer is truncated."""
+        """Stage a period of a day: in one file, or in one per part if the rows are uncertain."""
         staged = self._new_file(request.spec.relation, folder)
         try:
             extract(self._client, request, day, staged, period)
             staged.close()
-        except PagesCutShort as error:
+        except PeriodUncertain as error:
             staged.discard()
-            if not period.can_be_halved:
-                raise
-            logger.warning("%s The period is requested again in two halves.", error)
-            first, second = (self._stage(request, day, half, folder) for half in period.halves())
-            first[0].usage += staged.usage
-            return first + second
+            if parts := period.split(error.span):
+                logger.warning("%s The period is requested again in smaller parts.", error)
+                files = [file for part in parts for file in self._stage(request, day, part, folder)]
+            else:
+                files = [self._confirm(request, day, period, folder, error, staged.rows)]
+            files[0].usage += staged.usage
+            return files
         except BaseException:
             staged.discard()
             raise
         return [staged]
+
+    def _confirm(
+        self,
+        request: Request,
+        day: Day,
+        period: Period,
+        folder: Path,
+        error: PeriodUncertain,
+        rows: int,
+    ) -> Staged:
+        """Stage a period without smaller parts again. The same rows in other pages are certain."""
+        if not isinstance(error, PagesCutShort):
+            raise error
+        staged = self._new_file(request.spec.relation, folder)
+        try:
+            with suppress(PagesCutShort):
+                extract(self._client, request, day, staged, period, self._client.other_size(rows))
+            if staged.rows != rows:
+                raise error
+            staged.close()
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
 
     def _new_file(self, relation: Relation, folder: Path | None = None) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"

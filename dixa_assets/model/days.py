@@ -1,5 +1,6 @@
 """Local days and the instants that bound them."""
 
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Self
@@ -20,15 +21,25 @@ class Period:
         """True if no instant lies in the period."""
         return self.start >= self.end
 
-    @property
-    def can_be_halved(self) -> bool:
-        """True if the period is longer than one millisecond, the API's resolution."""
-        return self.end - self.start > MILLISECOND
-
     def halves(self) -> tuple[Self, Self]:
         """The first and the second half, cut at a whole millisecond."""
         middle = self.start + (self.end - self.start) // MILLISECOND // 2 * MILLISECOND
         return type(self)(self.start, middle), type(self)(middle, self.end)
+
+    def split(self, span: tuple[datetime, datetime] | None = None) -> list[Self]:
+        """Smaller periods that cover this one; none if it is one millisecond.
+
+        A short `span` of instants inside the period becomes a part of its own. Otherwise the parts
+        are the two halves.
+        """
+        length = self.end - self.start
+        if length <= MILLISECOND:
+            return []
+        first, last = span or (self.start, self.end)
+        if not self.start <= first < last <= self.end or last - first > length / 2:
+            return [*self.halves()]
+        cuts = itertools.pairwise((self.start, first, last, self.end))
+        return [type(self)(start, end) for start, end in cuts if start < end]
 
 
 @dataclass(frozen=True, slots=True)
