@@ -24,7 +24,7 @@ from dixa_assets.orchestration.state import home_instance
 from dixa_assets.project import load_components, project_tree
 from dixa_assets.settings.messages import variables_read
 from dixa_assets.settings.misspelt import unknown_variables
-from dixa_assets.warehouse.load_log import spent
+from dixa_assets.warehouse.load_log import requests_of_last_day
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
 from dixa_assets.zones import rules_version
@@ -93,7 +93,8 @@ def check_database(component: DixaAnalytics) -> str:
     warehouse = _warehouse(component)
     warehouse.check()
     today = datetime.now(ZoneInfo(component.timezone)).date()
-    odd = odd_midnight(warehouse.query, days_from(today, 400, component.timezone))
+    with warehouse.reading() as query:
+        odd = odd_midnight(query, days_from(today, 400, component.timezone))
     if odd:
         print(
             f"! zone rules: DuckDB's own rules for {component.timezone} are older and differ from "
@@ -125,7 +126,8 @@ def check_api(component: DixaAnalytics) -> str:
 
 def check_rate_limit(component: DixaAnalytics) -> str:
     """The configured rate, and the requests of the last 24 hours."""
-    requests, repeats = spent(_warehouse(component).query)
+    with _warehouse(component).reading() as query:
+        requests, repeats = requests_of_last_day(query)
     return (
         f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
         f"{requests:,} of {QUOTA:,} a day spent in the last 24 hours, "

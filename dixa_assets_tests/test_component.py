@@ -10,10 +10,11 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
-from dixa_assets.component import DixaAnalytics, load_component
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.metadata import to_markdown
+from dixa_assets.project import load_component
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets_tests.support.processes import run, settings_for

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster_duckdb import DuckDBResource
 
-from dixa_assets.component import DixaAnalytics, load_components
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.dagster_internals import (
@@ -17,6 +17,7 @@ from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 from dixa_assets.orchestration.naming import DixaAsset
+from dixa_assets.project import load_components
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator

@@ -1,4 +1,4 @@
-"""Staged rows: each value to its last digit, with its label and its type."""
+"""Staged rows hold every value exactly, with its label and its type."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from dixa_assets_tests.support.staged import lines
 
 
 @given(numbers=st.permutations([1, 0.5, 2**60 + 1]))
-def test_an_integer_a_double_cannot_hold_makes_text_of_a_column_with_fractions(
+def test_a_column_of_fractions_and_an_integer_beyond_double_is_text(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[float]
 ) -> None:
     staged = Staged(tmp_path_factory.mktemp("staged") / "rows", METRIC_VALUES)
@@ -28,7 +28,8 @@ def test_an_integer_a_double_cannot_hold_makes_text_of_a_column_with_fractions(
 
 def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:
     staged = stage()
-    staged.add_row({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": Value("VARCHAR[]", ["x"], ["X"])})
+    tags = Value("VARCHAR[]", ["x"], ["X"])
+    staged.add_row({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": tags})
     staged.add_row({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
     assert lines(staged) == [
         {
@@ -48,7 +49,7 @@ def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> 
     }
 
 
-def test_half_a_character_costs_itself_alone(stage: Callable[..., Staged]) -> None:
+def test_half_a_character_becomes_a_question_mark(stage: Callable[..., Staged]) -> None:
     staged = stage()
     staged.add_row({}, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
     assert lines(staged) == [{("text", "value"): "a?b"}]

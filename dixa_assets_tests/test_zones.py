@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zoneinfo
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +17,7 @@ import tzdata
 from dixa_assets.model.days import windows_from
 from dixa_assets.orchestration.partitions import to_window
 from dixa_assets.warehouse.settings import WarehouseSettings
+from dixa_assets.warehouse.sql import rows_of
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
 from dixa_assets.zones import is_same_zone, rules_version
@@ -84,10 +86,6 @@ def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_day
     behind = set()
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-
-        def query(sql: str, parameters: object = ()) -> object:
-            return connection.execute(sql, parameters).df()
-
         for zone in sorted(zoneinfo.available_timezones()):
             windows = windows_from(today, DAYS, zone)
             days = dg.DailyPartitionsDefinition(str(today), timezone=zone, end_offset=DAYS + 2)
@@ -98,7 +96,7 @@ def test_partitions_windows_and_sql_agree_in_every_zone_for_each_of_the_next_day
                 assert partition.start.timestamp() == window.start.timestamp(), (zone, key)
                 assert partition.end.timestamp() == window.end.timestamp(), (zone, key)
                 assert to_window(key, zone) == window
-            if odd_midnight(query, windows):
+            if odd_midnight(partial(rows_of, connection), windows):
                 behind.add(zone)
     assert behind <= BEHIND_IN_DUCKDB
 

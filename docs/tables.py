@@ -1,6 +1,6 @@
-"""The second part of docs/tables.md, from a warehouse loaded from the simulator.
+"""Write the second part of docs/tables.md from a warehouse that the simulator filled.
 
-`python -m docs.tables` writes it, from the root of the project.
+Run `python -m docs.tables` in the root of the project.
 """
 
 import re
@@ -32,7 +32,7 @@ COLUMNS = """
 
 
 def load_everything(analytics: DixaAnalytics) -> None:
-    """A day of every metric and record, the filter values and the catalogue."""
+    """Load a day of every metric and record, the filter values and the catalogue."""
     keys = [*(f"dixa_metrics/{name}" for name in METRICS), *(f"dixa_records/{n}" for n in RECORDS)]
     catalogue = fetched(analytics)
     assert load(analytics, keys, "2025-11-05", catalogue=catalogue).success
@@ -41,33 +41,33 @@ def load_everything(analytics: DixaAnalytics) -> None:
 
 
 def described(analytics: DixaAnalytics) -> str:
-    """Every relation with its columns, in Markdown; the metrics' views, all alike, as one."""
-    with analytics.build_warehouse().reading() as ask:
-        relations, columns = ask(RELATIONS).to_dict("records"), ask(COLUMNS).to_dict("records")
+    """Every table and view with its columns, in Markdown; the views of metrics as one table."""
+    with analytics.build_warehouse().reading() as query:
+        relations, columns = query(RELATIONS), query(COLUMNS)
     lines: list[str] = []
     for relation in relations:
-        if relation["schema"] == "dixa_metrics" and relation["kind"] == "view":
+        if relation.schema == "dixa_metrics" and relation.kind == "view":
             continue
-        lines += [f"## {relation['schema']}.{relation['name']}", "", str(relation["comment"]), ""]
+        lines += [f"## {relation.schema}.{relation.name}", "", str(relation.comment), ""]
         lines += ["| column | type | |", "|---|---|---|"]
         lines += [
-            f"| `{column['column_name']}` | {column['type']} | {column['comment']} |"
+            f"| `{column.column_name}` | {column.type} | {column.comment} |"
             for column in columns
-            if (column["schema"], column["name"]) == (relation["schema"], relation["name"])
+            if (column.schema, column.name) == (relation.schema, relation.name)
         ]
         lines.append("")
     lines += ["## dixa_metrics.<id>", "", "A view of `dixa_metrics.metric_values` for each:", ""]
     lines += ["| view | a value is |", "|---|---|"]
     lines += [
-        f"| `dixa_metrics.{relation['name']}` | {relation['comment']} |"
+        f"| `dixa_metrics.{relation.name}` | {relation.comment} |"
         for relation in relations
-        if relation["schema"] == "dixa_metrics" and relation["kind"] == "view"
+        if relation.schema == "dixa_metrics" and relation.kind == "view"
     ]
     return "\n".join(lines)
 
 
 def page(analytics: DixaAnalytics) -> str:
-    """The whole page, its second part anew."""
+    """The page with a new second part."""
     return re.sub(
         rf"{BEGIN}.*{END}",
         lambda _: "\n".join([BEGIN, "", described(analytics), "", END]),

@@ -21,8 +21,6 @@ import httpx
 
 from dixa_assets.errors import ConfigError
 
-# Seconds for one answer, from the first byte sent to the last byte received.
-ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 # The caller checks this often, in seconds, whether it should stop waiting.
 LOOK_SECONDS = 0.2
@@ -73,10 +71,12 @@ class Connections:
     Args:
         base: Scheme and host.
         headers: Headers of every request.
+        answer_seconds: Seconds for one answer.
     """
 
-    def __init__(self, base: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base: str, headers: Mapping[str, str], answer_seconds: float) -> None:
         self._base, self._headers = base, dict(headers)
+        self._timeout = httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS)
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._busy: list[_Connection] = []
@@ -156,7 +156,7 @@ class Connections:
             client = httpx.Client(
                 base_url=self._base,
                 headers=self._headers,
-                timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                timeout=self._timeout,
                 limits=httpx.Limits(max_connections=1),
                 follow_redirects=False,
                 verify=self._tls,

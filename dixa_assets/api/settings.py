@@ -54,9 +54,11 @@ class Patience:
     Args:
         attempts: How often a request is sent at most.
         request_seconds: Seconds for one request, with all its retries.
+        answer_seconds: Seconds for one answer, from the first byte sent to the last byte received.
         lifetime: Seconds after which the client sends nothing.
     """
 
     attempts: int = 8
     request_seconds: float = 600.0
+    answer_seconds: float = 60.0
     lifetime: float = math.inf

@@ -28,7 +28,6 @@ from tenacity import (
 )
 
 from dixa_assets.api.connections import (
-    ANSWER_SECONDS,
     LOOK_SECONDS,
     LOOPBACK,
     MOST_BYTES,
@@ -112,9 +111,8 @@ class Transport:
         # Requests sent. Threads may overwrite each other's increments.
         self.requests = 0
         self._stopping = threading.Event()
-        self._connections = Connections(
-            self.base, {"Authorization": f"{settings.auth_scheme} {self._token}".strip()}
-        )
+        headers = {"Authorization": f"{settings.auth_scheme} {self._token}".strip()}
+        self._connections = Connections(self.base, headers, patience.answer_seconds)
         self._limiter = shared_limiter(f"{self.base} {self._token}", settings)
         # One thread at a time waits for the limiter, which reserves one slot per process. If all
         # threads competed for it, one of them could wait for many seconds.
@@ -170,7 +168,9 @@ class Transport:
             raise ApiUnavailable(request, "not sent: the time for it was up.")
         usage.requests += 1
         self.requests += 1
-        response = self._exchange(call, min(deadline, time.monotonic() + ANSWER_SECONDS))
+        response = self._exchange(
+            call, min(deadline, time.monotonic() + self._patience.answer_seconds)
+        )
         usage.bytes += len(response.content)
         self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}
         if response.is_success:

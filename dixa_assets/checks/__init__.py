@@ -1,4 +1,8 @@
-"""Whether loaded data are complete and right, asked of the warehouse."""
+"""Checks of the loaded data. They read the warehouse and never call the API.
 
-# Fills the registry.
+`registry.py` has the types and `CHECKS`, the list of all checks, which Dagster and the report read.
+`checks.py` has the checks. To add one, write a function there with the decorator `@check`.
+"""
+
+# Importing the checks registers them.
 import dixa_assets.checks.checks  # noqa: F401

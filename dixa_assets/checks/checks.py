@@ -1,9 +1,7 @@
-"""Whether loaded data are complete and right, asked of the warehouse in set-based queries.
+"""The checks, the gravest first.
 
-`CHECKS` is the list of all checks; Dagster and the report both read it. Each looks at one metric or
-record and returns a `Finding`: a verdict, the reason in words, and the figures behind it. What
-could not be looked at is `OPEN`, and what is stored all the same is no failure: the reason and
-the cases say what was found. Nothing here asks the API.
+A check queries the warehouse and returns a `Finding`. A difference that loses no data passes: its
+reason and its cases describe it. The verdict is `OPEN` if there are no data to check.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,30 +11,33 @@ from typing import Any
 
 from dixa_assets.checks.registry import SHARES, Finding, Subject, Verdict, check
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.tables import METRIC_VALUES, relation_of
+from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.warehouse.schema import ADDED
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
-# Above this share of rows outside their window, chance or rounding explains nothing.
+# A larger share of rows outside their day is no coincidence.
 LARGE_SHARE = 0.05
-# A finding shows this many cases at most.
+# The most cases of a finding.
 CASES = 50
 # One missed morning refresh is a warning, two are a failure.
 FRESH_FOR = timedelta(hours=26)
 STALE_AFTER = timedelta(hours=50)
 
 
-@check("completeness", fault="days are missing", is_grave=True, of=lambda subject: True)
+@check("completeness", fault="days are missing", is_grave=True, applies=lambda subject: True)
 def completeness(query: Query, subject: Subject) -> Finding:
     """Every day from the first loaded one to yesterday is loaded."""
-    loaded = query(
-        "SELECT DISTINCT partition_date AS day FROM dixa_catalogue.loads "
-        "WHERE asset_key = ? AND partition_date IS NOT NULL",
-        [subject.entry.key],
-    ).day.dt.date
+    loaded = {
+        row.day
+        for row in query(
+            "SELECT DISTINCT partition_date AS day FROM dixa_catalogue.loads "
+            "WHERE asset_key = ? AND partition_date IS NOT NULL",
+            [subject.entry.key],
+        )
+    }
     expected = subject.days(min(loaded, default=None))
-    gaps = list(_stretches(sorted({*expected} - {*loaded})))
+    gaps = list(_gaps(sorted({*expected} - loaded)))
     missing = sum((last - first).days + 1 for first, last in gaps)
     figures = {"days expected": len(expected), "days missing": missing}
     if not expected:
@@ -58,13 +59,13 @@ def completeness(query: Query, subject: Subject) -> Finding:
     "reconciliation",
     fault="differs from its rows",
     is_grave=True,
-    of=lambda subject: subject.record is not None,
+    applies=lambda subject: subject.record is not None,
 )
 def reconciliation(query: Query, subject: Subject) -> Finding:
     """The metric agrees with the rows of its record, day by day."""
     record = subject.record
     if record is None:
-        return Finding(Verdict.OPEN, "No record has the rows behind it, so nothing can be said.")
+        return Finding(Verdict.OPEN, "No record has its rows, so nothing can be said.")
     formulas = _formulas(query, subject, record)
     compared = list(_compared(query, subject, record, formulas))
     differing = [each for each in compared if each.differs]
@@ -79,19 +80,19 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
                 "same filters"
             )
         return Finding(Verdict.OPEN, f"{reason}, so nothing can be said.", figures)
-    doubts = dict.fromkeys((each.day.date() for each in compared), False)
+    doubts = dict.fromkeys((each.day for each in compared), False)
     if not differing:
         measures = ", ".join(dict.fromkeys(each.measure for each in compared))
         reason = f"{measures} of {len(doubts)} days agree with {against}."
         return Finding(Verdict.PASSED, reason, figures, doubts=doubts)
     return Finding(
         Verdict.FAILED,
-        f"{len(differing)} of {len(compared)} figures differ from what {against} gives. Where the "
-        "two were loaded at different times, something may have happened in between: reload both.",
+        f"{len(differing)} of {len(compared)} figures differ from the rows of {against}. If the "
+        "two were loaded at different times, the data may have changed in between: reload both.",
         figures,
         [
             {
-                "day": f"{each.day:%Y-%m-%d}",
+                "day": str(each.day),
                 "measure": each.measure,
                 "metric": each.metric_value,
                 "record": each.record_value,
@@ -99,7 +100,7 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
             }
             for each in differing[:CASES]
         ],
-        doubts=doubts | {each.day.date(): True for each in differing},
+        doubts=doubts | {each.day: True for each in differing},
     )
 
 
@@ -107,63 +108,62 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
     "window",
     fault="rows outside their day",
     is_grave=True,
-    of=lambda subject: subject.entry.kind == "record",
+    applies=lambda subject: subject.entry.kind == "record",
 )
-def in_window(query: Query, subject: Subject) -> Finding:
-    """Every row's primary timestamp lies in the day it was loaded for."""
+def in_day(query: Query, subject: Subject) -> Finding:
+    """Every row's primary timestamp lies in the day for which it was loaded."""
     days = query(
-        "SELECT partition_date AS day, rows AS total, rows_outside_window AS outside "
+        "SELECT partition_date AS day, rows, coalesce(rows_outside_window, 0) AS outside "
         "FROM dixa_catalogue.loads WHERE asset_key = ? ORDER BY partition_date",
         [subject.entry.key],
     )
-    total, outside = int(days.total.sum()), int(days.outside.sum())
+    total, outside = sum(row.rows for row in days), sum(row.outside for row in days)
     figures = {"rows": total, "rows outside": outside}
-    if days.empty:
+    if not days:
         return Finding(Verdict.OPEN, "No day is loaded yet, so nothing can be said.", figures)
     if not outside:
         return Finding(Verdict.PASSED, f"All {total} rows lie in their day.", figures)
-    reason = f"{outside} of {total} rows lie outside the day they were returned for."
+    reason = f"{outside} of {total} rows lie outside the day for which Dixa returned them."
     if outside > total * LARGE_SHARE:
-        reason += (
-            " So many mean that Dixa's period looks at another timestamp than the primary one."
-        )
-    odd = days[days.outside > 0]
-    cases = [
-        {"day": f"{row.day:%Y-%m-%d}", "rows": row.total, "outside": row.outside}
-        for row in odd.head(CASES).itertuples()
-    ]
+        reason += " Dixa seems to select rows by another timestamp than the primary one."
+    odd = [row for row in days if row.outside]
     return Finding(
-        Verdict.FAILED, reason, figures, cases, doubts=dict.fromkeys(odd.day.dt.date, True)
+        Verdict.FAILED,
+        reason,
+        figures,
+        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in odd[:CASES]],
+        doubts=dict.fromkeys((row.day for row in odd), True),
     )
 
 
 @check(
     "filter",
-    fault="rows without a value of the compulsory filter are left out",
+    fault="rows without a value of the required filter are missing",
     is_grave=True,
-    of=lambda subject: bool(subject.only_with),
+    applies=lambda subject: bool(subject.spec.required_filter),
 )
 def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
-    """The compulsory filter leaves no row out: every row has a value of its attribute."""
-    attribute, entry = subject.only_with, subject.entry
+    """The required filter excludes no row: every row has a value of its attribute."""
+    attribute, entry = subject.spec.required_filter, subject.entry
     described = [
         (other.id in {entry.id, *entry.related_ids}, item.nullable)
         for other in subject.entries
         for item in other.fields
         if item.field == attribute
     ]
-    # What its own rows say counts, or else what the rows of others do.
+    # The entry's own rows decide. If the catalogue does not describe them, all other rows do.
     nullable = [may_lack for is_own, may_lack in described if is_own] or [
-        each[1] for each in described
+        may_lack for _, may_lack in described
     ]
     if nullable and not any(nullable):
-        reason = f"By Dixa's catalogue every row has a value of {attribute}, so none is left out."
+        reason = f"By Dixa's catalogue every row has a value of {attribute}, so none is excluded."
         return Finding(Verdict.PASSED, reason)
     return Finding(
         Verdict.FAILED,
-        f"Only what has one of {attribute}'s values is asked for, since Dixa insists on a filter. "
-        f"What has none, such as a conversation without {attribute}, is in no number here. Take an "
-        "attribute that every conversation has, such as initial_direction, as required_filter.",
+        f"Dixa rejects requests without a filter, so each sends all values of {attribute}. Rows "
+        f"without a value, such as a conversation without {attribute}, are in no number here. "
+        "Choose an attribute that every conversation has, such as initial_direction, as "
+        "required_filter.",
     )
 
 
@@ -171,14 +171,14 @@ def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
     "not_null",
     fault="fields lack values",
     is_grave=False,
-    of=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
+    applies=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
 )
 def not_null(query: Query, subject: Subject) -> Finding:
     """Fields that the catalogue calls non-nullable have a value in every row."""
-    entry = subject.entry
+    entry, table = subject.entry, subject.spec.relation.stored_in
     required = [item.field for item in entry.fields if not item.nullable]
     lacking = query(
-        "SELECT key AS field, count(*) AS days, sum(value::BIGINT) AS nulls, "
+        "SELECT key AS field, count(*) AS days, sum(value::BIGINT)::BIGINT AS nulls, "
         "max(partition_date) AS latest "
         "FROM dixa_catalogue.loads, json_each(nulls) WHERE asset_key = ? GROUP BY ALL ORDER BY key",
         [entry.key],
@@ -186,16 +186,15 @@ def not_null(query: Query, subject: Subject) -> Finding:
     figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
     if not _has_rows(query, entry):
         return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
-    if lacking.empty:
+    if not lacking:
         reason = f"{len(required)} fields have a value in every row."
         return Finding(Verdict.PASSED, reason, figures)
-    table = relation_of(entry, subject.setup.excluded_fields(entry)).stored_in
     columns = {column.field: column.name for column in table.columns if column.part == "value"}
     cases = []
-    for row in lacking.itertuples():
+    for row in lacking:
         sample = query(
             f"SELECT primary_timestamp FROM {name_of(table)} "
-            f"WHERE partition_date = ? AND {quote(columns[str(row.field)])} IS NULL LIMIT 3",
+            f"WHERE partition_date = ? AND {quote(columns[row.field])} IS NULL LIMIT 3",
             [row.latest],
         )
         cases.append(
@@ -203,13 +202,13 @@ def not_null(query: Query, subject: Subject) -> Finding:
                 "field": row.field,
                 "rows without": row.nulls,
                 "days": row.days,
-                "for instance": ", ".join(str(at) for at in sample.primary_timestamp),
+                "for instance": ", ".join(str(each.primary_timestamp) for each in sample),
             }
         )
     return Finding(
         Verdict.FAILED,
-        f"Dixa's catalogue says that {', '.join(map(str, lacking.field))} always has a value, and "
-        f"{int(lacking.nulls.sum())} rows have none.",
+        f"By Dixa's catalogue {', '.join(row.field for row in lacking)} always has a value, but "
+        f"{sum(row.nulls for row in lacking)} rows have none.",
         figures,
         cases,
     )
@@ -219,48 +218,48 @@ def not_null(query: Query, subject: Subject) -> Finding:
     "schema",
     fault="not as the catalogue says",
     is_grave=False,
-    of=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
+    applies=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
 )
 def schema(query: Query, subject: Subject) -> Finding:
-    """What the data are made of is what queries expect: no type changed, no shape is unknown.
+    """Queries can rely on the data: no column changed its type, no value has an unknown shape.
 
-    Fields and measures that are in the data or the catalogue alone are listed.
+    Fields and measures that only the data or only the catalogue have are listed.
     """
     look = _measures if subject.entry.kind == "metric" else _fields
     return look(query, subject)
 
 
 def _measures(query: Query, subject: Subject) -> Finding:
-    """Whether the metric's answers carry the measures that its catalogue entry offers."""
+    """Compare the measures of a metric's values with those of its catalogue entry."""
     metric = subject.entry
     found = query(
-        f"SELECT measure, count(*) AS n, count(aggregate) AS odd FROM {name_of(METRIC_VALUES)} "
-        "WHERE metric = ? GROUP BY measure ORDER BY measure",
+        "SELECT measure, count(aggregate) AS odd "
+        f"FROM {name_of(METRIC_VALUES)} WHERE metric = ? GROUP BY measure ORDER BY measure",
         [metric.id],
     )
-    seen, offered = set(found.measure), {item.measure for item in metric.aggregations}
-    odd = int(found.odd.sum())
+    seen, offered = {row.measure for row in found}, {item.measure for item in metric.aggregations}
+    odd = sum(row.odd for row in found)
     figures = {
         "not in the catalogue": len(seen - offered) if offered else 0,
         "never in an answer": len(offered - seen),
         "of unknown shape": odd,
     }
-    if found.empty:
+    if not found:
         return Finding(Verdict.OPEN, "No value is loaded yet, so nothing can be said.", figures)
     if not any(figures.values()):
         return Finding(Verdict.PASSED, f"Every answer has {', '.join(sorted(seen))}.", figures)
     cases = [
         *({"what": "in answers, not in the catalogue", "measure": m} for m in seen - offered),
         *({"what": "in the catalogue, in no answer", "measure": m} for m in offered - seen),
-        *({"what": "of unknown shape", "measure": m} for m in found[found.odd > 0].measure),
+        *({"what": "of unknown shape", "measure": row.measure} for row in found if row.odd),
     ]
-    cases = sorted(cases, key=lambda case: (case["what"], case["measure"]))
+    cases = sorted(cases, key=lambda case: (case["what"], case["measure"] or ""))
     if not odd:
         reason = "Catalogue and answers differ; every measure in an answer is stored."
         return Finding(Verdict.PASSED, reason, figures, cases)
     return Finding(
         Verdict.FAILED,
-        f"{odd} values have a shape that is not known. They stand as JSON in "
+        f"{odd} values have an unknown shape. They are stored as JSON in "
         "dixa_metrics.metric_values, in the column aggregate.",
         figures,
         cases,
@@ -268,15 +267,15 @@ def _measures(query: Query, subject: Subject) -> Finding:
 
 
 def _fields(query: Query, subject: Subject) -> Finding:
-    """Whether the data's fields agree with the catalogue's, and with the table so far."""
+    """Compare the fields of a record's rows with the catalogue, and its columns with before."""
     entry = subject.entry
     columns = query(
-        "SELECT column_name, type, field FROM dixa_catalogue.columns "
-        "WHERE table_schema = ? AND table_name = ? AND part = 'value' AND field <> ''",
+        "SELECT field FROM dixa_catalogue.columns WHERE table_schema = ? AND table_name = ? "
+        "AND part = 'value' AND field <> '' AND type IS NOT NULL",
         [entry.schema, entry.name],
     )
-    seen = set(columns[columns.type.notna()].field)
-    declared = {item.field for item in entry.fields} - subject.setup.excluded_fields(entry)
+    seen = {row.field for row in columns}
+    declared = {item.field for item in entry.fields} - subject.spec.excluded_fields
     changes = query(
         "SELECT partition_date AS day, unnest(schema_changes::VARCHAR[]) AS change "
         "FROM dixa_catalogue.loads WHERE asset_key = ? AND run_id = "
@@ -286,7 +285,7 @@ def _fields(query: Query, subject: Subject) -> Finding:
     cases = [
         *({"what": "in the data, not in the catalogue", "field": name} for name in seen - declared),
         *({"what": "in the catalogue, never in the data", "field": n} for n in declared - seen),
-        *({"what": row.change, "field": f"on {row.day:%Y-%m-%d}"} for row in changes.itertuples()),
+        *({"what": row.change, "field": f"on {row.day}"} for row in changes),
     ]
     cases = sorted(cases, key=lambda case: (case["what"], case["field"]))
     figures = {
@@ -297,10 +296,9 @@ def _fields(query: Query, subject: Subject) -> Finding:
     if not _has_rows(query, entry):
         return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
     if not cases:
-        return Finding(
-            Verdict.PASSED, f"The data have the {len(declared)} fields of the catalogue.", figures
-        )
-    widened = [change for change in changes.change.map(str) if not change.startswith(ADDED)]
+        reason = f"The data have the {len(declared)} fields of the catalogue."
+        return Finding(Verdict.PASSED, reason, figures)
+    widened = [row.change for row in changes if not row.change.startswith(ADDED)]
     if not widened:
         reason = "Catalogue and data differ; every field in the data has a column."
         return Finding(Verdict.PASSED, reason, figures, cases)
@@ -314,11 +312,10 @@ def _fields(query: Query, subject: Subject) -> Finding:
 
 
 def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
-    """The metric's measures that a record's rows can give, each with its SQL.
+    """The SQL for each measure of the metric that a record's rows can give.
 
-    A Count is compared with the record's rows. An Average, and a percentage whose formula is
-    known, is computed anew from the record's value; an Average only where the record feeds no
-    other average.
+    A Count is the number of rows. A percentage follows from the record's value if its condition is
+    known. An Average does too, if the record feeds no other metric with an Average.
     """
     metric = subject.entry
     measures = {item.measure for item in metric.aggregations}
@@ -342,7 +339,7 @@ def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
 def _compared(
     query: Query, subject: Subject, record: Entry, formulas: Mapping[str, str]
 ) -> Iterator[Any]:
-    """Both figures of every day that was loaded with the same filters, and whether they differ."""
+    """Both figures of every day that was loaded with the same filters, and if they differ."""
     metric = subject.entry
     for measure, formula in formulas.items():
         yield from query(
@@ -371,29 +368,30 @@ def _compared(
             ORDER BY m.partition_date
             """,
             [record.key, metric.key, metric.id, measure],
-        ).itertuples(index=False)
+        )
 
 
 def _value_type(query: Query, record: Entry) -> str | None:
-    """The type of a record's own value, if its rows carry one."""
+    """The type of the value that a record's rows have; None if they have none."""
     found = query(
         "SELECT type FROM dixa_catalogue.columns WHERE table_schema = ? AND table_name = ? "
         "AND field = '' AND part = 'value'",
         [record.schema, record.name],
     )
-    return None if found.empty else found.type[0]
+    return found[0].type if found else None
 
 
 def _has_rows(query: Query, entry: Entry) -> bool:
-    found = query(
-        "SELECT sum(rows) > 0 AS any FROM dixa_catalogue.loads WHERE asset_key = ?", [entry.key]
+    (found,) = query(
+        "SELECT coalesce(sum(rows), 0) AS rows FROM dixa_catalogue.loads WHERE asset_key = ?",
+        [entry.key],
     )
-    return found["any"].fillna(False).any().item()
+    return bool(found.rows)
 
 
-def _stretches(days: Iterable[date]) -> Iterator[tuple[date, date]]:
-    """Sorted days as first and last of each stretch without a gap."""
-    numbered = enumerate(days)
-    for _, stretch in groupby(numbered, key=lambda each: each[1].toordinal() - each[0]):
-        run = [day for _, day in stretch]
+def _gaps(missing: Iterable[date]) -> Iterator[tuple[date, date]]:
+    """The first and the last day of each run of consecutive days."""
+    numbered = enumerate(missing)
+    for _, consecutive in groupby(numbered, key=lambda each: each[1].toordinal() - each[0]):
+        run = [day for _, day in consecutive]
         yield run[0], run[-1]

@@ -1,4 +1,4 @@
-"""What a check is, what it looks at and what it says; the list of all checks."""
+"""The types of checks, and `CHECKS`, the list of all of them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,16 +8,17 @@ from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dixa_assets.model.catalogue import Entry, Kind
-from dixa_assets.model.days import local_day
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.days import local_date
+from dixa_assets.model.options import LoadSpec, Options
 from dixa_assets.warehouse.sql import Query
 
-# Percentages that can be computed from the record's value, by the catalogue's own formula.
+# Metrics whose percentage follows from the record's value, with the catalogue's own condition.
 SHARES = {"csat": "value >= 4"}
 
 
 class Verdict(Enum):
-    """What a check says of the data. `OPEN` means that there was nothing to look at."""
+    """The result of a check. `OPEN` means that there are no data to check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -26,11 +27,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """The result of a check, with its reason.
 
-    `table` holds the cases behind the verdict, a row each. `gaps` are the first and last day of
-    each stretch that is not loaded. `doubts` has the days that were compared, and whether something
-    differs.
+    Attributes:
+        verdict: The result.
+        reason: The result in words.
+        figures: The numbers behind it, by name.
+        table: The cases behind it, a row each.
+        gaps: The first and the last day of each period that is not loaded.
+        doubts: The compared days, each with True if something differs.
     """
 
     verdict: Verdict
@@ -42,65 +47,48 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """How loads are configured, as far as checks must know.
+class Subject:
+    """The metric or record that is checked.
 
-    `exclude_fields` are, per record id, fields that are not stored; `*` stands for every record.
-    `required_filters` are, per kind of entry, the attribute whose values are all sent where Dixa
-    insists on a filter.
+    Args:
+        spec: How it is loaded.
+        entries: All entries of the catalogue.
+        options: How all entries are loaded.
+        now: The instant of the check.
     """
 
-    timezone: str
-    start_date: str = "2000-01-01"
-    history_days: int = 0
-    exclude_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    required_filters: Mapping[Kind, str] = field(default_factory=dict)
-
-    def excluded_fields(self, entry: Entry) -> frozenset[str]:
-        """The fields of a record that are not stored."""
-        return frozenset(
-            (*self.exclude_fields.get("*", ()), *self.exclude_fields.get(entry.id, ()))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a check looks at: a metric or record, among all of the catalogue, at an instant."""
-
-    entry: Entry
+    spec: LoadSpec
     entries: Sequence[Entry]
-    setup: Setup
+    options: Options
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def entry(self) -> Entry:
+        """The metric or record itself."""
+        return self.spec.entry
 
     def days(self, first_loaded: date | None) -> list[date]:
         """The days that should be loaded.
 
-        They begin with the first one that is, or with the automatic history before the entry was
-        first seen, whichever is earlier, and end yesterday or before the entry was retired.
+        The first is the first loaded day, or the first day of the automatic history if that is
+        earlier. The last is yesterday, or the day before the entry was retired.
         """
-        zone = self.setup.timezone
-        start = date.fromisoformat(self.setup.start_date)
+        zone, chosen = self.spec.timezone, self.options.chosen
         first = first_loaded or date.max
         if self.entry.first_seen:
-            history = timedelta(days=self.setup.history_days)
-            first = min(first, local_day(self.entry.first_seen, zone) - history)
+            history = timedelta(days=chosen.history_days)
+            first = min(first, local_date(self.entry.first_seen, zone) - history)
+        first = max(first, date.fromisoformat(chosen.start_date))
         retired = self.entry.retired_at
-        end = local_day(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
-        first = max(first, start)
+        end = local_date(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
         return [first + timedelta(days=number) for number in range((end - first).days)]
 
     @property
-    def only_with(self) -> str:
-        """The attribute without which a row is not asked for; empty if all rows are."""
-        preferred = self.setup.required_filters.get(self.entry.kind, "")
-        return self.entry.compulsory_filter(preferred)
-
-    @property
     def record(self) -> Entry | None:
-        """The record whose rows a metric can be checked against, if there is exactly one.
+        """The one record that has the rows of a metric; None if a comparison is impossible.
 
-        Never for a per-group metric, whose Count counts groups, nor for one that has no measure
-        which rows could give.
+        The Count of a per-group metric counts groups, not rows. Other metrics have no measure that
+        rows can give.
         """
         metric = self.entry
         if metric.kind != "metric" or is_per_group(metric):
@@ -121,15 +109,15 @@ Look = Callable[[Query, Subject], Finding]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question about a metric or record.
+    """A question about the data of a metric or record.
 
     Args:
-        name: The asset check's name.
-        description: What holds when it passes.
-        fault: What a failure means for who reads the numbers.
-        is_grave: Whether a failure bears on the numbers themselves.
-        applies: Whether the question makes sense for a subject.
-        look: Asks the warehouse.
+        name: The name of the asset check.
+        description: The statement that is true if the check passes.
+        fault: A failure in a few words, for readers of the report.
+        is_grave: True if a failure means that numbers are wrong or missing.
+        applies: Returns True if the check makes sense for a subject.
+        look: Queries the warehouse.
     """
 
     name: str
@@ -141,7 +129,7 @@ class Check:
 
 
 CHECKS: list[Check] = []
-"""Every check there is, the gravest first: as they stand below."""
+"""All checks, the gravest first, in the order of `checks.py`."""
 
 
 def checks_of(subject: Subject) -> list[Check]:
@@ -150,19 +138,19 @@ def checks_of(subject: Subject) -> list[Check]:
 
 
 def check(
-    name: str, *, fault: str, is_grave: bool, of: Callable[[Subject], bool]
+    name: str, *, fault: str, is_grave: bool, applies: Callable[[Subject], bool]
 ) -> Callable[[Look], Look]:
-    """Make a function a check; its docstring is the check's description."""
+    """Register a function as a check. Its docstring is the check's description."""
 
     def register(look: Look) -> Look:
-        CHECKS.append(Check(name, look.__doc__ or "", fault, is_grave, of, look))
+        CHECKS.append(Check(name, look.__doc__ or "", fault, is_grave, applies, look))
         return look
 
     return register
 
 
 def is_per_group(entry: Entry) -> bool:
-    """Whether a metric's Count counts groups, such as agents, and not what happened to them."""
+    """True if a metric's Count counts groups, such as agents, instead of events."""
     words = f"{entry.id.replace('_', ' ')} {entry.description}".lower()
     return (
         re.search(r"\b(per|for each) (agent|queue|team|conversation|customer)\b", words) is not None

@@ -1,20 +1,20 @@
 """Local days and the instants that bound them."""
 
+import datetime as dt
 import itertools
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
 
-MILLISECOND = timedelta(milliseconds=1)
+MILLISECOND = dt.timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
     """The half-open instants [start, end), both in UTC."""
 
-    start: datetime
-    end: datetime
+    start: dt.datetime
+    end: dt.datetime
 
     @property
     def is_empty(self) -> bool:
@@ -26,7 +26,7 @@ class Period:
         middle = self.start + (self.end - self.start) // MILLISECOND // 2 * MILLISECOND
         return type(self)(self.start, middle), type(self)(middle, self.end)
 
-    def split(self, span: tuple[datetime, datetime] | None = None) -> list[Self]:
+    def split(self, span: tuple[dt.datetime, dt.datetime] | None = None) -> list[Self]:
         """Smaller periods that cover this one; none if it is one millisecond.
 
         A short `span` of instants inside the period becomes a part of its own. Otherwise the parts
@@ -46,12 +46,12 @@ class Period:
 class Day:
     """A local day: its date, its zone, and the period between its two midnights."""
 
-    date: date
+    date: dt.date
     timezone: str
     period: Period
 
     @classmethod
-    def of(cls, day: date, timezone: str) -> Self:
+    def of(cls, day: dt.date, timezone: str) -> Self:
         """Local midnight to local midnight: 23, 24 or 25 hours, or none for a skipped day.
 
         Where midnight does not exist, the day begins when the clocks jump. Where midnight comes
@@ -59,8 +59,8 @@ class Day:
         """
         zone = ZoneInfo(timezone)
         start, end = (
-            datetime(each.year, each.month, each.day, tzinfo=zone).astimezone(UTC)
-            for each in (day, day + timedelta(days=1))
+            dt.datetime(each.year, each.month, each.day, tzinfo=zone).astimezone(dt.UTC)
+            for each in (day, day + dt.timedelta(days=1))
         )
         return cls(day, timezone, Period(start, end))
 
@@ -78,11 +78,11 @@ class Day:
         return (self.period.end - self.period.start).total_seconds() / 3600
 
 
-def days_from(first: date, number: int, timezone: str) -> list[Day]:
+def days_from(first: dt.date, number: int, timezone: str) -> list[Day]:
     """`number` consecutive days, beginning with `first`."""
-    return [Day.of(first + timedelta(days=each), timezone) for each in range(number)]
+    return [Day.of(first + dt.timedelta(days=each), timezone) for each in range(number)]
 
 
-def local_date(instant: str, timezone: str) -> date:
+def local_date(instant: str, timezone: str) -> dt.date:
     """The local date of an ISO instant."""
-    return datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)).date()
+    return dt.datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)).date()

@@ -12,7 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from dixa_assets.checks.registry import FRESH_FOR, STALE_AFTER, Subject
+from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
+from dixa_assets.checks.registry import Subject
 from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.load.progress import Progress

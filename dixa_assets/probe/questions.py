@@ -1,490 +1,312 @@
-"""What an account's API does where the vendor's documentation is silent: asked once, politely.
+"""The questions of the probe: each needs an answer that changes a load, or that a person acts on.
 
-Nothing here changes anything in the account, and no finding holds a row's content: ids of metrics,
-records and attributes, counts, types and statuses only.
+To add a question, write a function from `Conversation` to `Answer` and add it to `QUESTIONS`. No
+request changes anything in the account. No answer contains the content of a row: only ids of
+metrics, records and attributes, counts, dates and statuses.
 """
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 
 from dixa_assets.api.client import PAGE_SIZES
-from dixa_assets.api.extract import AGGREGATES
 from dixa_assets.errors import ApiError, ApiRefused
-from dixa_assets.model.catalogue import Fact, Kind
-from dixa_assets.model.days import MILLISECOND, Window
-from dixa_assets.model.values import FIELD_TYPES, parse_instant
+from dixa_assets.model.catalogue import Kind
+from dixa_assets.model.days import MILLISECOND, Period
+from dixa_assets.model.values import parse_instant
 from dixa_assets.probe.conversation import (
     Conversation,
-    Ended,
     Json,
+    NoAnswer,
     instant_of,
-    number,
+    instants_of,
+    number_of,
 )
 
-# Two questions that are told beside each other.
-ABOUT_FILTERS = ("compulsory filter, metrics", "compulsory filter, records")
-# So many days back are looked at for one with rows.
-DAYS_BACK = 10
-# History is told to so many days.
-ENOUGH_DAYS = 7
-AS_ASSUMED, HANDLED, NEEDS_YOU, UNKNOWN = (
-    "as assumed",
-    "otherwise: handled",
-    "otherwise: needs you",
-    "could not be told",
-)
-# Of records whose words are of time, so many are read; a unit is told from so many rows, of which
-# each lasts at least so many seconds.
-ABOUT_TIME = ("second", "duration", "time", "length", "wait", "presence")
-RECORDS_OF_TIME = 4
-ENOUGH_ROWS = 5
-SHORTEST_LENGTH = 5
-# What cannot be asked for without waiting for it, or without knowing the rows.
-NOT_ASKED = (
-    ("freshness", "the trailing days are reloaded", "only time shows how late rows arrive"),
-)
+# The search for a day with data ends at this number of days before today.
+MAX_DAYS_BACK = 10
+# The start of history is found to this number of days.
+HISTORY_DAYS = 7
+# The unit of durations: read this number of records whose id or description has one of the words,
+# take values of at least this number of seconds, and need this number of matching rows.
+DURATION_WORDS = ("second", "duration", "time", "length", "wait", "presence")
+DURATION_RECORDS = 4
+MIN_SECONDS = 5
+MIN_ROWS = 5
+# The question about the zone compares the account's zone with the first other one.
+ZONES = ("Pacific/Auckland", "Europe/Copenhagen")
 
 
-@dataclass
-class Probe:
-    """The open questions, asked in one conversation.
+class Verdict(StrEnum):
+    """How an answer compares with what loads assume."""
+
+    AS_ASSUMED = "as assumed"
+    HANDLED = "otherwise: handled"
+    NEEDS_YOU = "otherwise: needs you"
+    UNKNOWN = "could not be told"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The API's answer to one question.
 
     Args:
-        api: The conversation, not yet begun.
-        say: Told of each finding as it comes.
+        observed: What the API does, in a few words; empty without an answer.
+        verdict: How that compares with the assumption.
+        evidence: The counts, dates and statuses behind it.
+        setting: The name that `Adaptation.of` reads, if loads adapt; empty: they do not.
+        value: The value of that setting.
     """
 
-    api: Conversation
-    say: Callable[[str], None] = field(default=lambda line: None)
+    observed: str
+    verdict: Verdict
+    evidence: str
+    setting: str = ""
+    value: str = ""
 
-    def run(self, since: str, facts: Sequence[Fact] = ()) -> list[Fact]:
-        """Every finding, those of `facts` first; `since` is the instant noted with them."""
-        found = list(facts)
-        for question, assumed, ask in self._questions():
-            try:
-                observed, verdict, evidence, *adapted = ask()
-            except ApiError as error:
-                # Not the vendor's words: they may repeat what was asked for.
-                status = f"status {error.status}" if error.status else "no usable answer"
-                observed, verdict, evidence, adapted = "", UNKNOWN, status, []
-            except (Ended, LookupError) as error:
-                observed, verdict, evidence, adapted = "", UNKNOWN, str(error.args[0]), []
-            except (AttributeError, TypeError, ValueError) as error:
-                observed, verdict, adapted = "", UNKNOWN, []
-                evidence = f"the answer has another form ({type(error).__name__})"
-            setting, value = adapted or ("", "")
-            fact = Fact(question, assumed, observed, verdict, evidence, since, setting, value)
-            self.say(f"{len(found) + 1:2} {question}: {observed or evidence} ({verdict})")
-            found.append(fact)
-        return found + [
-            Fact(question, assumed, "", UNKNOWN, why, since) for question, assumed, why in NOT_ASKED
-        ]
 
-    def _questions(self) -> Iterator[tuple[str, str, Callable[[], tuple[str, ...]]]]:
-        for_metrics, for_records = ABOUT_FILTERS
-        yield for_metrics, "none", self._filter_for_metrics
-        yield for_records, "none", self._filter_for_records
-        yield "filter of all values", "may lose rows, so none is sent", self._all_values
-        yield "largest page", f"{PAGE_SIZES[0]} rows", self._largest_page
-        yield "link to the next page", "relative, absolute or a key", self._link
-        yield "link after the last page", "possible", self._link_at_the_end
-        yield "body with a page key", "is sent again", self._body_with_key
-        yield "same question twice", "same rows in the same order", self._twice
-        yield "end of a period", "belongs to it", self._end
-        yield "timestamp of a period", "the row's primary timestamp", self._timestamp
-        yield "days together", "the rows of each day alone", self._together
-        yield "longest period", "found by halving what is refused", self._longest
-        yield "empty period", "no value is no row, never 0", self._empty
-        yield "measures left out", "those advertised are asked for", self._measures
-        yield "zone beside an interval", "changes no number", self._zone
-        yield "fields of records", "may differ from the catalogue", self._fields
-        yield "types of values", "those documented", self._types
-        yield "unit of durations", "none: numbers as given", self._unit
-        yield "history", "asked for and seen", self._history
-        yield "rate headers", "Retry-After is heeded, no other", self._rate_headers
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to an account's API.
 
-    # One question each: what was observed, the verdict, the evidence, and what is adapted.
+    Args:
+        name: The question in a few words; stored findings are known by it.
+        assumed: What loads assume without an answer.
+        answer: Sends the requests and returns the answer. It may raise `NoAnswer` or `ApiError`.
+        advice: What a person should know and do if the verdict is `NEEDS_YOU`.
+    """
 
-    def _filter_for_metrics(self) -> tuple[str, ...]:
-        for back in range(2, DAYS_BACK):
-            self.api.day = self.api.days_ago(back)
-            try:
-                count = self.api.count(self.api.day)
-            except ApiRefused as error:
-                # Whatever it says: what is accepted with a filter lacked one.
-                if error.status != 400 or not self.api.counts():
-                    raise
-                if any(self.api.counts().values()):
-                    return self._choose_filter(error, "required_filter", "metric", "record")
-            else:
-                if count:
-                    evidence = f"'{self.api.metric.id}' of {self.api.day.day}: {count:g}"
-                    return "none", AS_ASSUMED, evidence
-        raise LookupError(f"no rows in the last {DAYS_BACK} days")
+    name: str
+    assumed: str
+    answer: Callable[[Conversation], Answer]
+    advice: str = ""
 
-    def _choose_filter(self, error: ApiRefused, setting: str, *kinds: Kind) -> tuple[str, ...]:
-        """Take the attribute with which most is left, since a filter is compulsory."""
-        metric, counts = self.api.metric, self.api.counts()
-        if not counts:
-            raise error
-        # Among equals, one that every row has by the catalogue.
-        always = {item.field for item in self.api.record.fields if not item.nullable}
-        best = max(counts, key=lambda each: (counts[each], each in always))
-        self.api.filters |= dict.fromkeys(kinds, {best: self.api.values_of(best)})
-        tried = ", ".join(f"{each} {count:g}" for each, count in counts.items())
-        return (
-            f"compulsory; {best} leaves most",
-            NEEDS_YOU if len(set(counts.values())) > 1 else HANDLED,
-            f"status {error.status} without one; '{metric.id}' of {self.api.day.day} by {tried}",
-            setting,
-            best,
-        )
-
-    def _filter_for_records(self) -> tuple[str, ...]:
-        record = self.api.record
+    def ask(self, api: Conversation) -> Answer:
+        """The answer; one with the verdict `UNKNOWN` if there is none."""
         try:
-            self.api.rows = self.api.page(record, self.api.day, {})["data"]
+            return self.answer(api)
+        except ApiError as error:
+            # The API's message is left out: it may repeat values of the request.
+            evidence = f"status {error.status}" if error.status else "no usable answer"
+        except NoAnswer as error:
+            evidence = str(error)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            evidence = f"the answer has another form ({type(error).__name__})"
+        return Answer("", Verdict.UNKNOWN, evidence)
+
+
+def token_form(api: Conversation) -> Answer:
+    """The form of the token that the catalogue was fetched with."""
+    observed = f"'{api.auth_scheme}' before it" if api.auth_scheme else "the raw token"
+    if not api.is_raw_token_refused:
+        return Answer(observed, Verdict.AS_ASSUMED, "status 200")
+    evidence = "status 401 for the raw token"
+    return Answer(observed, Verdict.HANDLED, evidence, "auth_scheme", api.auth_scheme)
+
+
+def filter_of_metrics(api: Conversation) -> Answer:
+    """Whether a metric needs a filter. Also finds the latest day with data for later questions."""
+    for days in range(2, MAX_DAYS_BACK):
+        api.day = api.days_ago(days)
+        try:
+            count = api.count(api.day.period)
         except ApiRefused as error:
-            if error.status != 400:
+            # The message varies. If the request succeeds with a filter, the filter was missing.
+            counts = api.counts_by_attribute() if error.status == 400 else {}
+            if not counts:
                 raise
-            chosen: tuple[str, ...] = ("compulsory", HANDLED, f"status {error.status} without one")
-            if not self.api.filters:
-                chosen = self._choose_filter(error, "required_filter_of_records", "record")
-            self.api.rows = self.api.page(record, self.api.day)["data"]
-            return chosen
-        evidence = f"'{record.id}' of {self.api.day.day}: {len(self.api.rows)} rows"
-        if self.api.filters.pop("record", None):
-            return "none", AS_ASSUMED, evidence, "required_filter_of_records", ""
-        return "none", AS_ASSUMED, evidence
-
-    def _all_values(self) -> tuple[str, ...]:
-        metric = self.api.metric
-        if "metric" in self.api.filters:
-            raise LookupError("a filter is compulsory, so there is no total to compare with")
-        total = self.api.count(self.api.day)
-        counts = self.api.counts()
-        losing = [each for each, count in counts.items() if count < total]
-        return (
-            f"loses rows for {', '.join(losing)}" if losing else "loses no row",
-            AS_ASSUMED,
-            f"'{metric.id}' of {self.api.day.day}: {total:g}; "
-            + ", ".join(f"{each} {count:g}" for each, count in counts.items()),
-        )
-
-    def _largest_page(self) -> tuple[str, ...]:
-        record = self.api.record
-        body = self.api.body(record, self.api.day)
-        without = len(self.api.ask("POST", "/records", body=body).get("data") or [])
-        for size in PAGE_SIZES:
-            try:
-                payload = self.api.ask(
-                    "POST", "/records", body=body, params={"pageLimit": f"{size}"}
-                )
-            except ApiRefused as error:
-                if error.status != 400:
-                    raise
-                continue
-            rows = payload.get("data") or []
-            evidence = f"pageLimit={size} gave {len(rows)} rows, none {without}"
-            if len(rows) < size and self.api.client.next_page(payload) is not None:
-                return f"{len(rows)} rows", HANDLED, f"{evidence}, and more followed"
-            if size == PAGE_SIZES[0]:
-                return f"{size} rows", AS_ASSUMED, evidence
-            return f"{size} rows", HANDLED, evidence, "page_size", f"{size}"
-        raise LookupError(f"each of {PAGE_SIZES} was refused")
-
-    def _link(self) -> tuple[str, ...]:
-        payload = self.api.short_page()
-        link = (payload.get("meta") or {}).get("next")
-        if isinstance(link, str) and "pageKey" in link:
-            form = "an absolute link" if "://" in link else "a relative link"
-        elif link:
-            form = "a key in place of the link"
+            if any(counts.values()):
+                return _require_filter(api, error, counts, "required_filter", "metric", "record")
         else:
-            form = "a key beside the data"
-        return form, AS_ASSUMED, "in meta.next" if link else "in pageKey"
-
-    def _link_at_the_end(self) -> tuple[str, ...]:
-        record = self.api.record
-        instants = sorted(filter(None, map(instant_of, self.api.rows)))[:10]
-        if len(instants) < 2 or instants[-1] <= self.api.day.start:
-            raise LookupError(f"'{record.id}' of {self.api.day.day} has {len(self.api.rows)} rows")
-        few = Window(self.api.day.day, self.api.day.start, instants[-1], self.api.timezone)
-        rows = self.api.page(record, few)["data"]
-        payload = self.api.page(record, few, size=len(rows))
-        key = self.api.client.next_page(payload)
-        if key is None:
-            return "none", AS_ASSUMED, f"{len(rows)} rows in a page of as many, no link"
-        then = self.api.ask("POST", "/records", body=self.api.body(record, few), params=key)
-        link = "no link" if self.api.client.next_page(then) is None else "a link again"
-        evidence = (
-            f"a link after all {len(rows)} rows, then {len(then.get('data') or [])} and {link}"
-        )
-        return "there is one", HANDLED, evidence
-
-    def _body_with_key(self) -> tuple[str, ...]:
-        record = self.api.record
-        key = self.api.client.next_page(self.api.short_page())
-        with_body = self.api.ask(
-            "POST", "/records", body=self.api.body(record, self.api.day), params=key
-        )
-        try:
-            without = self.api.ask("POST", "/records", params=key)
-        except ApiRefused as error:
-            return "is needed", AS_ASSUMED, f"status {error.status} without it"
-        same = _sorted(without.get("data")) == _sorted(with_body.get("data"))
-        return (
-            ("is not needed" if same else "changes the rows"),
-            AS_ASSUMED,
-            "asked with and without",
-        )
-
-    def _twice(self) -> tuple[str, ...]:
-        record = self.api.record
-        pages = [self.api.page(record, self.api.day)["data"] for _ in range(2)]
-        if pages[0] == pages[1]:
-            return "same rows, same order", AS_ASSUMED, f"{len(pages[0])} rows twice"
-        same = _sorted(pages[0]) == _sorted(pages[1])
-        return (
-            "same rows in another order" if same else "other rows",
-            HANDLED if same else NEEDS_YOU,
-            f"{len(pages[0])} and {len(pages[1])} rows",
-        )
-
-    def _end(self) -> tuple[str, ...]:
-        record = self.api.record
-        instants = sorted(filter(None, map(instant_of, self.api.rows)))
-        inside = [each for each in instants if self.api.day.start < each < self.api.day.end]
-        if not inside:
-            raise LookupError(f"no row of '{record.id}' lies inside {self.api.day.day}")
-        end = inside[len(inside) // 2]
-        until = Window(self.api.day.day, self.api.day.start, end, self.api.timezone)
-        rows = self.api.page(record, until)["data"]
-        here = sum(instant_of(row) == end for row in rows)
-        expected = sum(each < end for each in instants)
-        evidence = f"{len(rows)} rows up to one row's instant, {expected} before it"
-        if here:
-            return "belongs to it", AS_ASSUMED, evidence
-        if len(rows) != expected:
-            raise LookupError(evidence)
-        return "does not belong to it", HANDLED, evidence, "period_end", "exclusive"
-
-    def _timestamp(self) -> tuple[str, ...]:
-        """Whether rows are where they were asked for: in the day, and in one row's millisecond."""
-        record = self.api.record
-        instants = sorted(each for each in map(instant_of, self.api.rows) if each)
-        if not instants:
-            raise LookupError(f"no rows of {self.api.day.day}")
-        outside = sum(not self.api.day.start <= each <= self.api.day.end for each in instants)
-        one = instants[len(instants) // 2]
-        after = one + MILLISECOND
-        here, later = (
-            [instant_of(row) for row in self.api.page(record, window)["data"]]
-            for window in (
-                Window(self.api.day.day, one, after, self.api.timezone),
-                Window(self.api.day.day, after, after + timedelta(hours=1), self.api.timezone),
-            )
-        )
-        others = sum(each not in (one, after) for each in here)
-        evidence = (
-            f"{outside} of {len(instants)} rows lie outside {self.api.day.day}; one row's "
-            f"millisecond gave {here.count(one)} of its time and {others} of others, the hour "
-            f"after it {later.count(one)} of its time"
-        )
-        if not outside and set(here) <= {one, after} and one in here and one not in later:
-            return "the primary timestamp", AS_ASSUMED, evidence
-        return "another one", NEEDS_YOU, evidence, "period_timestamp", "another"
-
-    def _together(self) -> tuple[str, ...]:
-        ago = (self.api.today - self.api.day.day).days
-        days = [self.api.days_ago(ago + back) for back in (2, 1, 0)]
-        record = self.api.quiet_record()
-        alone = [row for day in days for row in self.api.rows_in(record, day)]
-        joint = Window(days[0].day, days[0].start, days[-1].end, self.api.timezone)
-        together = self.api.rows_in(record, joint)
-        evidence = f"'{record.id}': {len(alone)} rows of three days alone, {len(together)} together"
-        if _sorted(alone) == _sorted(together):
-            return "the same rows", AS_ASSUMED, evidence
-        return "other rows", HANDLED, evidence, "days_together", "1"
-
-    def _longest(self) -> tuple[str, ...]:
-        one, accepted = self.api.count_of_days(1), 1
-        for days in (92, 366):
-            try:
-                count = self.api.count_of_days(days)
-            except ApiRefused as error:
-                if error.status != 400:
-                    raise
-                evidence = f"{days} days were refused with {error.status}"
-                if accepted > 1:
-                    evidence = f"{accepted} days were accepted, {evidence}"
-                    return f"less than {days} days", HANDLED, evidence
-                accepted = self.api.longest = self._accepted((31, 7))
-                evidence = f"{accepted} days were accepted, {evidence}"
-                setting = "longest_period", f"{accepted}"
-                return f"less than {days} days", HANDLED, evidence, *setting
-            if one and count <= one:
-                return f"{days} days count no more than one", HANDLED, f"{count:g} and {one:g}"
-            accepted = self.api.longest = days
-        return f"at least {accepted} days", AS_ASSUMED, f"{accepted} days were accepted"
-
-    def _accepted(self, candidates: Sequence[int]) -> int:
-        """The first number of days that is accepted as one period; 1 if none is."""
-        for days in candidates:
-            with suppress(ApiRefused):
-                self.api.count_of_days(days)
-                return days
-        return 1
-
-    def _history(self) -> tuple[str, ...]:
-        """Years back, then halving between the last with values and the first without."""
-        metric = self.api.metric
-        # Less than is accepted: a day of 25 hours may be among them.
-        days = max(min(self.api.longest - 1, 6), 1)
-        there, gone = 0, 0
-        if not self.api.count_of_days(days):
-            raise LookupError(f"no rows of the days to {self.api.day.day}")
-        for years in (1, 2, 3, 5, 8):
-            if not self.api.count_of_days(days, back=365 * years):
-                gone = 365 * years
-                break
-            there = 365 * years
-        while gone - there > ENOUGH_DAYS:
-            middle = (there + gone) // 2
-            if self.api.count_of_days(days, back=middle):
-                there = middle
-            else:
-                gone = middle
-        earliest = self.api.day.day - timedelta(days=there)
-        evidence = f"'{metric.id}' of the {days} days to {earliest} has a value"
-        if gone:
-            evidence += f", none {gone - there} days before"
-        return f"to {earliest} at least", AS_ASSUMED, evidence
-
-    def _empty(self) -> tuple[str, ...]:
-        metric, day = self.api.metric, Window.of_day(date(2001, 1, 1), self.api.timezone)
-        values = [each.get("value") for each in self.api.aggregates_of(metric, day)]
-        if not values:
-            return "no aggregate", AS_ASSUMED, f"'{metric.id}' of 2001-01-01"
-        said = "0" if 0 in map(number, values) else "null"
-        return said, AS_ASSUMED if said == "null" else HANDLED, f"'{metric.id}' of 2001-01-01"
-
-    def _measures(self) -> tuple[str, ...]:
-        metrics = [each for each in self.api.catalogue.live if each.kind == "metric"]
-        if not metrics:
-            raise LookupError("the catalogue has no metric")
-        metric = max(metrics, key=lambda each: len(each.aggregations))
-        body = self.api.body(metric, self.api.day)
-        body.pop("aggregations", None)
-        answer = self.api.ask("POST", "/metrics", body=body).get("data") or {}
-        came = sorted(str(each.get("measure")) for each in answer.get("aggregates") or [])
-        advertised = sorted(item.measure for item in metric.aggregations)
-        said = "all of them" if came == advertised else ", ".join(came) or "none"
-        return f"{said} came", AS_ASSUMED, f"'{metric.id}' advertises {', '.join(advertised)}"
-
-    def _zone(self) -> tuple[str, ...]:
-        metric = self.api.metric
-        body = self.api.body(metric, self.api.day)
-        here, there = (
-            self.api.ask("POST", "/metrics", body=body | {"timezone": zone}).get("data")
-            for zone in (self.api.timezone, "Pacific/Auckland")
-        )
-        if here == there:
-            return (
-                "changes nothing",
-                AS_ASSUMED,
-                f"'{metric.id}' of {self.api.day.day} in two zones",
-            )
-        return "changes the number", NEEDS_YOU, f"'{metric.id}' of {self.api.day.day} in two zones"
-
-    def _fields(self) -> tuple[str, ...]:
-        record = self.api.record
-        if not self.api.rows:
-            raise LookupError(f"no rows of {self.api.day.day}")
-        seen = {str(name) for row in self.api.rows for name, _ in _fields_of(row)}
-        declared = {item.field for item in record.fields}
-        if seen == declared:
-            return "those of the catalogue", AS_ASSUMED, f"'{record.id}': {len(seen)} fields"
-        return (
-            "differ from the catalogue",
-            HANDLED,
-            f"'{record.id}': {len(seen - declared)} only in rows, "
-            f"{len(declared - seen)} only in the catalogue",
-        )
-
-    def _types(self) -> tuple[str, ...]:
-        seen = {
-            value.get("_type")
-            for row in self.api.rows
-            for _, value in _fields_of(row)
-            if isinstance(value, dict)
-        }
-        if not seen | self.api.aggregates:
-            raise LookupError(f"no rows of {self.api.day.day}")
-        known = sorted(map(str, seen | self.api.aggregates))
-        if odd := sorted(map(str, (seen - FIELD_TYPES) | (self.api.aggregates - {*AGGREGATES}))):
-            return f"also {', '.join(odd)}", HANDLED, f"kept as JSON; of {len(known)} types"
-        return "those documented", AS_ASSUMED, ", ".join(known)
-
-    def _unit(self) -> tuple[str, ...]:
-        """A hint: values of rows that are as long as the time between two of their instants."""
-        records = [each for each in self.api.catalogue.live if each.kind == "record"]
-        timed = [
-            each
-            for each in records
-            if any(word in f"{each.id} {each.description}".lower() for word in ABOUT_TIME)
-        ]
-        votes: Counter[str] = Counter()
-        for record in timed[:RECORDS_OF_TIME]:
-            for row in self.api.page(record, self.api.day)["data"]:
-                votes.update(_units_of(row))
-        evidence = ", ".join(f"{count} rows fit {unit}" for unit, count in sorted(votes.items()))
-        for unit, other in (("seconds", "milliseconds"), ("milliseconds", "seconds")):
-            if votes[unit] >= ENOUGH_ROWS and votes[unit] > ENOUGH_ROWS * votes[other]:
-                return unit, AS_ASSUMED, f"{evidence}, in {len(timed[:RECORDS_OF_TIME])} records"
-        raise LookupError(f"no value tells by itself: {evidence or 'no row fits any unit'}")
-
-    def _rate_headers(self) -> tuple[str, ...]:
-        seen, asked = self.api.client.rate_headers, self.api.requests
-        if seen:
-            return ", ".join(sorted(seen)), AS_ASSUMED, f"in {asked} answers"
-        raise LookupError(f"none in {asked} answers, and no 429 was drawn")
+            if count:
+                evidence = f"'{api.metric.id}' of {api.day}: {count:g}"
+                return Answer("none", Verdict.AS_ASSUMED, evidence)
+    raise NoAnswer(f"no rows in the last {MAX_DAYS_BACK} days")
 
 
-def to_markdown(facts: Sequence[Fact], *, host: str, asked: int) -> str:
-    """The findings as a page that can go with a bug report."""
-    lines = [
-        f"# What Dixa's API at {host} does",
-        "",
-        f"{asked} requests, none of which changed anything. No row's content stands here.",
-        "",
-        "| question | assumed | observed | | evidence |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {fact.question} | {fact.assumed} | {fact.observed or '-'} | {fact.verdict} "
-            f"| {fact.evidence} |"
-            for fact in facts
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+def filter_of_records(api: Conversation) -> Answer:
+    """Whether a record needs a filter. Also reads the day's first page for later questions."""
+    record, day = api.record, api.day.period
+    try:
+        api.first_page = api.page(record, day, {})
+    except ApiRefused as error:
+        if error.status != 400:
+            raise
+        answer = Answer("compulsory", Verdict.HANDLED, f"status {error.status} without one")
+        if not api.filters:
+            counts = api.counts_by_attribute()
+            if not counts:
+                raise
+            setting = "required_filter_of_records"
+            answer = _require_filter(api, error, counts, setting, "record")
+        api.first_page = api.page(record, day)
+        return answer
+    evidence = f"'{record.id}' of {api.day}: {len(api.first_page['data'])} rows"
+    # Without this setting, loads would filter records as metrics.
+    setting = "required_filter_of_records" if api.filters.pop("record", None) else ""
+    return Answer("none", Verdict.AS_ASSUMED, evidence, setting)
+
+
+def _require_filter(
+    api: Conversation,
+    error: ApiRefused,
+    counts: Mapping[str, float],
+    setting: str,
+    *kinds: Kind,
+) -> Answer:
+    """Choose the attribute that keeps most, and filter later requests by all its values."""
+    # Among equals, prefer an attribute that every row has by the catalogue.
+    always = {item.field for item in api.record.fields if not item.nullable}
+    best = max(counts, key=lambda each: (counts[each], each in always))
+    api.filters |= dict.fromkeys(kinds, {best: api.values_of(best)})
+    kept = ", ".join(f"{each} {count:g}" for each, count in counts.items())
+    return Answer(
+        f"compulsory; {best} leaves most",
+        Verdict.NEEDS_YOU if len({*counts.values()}) > 1 else Verdict.HANDLED,
+        f"status {error.status} without one; '{api.metric.id}' of {api.day} by {kept}",
+        setting,
+        best,
+    )
+
+
+def largest_page(api: Conversation) -> Answer:
+    """The size of the first page: the largest that the API accepted."""
+    if api.first_page is None:
+        raise NoAnswer("the API returned no page of records")
+    size, rows = api.page_size, len(api.first_page["data"])
+    evidence = f"pageLimit={size} gave {rows} rows"
+    key = api.client.next_page(api.first_page)
+    if key and rows < size:
+        body = api.body(api.record, api.day.period)
+        if api.request("POST", "/records", body=body, params=key).get("data"):
+            return Answer(f"{rows} rows", Verdict.HANDLED, f"{evidence}, and the next page more")
+    if size == PAGE_SIZES[0]:
+        return Answer(f"{size} rows", Verdict.AS_ASSUMED, evidence)
+    return Answer(f"{size} rows", Verdict.HANDLED, evidence, "page_size", f"{size}")
+
+
+def order_of_rows(api: Conversation) -> Answer:
+    """Whether the rows of the first page come again, in the same order, on two smaller pages.
+
+    A load reads the pages of a day one after the other. If the order changes between two requests,
+    a row can move from a page that is still to be read to one that was read before, or back.
+    """
+    rows, again = api.rows, list[Json]()
+    if len(rows) < 2:
+        raise NoAnswer(f"'{api.record.id}' of {api.day} has only one row")
+    body, half = api.body(api.record, api.day.period), (len(rows) + 1) // 2
+    params: dict[str, str] | None = {"pageLimit": f"{half}"}
+    while params and len(again) < len(rows):
+        payload = api.request("POST", "/records", body=body, params=params)
+        again += payload.get("data") or []
+        params = api.client.next_page(payload) if payload.get("data") else None
+    again = again[: len(rows)]
+    instants = Counter(api.instants)
+    shared = sum(count for count in instants.values() if count > 1)
+    evidence = (
+        f"{len(rows)} rows on one page, then on pages of {half}; {shared} share their millisecond "
+        "with another row"
+    )
+    if rows == again:
+        return Answer("same rows, same order", Verdict.AS_ASSUMED, evidence)
+    missing = (Counter(map(str, rows)) - Counter(map(str, again))).total()
+    if missing:
+        return Answer("other rows", Verdict.NEEDS_YOU, f"{evidence}; {missing} did not come again")
+    return Answer("same rows in another order", Verdict.NEEDS_YOU, evidence)
+
+
+def end_of_period(api: Conversation) -> Answer:
+    """Whether a row exactly at the end of a period belongs to it."""
+    record, day = api.record, api.day.period
+    inside = [each for each in api.instants if day.start < each < day.end]
+    if not inside:
+        raise NoAnswer(f"no row of '{record.id}' lies inside {api.day}")
+    end = inside[len(inside) // 2]
+    found = instants_of(api.page(record, Period(day.start, end))["data"])
+    before, after = sum(each < end for each in api.instants), sum(each > end for each in found)
+    evidence = f"{len(found)} rows up to the time of one row, {before} before it"
+    if after:
+        raise NoAnswer(f"{evidence}, and {after} of them after it")
+    if end in found:
+        return Answer("belongs to it", Verdict.AS_ASSUMED, evidence)
+    if len(found) != before:
+        raise NoAnswer(evidence)
+    return Answer("does not belong to it", Verdict.HANDLED, evidence, "period_end", "exclusive")
+
+
+def timestamp_of_period(api: Conversation) -> Answer:
+    """Whether a period selects rows by their primary timestamp.
+
+    All rows of the day must lie in it. One row must come for its own millisecond, and not for the
+    hour after it.
+    """
+    day, instants = api.day.period, api.instants
+    outside = sum(not day.start <= each <= day.end for each in instants)
+    one = instants[len(instants) // 2]
+    after = one + MILLISECOND
+    here, later = (
+        instants_of(api.page(api.record, period)["data"])
+        for period in (Period(one, after), Period(after, after + timedelta(hours=1)))
+    )
+    others = sum(each not in (one, after) for each in here)
+    evidence = (
+        f"{outside} of {len(instants)} rows lie outside {api.day}; rows of one time: "
+        f"{here.count(one)} in its millisecond, {later.count(one)} in the hour after it; rows of "
+        f"other times in its millisecond: {others}"
+    )
+    if not outside and not others and one in here and one not in later:
+        return Answer("the primary timestamp", Verdict.AS_ASSUMED, evidence)
+    observed = "not the primary timestamp"
+    return Answer(observed, Verdict.NEEDS_YOU, evidence, "period_timestamp", "not primary")
+
+
+def zone_of_period(api: Conversation) -> Answer:
+    """Whether a request's zone changes a metric, though its period is given in UTC."""
+    body = api.body(api.metric, api.day.period)
+    other = next(each for each in ZONES if each != api.timezone)
+    here, there = (
+        api.request("POST", "/metrics", body={**body, "timezone": zone}).get("data")
+        for zone in (api.timezone, other)
+    )
+    evidence = f"'{api.metric.id}' of {api.day} in {api.timezone} and in {other}"
+    if here == there:
+        return Answer("changes nothing", Verdict.AS_ASSUMED, evidence)
+    return Answer("changes the number", Verdict.NEEDS_YOU, evidence)
+
+
+def unit_of_durations(api: Conversation) -> Answer:
+    """A hint: the unit in which values equal the time between two instants of their row."""
+    records = [
+        each
+        for each in api.entries("record")
+        if any(word in f"{each.id} {each.description}".lower() for word in DURATION_WORDS)
+    ][:DURATION_RECORDS]
+    votes: Counter[str] = Counter()
+    for record in records:
+        for row in api.page(record, api.day.period)["data"]:
+            votes.update(_units_of(row))
+    evidence = ", ".join(f"{count} rows fit {unit}" for unit, count in sorted(votes.items()))
+    for unit, other in (("seconds", "milliseconds"), ("milliseconds", "seconds")):
+        if votes[unit] >= MIN_ROWS and votes[unit] > MIN_ROWS * votes[other]:
+            return Answer(unit, Verdict.AS_ASSUMED, f"{evidence}, in {len(records)} records")
+    raise NoAnswer(f"no unit fits enough rows: {evidence or 'none fits any'}")
 
 
 def _units_of(row: Json) -> set[str]:
     """The units in which the row's value is the time between two of its instants."""
-    value = number(row.get("value"))
+    value = number_of(row.get("value"))
+    if value is None:
+        return set()
+    fields = [item.get("field") for item in row.get("fields") or [] if isinstance(item, dict)]
     stamps = {
         parse_instant(each.get("value") or each.get("timestamp"))
-        for _, each in _fields_of(row)
+        for each in fields
         if isinstance(each, dict) and each.get("_type") in ("InstantField", "TimestampField")
     }
     instants = sorted(each for each in {instant_of(row), *stamps} if each)
-    if value is None:
-        return set()
     lengths = {
         (last - first).total_seconds() for first, last in itertools.combinations(instants, 2)
     }
@@ -492,16 +314,70 @@ def _units_of(row: Json) -> set[str]:
         unit
         for unit, parts in (("seconds", 1), ("milliseconds", 1000))
         for length in lengths
-        # A moment fits any unit.
-        if length >= SHORTEST_LENGTH and abs(value / parts - length) <= 1
+        # A very short time fits both units.
+        if length >= MIN_SECONDS and abs(value / parts - length) <= 1
     }
 
 
-def _sorted(rows: Sequence[Json] | None) -> list[str]:
-    return sorted(map(str, rows or []))
+def start_of_history(api: Conversation) -> Answer:
+    """Goes back by years to a week without data, then halves the time up to that week."""
+    if not api.count_of_days(HISTORY_DAYS):
+        raise NoAnswer(f"no rows of the {HISTORY_DAYS} days to {api.day}")
+    there, gone = 0, 0
+    for years in (1, 2, 3, 5, 8):
+        if not api.count_of_days(HISTORY_DAYS, back=365 * years):
+            gone = 365 * years
+            break
+        there = 365 * years
+    while gone - there > HISTORY_DAYS:
+        middle = (there + gone) // 2
+        if api.count_of_days(HISTORY_DAYS, back=middle):
+            there = middle
+        else:
+            gone = middle
+    earliest = api.day.date - timedelta(days=there)
+    evidence = f"'{api.metric.id}' of the {HISTORY_DAYS} days to {earliest} has a value"
+    if gone:
+        evidence += f", and none {gone - there} days before"
+    return Answer(f"to {earliest} at least", Verdict.AS_ASSUMED, evidence)
 
 
-def _fields_of(row: Json) -> Iterator[tuple[Any, Any]]:
-    for item in row.get("fields") or []:
-        if isinstance(item, dict):
-            yield item.get("name"), item.get("field")
+_ABOUT_FILTERS = (
+    "Dixa rejects requests without a filter, so loads send all values of one attribute: the one "
+    "that keeps most. Rows without a value of it are not loaded. If every conversation has a value "
+    "of another attribute, name that one in DIXA_REQUIRED_FILTER."
+)
+# In this order: the first questions find the filter, the day and the rows for the later ones.
+QUESTIONS: Sequence[Question] = (
+    Question("form of the token", "the raw token", token_form),
+    Question("compulsory filter, metrics", "none", filter_of_metrics, _ABOUT_FILTERS),
+    Question("compulsory filter, records", "none", filter_of_records, _ABOUT_FILTERS),
+    Question("largest page", f"{PAGE_SIZES[0]} rows", largest_page),
+    Question(
+        "same question twice",
+        "same rows in the same order",
+        order_of_rows,
+        "Dixa does not keep the order of rows. On a day with more rows than one page, a load can "
+        "store one row twice and miss another, and does not always notice. The check "
+        "`reconciliation` compares the rows of a day with their metric: load the days again on "
+        "which it fails.",
+    ),
+    Question("end of a period", "belongs to it", end_of_period),
+    Question(
+        "timestamp of a period",
+        "the row's primary timestamp",
+        timestamp_of_period,
+        "Dixa selects the rows of a day by a timestamp that is not in the row. Loads keep all rows "
+        "and count those outside their day in `rows_outside_window`. Group by `partition_date` for "
+        "Dixa's days, by `primary_timestamp` for the row's own.",
+    ),
+    Question(
+        "zone of a request",
+        "changes no number",
+        zone_of_period,
+        "Dixa reads a period in the request's zone, though it is given in UTC. Set DIXA_TIMEZONE "
+        "to the zone of your Dixa organisation: with another zone, numbers belong to other hours.",
+    ),
+    Question("unit of durations", "none: numbers as given", unit_of_durations),
+    Question("history", "none: days without data are empty", start_of_history),
+)

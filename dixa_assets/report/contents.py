@@ -1,6 +1,6 @@
-"""What a report shows: days, pages, charts, and what is to be looked at first.
+"""The contents of a report: days, pages, charts and concerns.
 
-Lists of values go by the days of the report, and None is a day without a value: absent is never 0.
+A list of values has one for each day of the report, and None for a day without a value.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from datetime import date, datetime
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import CHECKS, Check, Finding, Verdict, is_per_group
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import Window
+from dixa_assets.model.days import Day
 
 # The state of a day; None for a day before the first expected one.
 MISSING, LOADED, AGREES, DOUBTFUL = range(4)
@@ -21,9 +21,9 @@ Values = list[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One measure by day, as a total or for one value of a breakdown.
+    """A measure by day, as a total or for one value of a breakdown.
 
-    `series` has its values by presence status, '' where there is none.
+    `series` has its values by presence status, which is empty for other measures.
     """
 
     measure: str
@@ -36,7 +36,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """Charts of an attribute's largest values, and how many values there are in all."""
+    """Charts of an attribute's largest values, and the number of all values."""
 
     attribute: str
     charts: Sequence[Chart]
@@ -45,9 +45,9 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A measure's latest value beside the median of the same weekday in the weeks before.
+    """A measure's latest value, and the median of the same weekday in earlier weeks.
 
-    `usual` is None where none of those weeks has a value; `weeks` says how many have.
+    `weeks` is the number of those weeks that have a value; `usual` is None if none has.
     """
 
     measure: str
@@ -61,10 +61,9 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One metric or record.
+    """A metric or record.
 
-    `states` are those of the days, `lags` the whole days from a day's end to its latest load.
-    `doubts` has the days with something to compare, and whether it differs.
+    `states` has the state of each day, `lags` the whole days from a day's end to its latest load.
     """
 
     entry: Entry
@@ -84,24 +83,24 @@ class Page:
 
     @property
     def title(self) -> str:
-        """The entry's id, with its kind where a metric may have the same."""
+        """The entry's id, with its kind for a record: a metric may have the same id."""
         return self.entry.id + (" (record)" if self.entry.kind == "record" else "")
 
     @property
     def is_per_group(self) -> bool:
-        """Whether a Count counts groups, such as agents."""
+        """True if a Count counts groups, such as agents."""
         return self.entry.kind == "metric" and is_per_group(self.entry)
 
     @property
     def headline(self) -> Latest | None:
-        """The latest value of the first measure; of several statuses, the largest."""
+        """The latest value of the first measure; the largest, if it has several statuses."""
         measures = [chart.measure for chart in self.charts[:1]]
         own = [each for each in self.latest if each.measure in measures]
         return max(own, key=lambda each: (each.day, each.value), default=None)
 
     @property
     def problems(self) -> list[Check]:
-        """The checks that found something wrong, the gravest first."""
+        """The failed checks, the gravest first."""
         return [
             check
             for check in CHECKS
@@ -109,12 +108,12 @@ class Page:
         ]
 
     def count(self, verdict: str) -> int:
-        """How many checks have a verdict, by its name."""
+        """The number of checks with a verdict, by the verdict's name."""
         return sum(found.verdict.value == verdict for found in self.findings.values())
 
     @property
     def silent_days(self) -> int:
-        """Loaded days for which Dixa gave no value of the first measure."""
+        """The number of loaded days for which Dixa returned no value of the first measure."""
         series = [values for chart in self.charts[:1] for values in chart.series.values()]
         return sum(
             state not in (None, MISSING) and all(values[at] is None for values in series)
@@ -124,7 +123,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything a report shows: the days, a page per loaded entry, the entries never loaded."""
+    """The contents of a report: its days, a page for each loaded entry, the other entries."""
 
     timezone: str
     now: datetime
@@ -134,13 +133,13 @@ class Report:
 
     @property
     def odd_days(self) -> dict[str, float]:
-        """The hours of the days on which the clocks change."""
-        hours = {str(day): Window.of_day(day, self.timezone).hours for day in self.days}
+        """The hours of the days that have not 24, by day."""
+        hours = {str(day): Day.of(day, self.timezone).hours for day in self.days}
         return {day: length for day, length in hours.items() if length != 24}
 
     @property
     def concerns(self) -> dict[str, list[Page]]:
-        """What bears on the numbers themselves, in words, with the pages it is found on."""
+        """The reasons why numbers may be wrong or missing, with the pages that have them."""
         concerns: defaultdict[str, list[Page]] = defaultdict(list)
         for page in self.pages:
             if self.freshness(page) in ("late", "stale"):
@@ -151,7 +150,7 @@ class Report:
         return dict(concerns)
 
     def freshness(self, page: Page) -> str:
-        """How Dagster's freshness policy sees it: fresh, late or stale; or that it is retired."""
+        """`fresh`, `late` or `stale`, as Dagster's freshness policy has it; or `retired`."""
         if not page.entry.is_live:
             return "retired"
         age = self.now - page.loaded_at

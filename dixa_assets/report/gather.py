@@ -1,19 +1,20 @@
-"""A report's contents, read from the warehouse in set-based queries."""
+"""Read the contents of a report from the warehouse."""
 
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from itertools import groupby
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pandas as pd
-
-from dixa_assets.checks.registry import Finding, Setup, Subject, checks_of, is_per_group
+from dixa_assets.checks.registry import Finding, Subject, checks_of, is_per_group
 from dixa_assets.model.catalogue import Entry, to_identifier
+from dixa_assets.model.options import Options
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import PRESENCE
 from dixa_assets.report.contents import (
@@ -28,19 +29,19 @@ from dixa_assets.report.contents import (
     Report,
     Values,
 )
-from dixa_assets.warehouse.catalogue import remembered, rows_of
+from dixa_assets.warehouse.catalogue import read_catalogue
 from dixa_assets.warehouse.sql import Query, name_of
 
-# How many days a report shows.
+# The most days of a report.
 DAYS = 91
-# The latest value is compared with the same weekday of this many weeks before.
+# The latest value is compared with the same weekday of this many earlier weeks.
 WEEKS = 8
-# This many values of a breakdown have a chart; the others are counted.
+# The most values of a breakdown that have a chart; the others are counted.
 BREAKDOWN_VALUES = 12
-# The measure shown first. Where Count counts groups, Sum says more.
+# The order of measures. For a metric whose Count counts groups, Sum comes first.
 HEADLINES = ("Percentage", "Average", PRESENCE, "Count", "Sum")
 GROUP_HEADLINES = ("Percentage", "Average", PRESENCE, "Sum", "Count")
-# Dixa's API gives durations no unit; its descriptions may: "Seconds from ...", "... in seconds".
+# Units of durations, which only descriptions name: "Seconds from ...", "... in seconds".
 UNIT = re.compile(
     r"(?:^|\(|\bin (?=\w+\s*(?:[,.;:)]|$)))(milliseconds|seconds|minutes|hours)\b", re.I
 )
@@ -48,68 +49,92 @@ UNIT = re.compile(
 VALUES = name_of(METRIC_VALUES)
 
 
-def gather(query: Query, *, setup: Setup, now: datetime, days: int = DAYS) -> Report:
-    """Read what a report of so many days shows, as it is at `now`.
+def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -> Report:
+    """Read a report.
 
-    Its last day is the one before `now`; a warehouse that was not loaded for longer than the
-    report's days shows its own last ones.
+    Args:
+        query: Queries the warehouse.
+        options: How loads are configured, with the findings of the probe.
+        now: The instant of the report, with a zone.
+        days: The most days that it shows. The last one is yesterday, or the last loaded day if the
+            warehouse has none of these days.
     """
-    timezone = setup.timezone
-    yesterday = now.astimezone(ZoneInfo(timezone)).date() - timedelta(days=1)
-    entries = list(remembered(query).entries)
-    loads = query(
+    yesterday = now.astimezone(ZoneInfo(options.timezone)).date() - timedelta(days=1)
+    entries = list(read_catalogue(query).entries)
+    found = query(
         "SELECT asset_key, min(partition_date) AS first, max(partition_date) AS last, "
         "max(loaded_at) AS loaded_at FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL "
         "GROUP BY asset_key ORDER BY asset_key"
-    ).set_index("asset_key")
-    if loads.empty:
-        return Report(timezone, now, (), (), [entry for entry in entries if entry.is_live])
-    last = loads["last"].max().date()
+    )
+    loads = {row.asset_key: row for row in found}
+    if not loads:
+        return Report(options.timezone, now, (), (), [entry for entry in entries if entry.is_live])
+    last = max(row.last for row in found)
     end = max(last, yesterday) if last + timedelta(days=days) > yesterday else last
-    first = max(loads["first"].min().date(), end - timedelta(days=days - 1))
-    shown = pd.date_range(first, end).date.tolist()
+    first = max(min(row.first for row in found), end - timedelta(days=days - 1))
+    shown = [first + timedelta(days=number) for number in range((end - first).days + 1)]
 
     totals, unknown_shapes = _totals(query, shown)
     listed = {entry.key for entry in entries}
-    entries += [_unlisted(key, totals) for key in loads.index if key not in listed]
+    entries += [_unlisted(key, totals) for key in loads if key not in listed]
     charts = {entry.id: _charts(entry, totals[entry.id]) for entry in _metrics(entries)}
     breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
     logs = _logs(query, shown)
     pages = []
     for entry in entries:
-        if entry.key not in loads.index:
+        if entry.key not in loads:
             continue
-        is_metric = entry.kind == "metric"
-        log = logs[entry.key]
-        subject = Subject(entry, entries, setup, now)
-        findings = {each.name: each.look(query, subject) for each in checks_of(subject)}
-        own = charts[entry.id] if is_metric else [_volumes(log, shown)]
-        filters = [row.filters for row in log.values()] or ["{}"]
-        load = loads.loc[entry.key]
-        pages.append(
-            Page(
-                entry=entry,
-                charts=own,
-                latest=list(_latest(own, shown)),
-                breakdowns=breakdowns[entry.id] if is_metric else (),
-                related=[e for e in entries if e.key in loads.index and _are_related(entry, e)],
-                findings=findings,
-                states=_states(shown, log, findings),
-                lags=[log[str(day)].lag if str(day) in log else None for day in shown],
-                first_day=load["first"].date(),
-                last_day=load["last"].date(),
-                loaded_at=load["loaded_at"].to_pydatetime(),
-                filters=json.loads(filters[-1]),
-                days_with_other_filters=sum(each != filters[-1] for each in filters),
-                unknown_shapes=unknown_shapes.get(entry.id, 0) if is_metric else 0,
-            )
+        subject = Subject(options.spec(entry), entries, options, now)
+        is_metric, log = entry.kind == "metric", logs[entry.key]
+        page = _page(
+            subject,
+            loads[entry.key],
+            log,
+            charts[entry.id] if is_metric else [_row_counts(log, shown)],
+            {check.name: check.look(query, subject) for check in checks_of(subject)},
+            shown,
         )
-    never = [each for each in entries if each.is_live and each.key not in loads.index]
-    return Report(timezone, now, shown, pages, never)
+        page = replace(
+            page,
+            breakdowns=breakdowns[entry.id] if is_metric else (),
+            related=[e for e in entries if e.key in loads and _are_related(entry, e)],
+            unknown_shapes=unknown_shapes[entry.id] if is_metric else 0,
+        )
+        pages.append(page)
+    never = [each for each in entries if each.is_live and each.key not in loads]
+    return Report(options.timezone, now, shown, pages, never)
+
+
+def _page(
+    subject: Subject,
+    load: Any,
+    log: Mapping[str, Any],
+    charts: Sequence[Chart],
+    findings: Mapping[str, Finding],
+    days: Sequence[date],
+) -> Page:
+    """The page of an entry, without other entries and breakdowns."""
+    filters = [row.filters for row in log.values()] or ["{}"]
+    return Page(
+        entry=subject.entry,
+        charts=charts,
+        latest=list(_latest(charts, days)),
+        breakdowns=(),
+        related=(),
+        findings=findings,
+        states=_states(days, log, findings),
+        lags=[log[str(day)].lag if str(day) in log else None for day in days],
+        first_day=load.first,
+        last_day=load.last,
+        loaded_at=load.loaded_at,
+        filters=json.loads(filters[-1]),
+        days_with_other_filters=sum(each != filters[-1] for each in filters),
+        unknown_shapes=0,
+    )
 
 
 def unit_of(entry: Entry, measure: str) -> str:
-    """What a measure's numbers are: `count`, `percent`, `number` or a unit of time."""
+    """The unit of a measure: `count`, `percent`, `number` or a unit of time."""
     if measure in ("Count", "Percentage"):
         return "count" if measure == "Count" else "percent"
     texts = [item.description for item in entry.aggregations if item.measure == measure]
@@ -120,7 +145,7 @@ def unit_of(entry: Entry, measure: str) -> str:
 
 
 def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
-    """An entry that is loaded while the catalogue's tables are not there yet."""
+    """An entry that is loaded, although the database has no catalogue yet."""
     schema, _, name = key.partition("/")
     if schema == "dixa_records":
         return Entry("record", name, name)
@@ -130,21 +155,21 @@ def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
 def _logs(query: Query, days: Sequence[date]) -> defaultdict[str, dict[str, Any]]:
     """By asset and day: rows, rows outside the day, filters, days from its end to its load."""
     found = query(
-        "SELECT asset_key, partition_date::VARCHAR AS day, rows, rows_outside_window AS astray, "
+        "SELECT asset_key, partition_date::VARCHAR AS day, rows, rows_outside_window AS outside, "
         "filters, (epoch(loaded_at - interval_end) // 86400)::INTEGER AS lag "
         "FROM dixa_catalogue.loads WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
         [days[0], days[-1]],
     )
     logs: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for row in rows_of(found):
+    for row in found:
         logs[row.asset_key][row.day] = row
     return logs
 
 
 def _totals(
     query: Query, days: Sequence[date]
-) -> tuple[defaultdict[str, dict[str, dict[str, Values]]], dict[str, int]]:
-    """The totals by metric, measure and status; by metric, the aggregates of unknown shape."""
+) -> tuple[defaultdict[str, dict[str, dict[str, Values]]], Counter[str]]:
+    """Totals by metric, measure and status; the number of values of unknown shape by metric."""
     found = query(
         f"SELECT metric, partition_date::VARCHAR AS day, coalesce(measure, '') AS measure, "
         f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_odd FROM {VALUES} "
@@ -154,14 +179,16 @@ def _totals(
     )
     at = {str(day): number for number, day in enumerate(days)}
     totals: defaultdict[str, dict[str, dict[str, Values]]] = defaultdict(dict)
-    for row in rows_of(found[~found.is_odd]):
+    for row in found:
+        if row.is_odd:
+            continue
         series = totals[row.metric].setdefault(row.measure, {})
         series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
-    return totals, dict(found[found.is_odd].metric.value_counts())
+    return totals, Counter(row.metric for row in found if row.is_odd)
 
 
 def _charts(entry: Entry, totals: Mapping[str, Mapping[str, Values]]) -> list[Chart]:
-    """A chart per measure, the one the metric is known by first."""
+    """A chart for each measure, the most telling one first."""
     order = GROUP_HEADLINES if is_per_group(entry) else HEADLINES
     return [
         Chart(measure, unit_of(entry, measure), totals[measure])
@@ -171,7 +198,7 @@ def _charts(entry: Entry, totals: Mapping[str, Mapping[str, Values]]) -> list[Ch
     ]
 
 
-def _volumes(log: Mapping[str, Any], days: Sequence[date]) -> Chart:
+def _row_counts(log: Mapping[str, Any], days: Sequence[date]) -> Chart:
     rows = [log[str(day)].rows if str(day) in log else None for day in days]
     return Chart("Rows", "count", {"": rows})
 
@@ -182,7 +209,7 @@ def _breakdowns(
     metrics: Sequence[Entry],
     charts: Mapping[str, Sequence[Chart]],
 ) -> defaultdict[str, list[Breakdown]]:
-    """By metric, the breakdowns of its first measure: the values with the highest Count first."""
+    """The breakdowns of each metric's first measure: the values with the highest Count first."""
     found = query(
         f"""
         WITH wanted AS (SELECT unnest(?::VARCHAR[]) AS metric, unnest(?::VARCHAR[]) AS headline),
@@ -216,15 +243,14 @@ def _breakdowns(
     )
     at = {str(day): number for number, day in enumerate(days)}
     breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
-    for (metric, attribute), rows in found.groupby(["metric", "attribute"], sort=False):
+    for (metric, attribute), rows in groupby(found, key=lambda row: (row.metric, row.attribute)):
         drawn: dict[str, Chart] = {}
-        for row in rows_of(rows):
+        for row in rows:
             unit = charts[row.metric][0].unit
             new = Chart(row.headline, unit, {}, row.attribute, row.part, row.label)
             series: Any = drawn.setdefault(row.part, new).series
             series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
-        of_all = int(rows.of_all.iloc[0])
-        breakdowns[str(metric)].append(Breakdown(str(attribute), list(drawn.values()), of_all))
+        breakdowns[metric].append(Breakdown(attribute, list(drawn.values()), row.of_all))
     return breakdowns
 
 
@@ -266,7 +292,7 @@ def _are_related(one: Entry, other: Entry) -> bool:
 
 
 def _number(value: float | None) -> float | None:
-    """A value as JSON can have it, whole numbers as such."""
+    """A value as JSON: an integer if it is whole, None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return int(value) if value == int(value) else value

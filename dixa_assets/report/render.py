@@ -1,8 +1,8 @@
-"""The warehouse as one HTML file: a page per metric and record, readable without a network.
+"""The report: one HTML file with a page for each metric and record, readable without a network.
 
-What is text stands in the HTML itself. Charts are drawn by plotly.js, which the file carries,
-from the embedded numbers when they come into view. The catalogue's texts are not trusted: they
-are escaped, no script runs but the two of the file, and nothing can be fetched.
+The file contains plotly.js, which draws a chart from the embedded numbers when it comes into view.
+The catalogue's texts are not trusted: they are escaped, only the two scripts of the file run, and
+nothing can be fetched.
 """
 
 import base64
@@ -21,8 +21,8 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from dixa_assets.checks.registry import Setup
 from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
 from dixa_assets.report.gather import DAYS, WEEKS, gather
 from dixa_assets.warehouse.sql import Query
@@ -32,31 +32,39 @@ SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600
 MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
 
 
-def render(query: Query, *, setup: Setup, now: datetime) -> str:
+def render(query: Query, *, options: Options, now: datetime) -> str:
     """The report as HTML.
 
     Args:
-        query: Asks the warehouse.
-        setup: How loads are configured.
-        now: The instant the report is of, aware.
+        query: Queries the warehouse.
+        options: How loads are configured, with the findings of the probe.
+        now: The instant of the report, with a zone.
     """
-    return _to_html(gather(query, setup=setup, now=now))
+    return _to_html(gather(query, options=options, now=now))
 
 
 def write_report(
     warehouse: Warehouse,
     path: Path,
     *,
-    setup: Setup,
+    options: Options,
     now: datetime | None = None,
     days: int = DAYS,
 ) -> Report:
-    """Write the report to `path`, whole or not at all; what it shows.
+    """Write the report to `path`; its contents.
 
-    The database is held while it is read, not while the file is made.
+    The file is replaced as a whole, or stays as it is. The database is held while it is read, not
+    while the file is written.
+
+    Args:
+        warehouse: The database.
+        path: The HTML file; its folder is made if it is missing.
+        options: How loads are configured, with the findings of the probe.
+        now: The instant of the report, with a zone; by default the current one.
+        days: The most days that the report shows.
     """
     with warehouse.reading() as query:
-        report = gather(query, setup=setup, now=now or datetime.now(UTC), days=days)
+        report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
     html = _to_html(report)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -69,7 +77,7 @@ def write_report(
 
 
 def shown(value: float, unit: str) -> str:
-    """A number as people read it: `1,204`, `87.5%`, `5 min 12 s`; what it is of is `unit`."""
+    """A number of a unit as people read it: `1,204`, `87.5%`, `5 min 12 s`."""
     if unit in SECONDS:
         return duration(value * SECONDS[unit])
     places = 1 if unit == "percent" else 2
@@ -90,7 +98,7 @@ def duration(seconds: float) -> str:
 
 
 def difference(latest: Latest) -> str:
-    """How far a value lies from the usual one, in words."""
+    """The difference between a value and the usual one, in words."""
     if latest.usual is None:
         return ""
     off = latest.value - latest.usual
@@ -104,7 +112,7 @@ def difference(latest: Latest) -> str:
 
 
 def link_of(entry: Entry) -> str:
-    """An entry's page, as the part of the address after '#'."""
+    """The part after '#' of the address of an entry's page."""
     return entry.name if entry.kind == "metric" else f"records.{entry.name}"
 
 
@@ -129,7 +137,7 @@ def _to_html(report: Report) -> str:
         report=report,
         css=source["css"],
         scripts=scripts,
-        # No other script runs, whatever text comes from outside.
+        # No other script runs, even if a text contains one.
         script_sources=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         data=_embedded(_data(report)),
     )
@@ -137,7 +145,7 @@ def _to_html(report: Report) -> str:
 
 
 def _data(report: Report) -> dict[str, Any]:
-    """What the charts are drawn from."""
+    """The numbers of the charts."""
     return {
         "days": [str(day) for day in report.days],
         "odd_days": report.odd_days,
@@ -172,7 +180,7 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
 
 
 def _embedded(data: Mapping[str, Any]) -> str:
-    """JSON that can stand in a script element: no tag or comment begins or ends in it."""
+    """JSON for a script element: it contains no tag and no comment."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -194,6 +202,6 @@ def _ago(seconds: float) -> str:
 
 def _cell(value: object) -> str:
     """A figure of a check's case."""
-    if value is None or value != value:  # noqa: PLR0124
+    if value is None:
         return "–"
     return f"{value:,.6g}" if isinstance(value, float) else str(value)

@@ -72,8 +72,9 @@ def ensure_tables(
         "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
         f"WHERE database_name = current_database() AND schema_name IN ({schemas})"
     ).fetchall()
+    present = set(found)
     missing = {
-        table: [c for c in table.columns if (table.schema, table.name, c.name) not in found]
+        table: [c for c in table.columns if (table.schema, table.name, c.name) not in present]
         for table in tables
     }
     changed = {table: columns for table, columns in missing.items() if columns}

@@ -1,4 +1,4 @@
-"""The client's errors say what was asked, what came back, and what to do."""
+"""Errors of the client name the request, the answer, and what to do."""
 
 import pytest
 
@@ -12,22 +12,22 @@ from dixa_assets_tests.support.simulator import Simulator
 @pytest.mark.parametrize(
     ("name", "request_line"),
     [
-        ("getAnalyticsMetrics", "GET /v1/analytics/metrics: "),
-        ("getAnalyticsMetricsMetricid", "GET /v1/analytics/metrics/csat: "),
-        ("postAnalyticsMetrics", "POST /v1/analytics/metrics for 'csat': "),
-        ("getAnalyticsRecords", "GET /v1/analytics/records: "),
-        ("getAnalyticsRecordsRecordid", "GET /v1/analytics/records/ratings: "),
-        ("postAnalyticsRecords", "POST /v1/analytics/records for 'ratings': "),
-        ("getAnalyticsFilterFilterattribute", "GET /v1/analytics/filter/channel: "),
+        ("getAnalyticsMetrics", "GET /v1/analytics/metrics"),
+        ("getAnalyticsMetricsMetricid", "GET /v1/analytics/metrics/csat"),
+        ("postAnalyticsMetrics", "POST /v1/analytics/metrics for 'csat'"),
+        ("getAnalyticsRecords", "GET /v1/analytics/records"),
+        ("getAnalyticsRecordsRecordid", "GET /v1/analytics/records/ratings"),
+        ("postAnalyticsRecords", "POST /v1/analytics/records for 'ratings'"),
+        ("getAnalyticsFilterFilterattribute", "GET /v1/analytics/filter/channel"),
     ],
 )
-def test_an_error_says_what_was_asked_and_what_came_back(
+def test_an_error_names_the_request_and_the_answer(
     simulator: Simulator, client: DixaClient, name: str, request_line: str
 ) -> None:
     simulator.tell("faults", kind="status", status=404, body='{"message": "Not\\n here"}')
     with pytest.raises(ApiRefused) as caught:
         OPERATIONS[name](client)
-    assert str(caught.value).startswith(f"{request_line}404 Not Found: Not here. ")
+    assert str(caught.value).startswith(f"{request_line}: 404 Not Found: Not here. ")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_refusal_says_what_to_do(
         client.fetch_metrics()
 
 
-def test_a_wrong_key_is_said_to_be_wrong(simulator: Simulator) -> None:
+def test_the_error_for_a_wrong_key_names_its_variable(simulator: Simulator) -> None:
     with (
         Impatient("another-key", base_url=simulator.url) as client,
         pytest.raises(ApiRefused, match="401 Unauthorized: Unauthorized. Check DIXA_API_KEY"),
@@ -56,13 +56,13 @@ def test_a_wrong_key_is_said_to_be_wrong(simulator: Simulator) -> None:
         client.fetch_metrics()
 
 
-def test_an_error_without_a_message_says_so(simulator: Simulator, client: DixaClient) -> None:
+def test_an_empty_answer_is_shown_as_no_message(simulator: Simulator, client: DixaClient) -> None:
     simulator.tell("faults", kind="status", status=403, body="")
     with pytest.raises(ApiRefused, match="403 Forbidden: no message"):
         client.fetch_metrics()
 
 
-def test_a_server_that_insists_on_filters_draws_the_advice_to_name_one(
+def test_a_rejected_request_without_a_filter_gets_advice_about_filters(
     simulator: Simulator, client: DixaClient
 ) -> None:
     simulator.tell("settings", require_filter=True)
@@ -71,7 +71,7 @@ def test_a_server_that_insists_on_filters_draws_the_advice_to_name_one(
     assert caught.value.status == 400
 
 
-def test_a_refusal_about_something_else_does_not_speak_of_filters(
+def test_another_rejection_gets_no_advice_about_filters(
     simulator: Simulator, client: DixaClient
 ) -> None:
     with pytest.raises(ApiRefused, match="timezone") as caught:

@@ -1,4 +1,4 @@
-"""The client's key and address: what is accepted and sent, and that the key is shown nowhere."""
+"""The key and the address of a client: accepted, sent, and the key never shown."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings
 from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, ConfigError
 from dixa_assets_tests.support.client import OPERATIONS, Impatient, every_operation, listening
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -14,32 +15,29 @@ from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 @every_operation
-def test_every_operation_accepts_the_key_alone(
-    simulator: Simulator, client: DixaClient, name: str
+@pytest.mark.parametrize("scheme", ["", "Bearer"])
+def test_every_operation_accepts_the_key_with_and_without_a_scheme(
+    simulator: Simulator, name: str, scheme: str
 ) -> None:
-    OPERATIONS[name](client)
-    assert [(one["operation"], one["status"]) for one in simulator.requests()] == [(name, 200)]
-
-
-@every_operation
-def test_every_operation_accepts_the_key_as_a_bearer(simulator: Simulator, name: str) -> None:
-    with Impatient(base_url=simulator.url, auth_scheme="Bearer") as client:
+    with Impatient(base_url=simulator.url, auth_scheme=scheme) as client:
         OPERATIONS[name](client)
     assert [(one["operation"], one["status"]) for one in simulator.requests()] == [(name, 200)]
 
 
 @pytest.mark.parametrize(("scheme", "header"), [("", "a-token"), ("Bearer", "Bearer a-token")])
-def test_the_header_is_the_token_behind_the_scheme_or_alone(scheme: str, header: str) -> None:
-    with listening() as (url, got), Impatient("a-token", base_url=url, auth_scheme=scheme) as one:
-        one.fetch_metrics()
+def test_the_header_is_the_scheme_and_the_token(scheme: str, header: str) -> None:
+    with (
+        listening() as (url, got),
+        Impatient("a-token", base_url=url, auth_scheme=scheme) as client,
+    ):
+        client.fetch_metrics()
     assert [one["headers"]["Authorization"] for one in got] == [header]
 
 
 @pytest.mark.parametrize(
-    "typed",
-    ["  a-token\n", "Bearer a-token", " Bearer   a-token ", "\ta-token"],
+    "typed", ["  a-token\n", "Bearer a-token", " Bearer   a-token ", "\ta-token"]
 )
-def test_space_and_a_leading_bearer_are_taken_off_the_key(typed: str) -> None:
+def test_space_and_a_leading_bearer_are_removed_from_the_key(typed: str) -> None:
     with listening() as (url, got), Impatient(typed, base_url=url) as client:
         client.fetch_metrics()
     assert got[0]["headers"]["Authorization"] == "a-token"
@@ -48,7 +46,7 @@ def test_space_and_a_leading_bearer_are_taken_off_the_key(typed: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", "   ", "Bearer ", "a\ntoken", "a\x00token", "a\x7ftoken", "a\ttoken", "tøken"]
 )
-def test_a_key_that_cannot_be_a_token_is_refused(key: str) -> None:
+def test_a_key_that_cannot_be_a_token_is_rejected(key: str) -> None:
     with pytest.raises(ConfigError, match="^DIXA_API_KEY: ") as caught:
         DixaClient(key)
     assert "token" in str(caught.value)
@@ -67,9 +65,9 @@ def test_a_key_that_cannot_be_a_token_is_refused(key: str) -> None:
         "http://10.0.0.1:8080",
     ],
 )
-def test_plain_http_is_refused_beyond_loopback(url: str) -> None:
+def test_plain_http_is_rejected_beyond_loopback(url: str) -> None:
     with pytest.raises(ConfigError, match="^base_url: must be https"):
-        DixaClient(KEY, base_url=url)
+        DixaClient(KEY, ApiSettings(base_url=url))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_plain_http_is_refused_beyond_loopback(url: str) -> None:
     ],
 )
 def test_https_and_loopback_are_accepted(url: str, shown: str) -> None:
-    with DixaClient(KEY, base_url=url) as client:
+    with DixaClient(KEY, ApiSettings(base_url=url)) as client:
         assert repr(client) == f"DixaClient({shown}/v1/analytics)"
 
 
@@ -104,15 +102,15 @@ def test_https_and_loopback_are_accepted(url: str, shown: str) -> None:
         "https://dev.dixa.io:port",
     ],
 )
-def test_an_address_that_is_not_scheme_and_host_alone_is_refused(url: str) -> None:
+def test_an_address_with_more_or_less_than_scheme_and_host_is_rejected(url: str) -> None:
     with pytest.raises(ConfigError, match="^base_url: "):
-        DixaClient(KEY, base_url=url)
+        DixaClient(KEY, ApiSettings(base_url=url))
 
 
-# The key is shown nowhere.
+# The key is never shown.
 
 
-def test_the_representation_has_no_key(client: DixaClient) -> None:
+def test_the_repr_does_not_show_the_key(client: DixaClient) -> None:
     assert KEY not in repr(client)
     assert KEY not in str(client)
 
@@ -126,7 +124,7 @@ def test_the_representation_has_no_key(client: DixaClient) -> None:
         (f"bad key: {KEY}", "bad key: ***"),
     ],
 )
-def test_a_key_the_server_echoes_is_not_repeated(
+def test_a_key_in_the_servers_answer_is_redacted(
     simulator: Simulator,
     client: DixaClient,
     caplog: pytest.LogCaptureFixture,
@@ -144,7 +142,7 @@ def test_a_key_the_server_echoes_is_not_repeated(
     assert KEY not in caplog.text
 
 
-def test_a_key_on_which_a_long_message_is_cut_is_not_shown_in_part(
+def test_a_key_at_the_end_of_a_shortened_message_is_redacted_whole(
     simulator: Simulator, client: DixaClient
 ) -> None:
     simulator.tell("faults", kind="status", status=400, body="x" * 290 + KEY)
@@ -154,7 +152,7 @@ def test_a_key_on_which_a_long_message_is_cut_is_not_shown_in_part(
     assert KEY[:5] not in str(caught.value)
 
 
-def test_an_endless_message_is_cut(simulator: Simulator, client: DixaClient) -> None:
+def test_a_long_message_is_shortened(simulator: Simulator, client: DixaClient) -> None:
     simulator.tell("faults", kind="status", status=400, body="<p>" + "x " * 5000)
     with pytest.raises(ApiRefused) as caught:
         client.fetch_metrics()
@@ -162,7 +160,7 @@ def test_an_endless_message_is_cut(simulator: Simulator, client: DixaClient) -> 
 
 
 @pytest.mark.parametrize("kind", ["reset", "truncate", "html", "malformed_json"])
-def test_no_error_and_no_log_record_shows_the_key(
+def test_errors_and_log_records_do_not_show_the_key(
     simulator: Simulator, client: DixaClient, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -1,39 +1,50 @@
-"""The client's retries and waits, what it never repeats, and how it is stopped."""
+"""Retries of the client: when it retries, how long it waits, and how it is stopped."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable, DixaAssetsError
+from dixa_assets.api.settings import Patience
+from dixa_assets.errors import ApiError, ApiRefused, ApiUnavailable
 from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.client import (
-    END,
     OPERATIONS,
-    START,
     Impatient,
     body_of,
     every_operation,
     listening,
+    quick,
     records_of,
     truth,
 )
-from dixa_assets_tests.support.simulator import KEY, NOW, Json, Simulator
+from dixa_assets_tests.support.days import aggregates_of
+from dixa_assets_tests.support.processes import wait_until
+from dixa_assets_tests.support.simulator import KEY, Json, Simulator
 
 # Retries.
 
+STATUSES = (408, 429, 500, 502, 503, 504)
 RETRYABLE: dict[str, Json] = {
-    **{str(status): {"kind": "status", "status": status} for status in (408, 429, 500)},
-    **{str(status): {"kind": "status", "status": status} for status in (502, 503, 504)},
+    **{str(status): {"kind": "status", "status": status} for status in STATUSES},
     **{kind: {"kind": kind} for kind in ("reset", "truncate", "html", "malformed_json")},
 }
 
 
+def fail(
+    simulator: Simulator, status: int = 503, retry_after: str | None = None, **more: Any
+) -> None:
+    """Make the simulator answer with a status and, if given, a `Retry-After` header."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    simulator.tell("faults", kind="status", status=status, headers=headers, **more)
+
+
 @pytest.mark.parametrize("fault", RETRYABLE)
-def test_a_passing_fault_is_retried_until_the_answer_comes(
+def test_a_temporary_fault_is_retried(
     simulator: Simulator, client: Impatient, world: World, fault: str
 ) -> None:
     simulator.tell("faults", **RETRYABLE[fault], times=2)
@@ -44,19 +55,19 @@ def test_a_passing_fault_is_retried_until_the_answer_comes(
 
 @every_operation
 def test_every_operation_is_retried(simulator: Simulator, client: Impatient, name: str) -> None:
-    simulator.tell("faults", kind="status", status=503, times=1)
+    fail(simulator, times=1)
     OPERATIONS[name](client)
     assert [one["status"] for one in simulator.requests()] == [503, 200]
     assert len(client.waits) == 1
 
 
 @pytest.mark.parametrize("fault", ["408", "429", "503", "reset", "truncate", "malformed_json"])
-def test_a_lasting_fault_ends_as_unavailable_after_every_try(
+def test_a_permanent_fault_is_unavailable_after_the_last_try(
     simulator: Simulator, fault: str
 ) -> None:
     simulator.tell("faults", **RETRYABLE[fault])
     with (
-        Impatient(base_url=simulator.url, max_attempts=3) as client,
+        Impatient(patience=Patience(attempts=3), base_url=simulator.url) as client,
         pytest.raises(ApiUnavailable) as caught,
     ):
         client.fetch_metrics()
@@ -64,22 +75,19 @@ def test_a_lasting_fault_ends_as_unavailable_after_every_try(
     assert len(simulator.requests()) == 3
 
 
-def test_an_answer_with_a_nan_is_asked_for_again(
-    simulator: Simulator, client: DixaClient, world: World
+def test_an_answer_with_a_nan_is_requested_again(
+    simulator: Simulator, client: Impatient, world: World
 ) -> None:
     simulator.tell("faults", kind="nan", times=1)
     answer = client.fetch_metric_data(body_of("csat"), Usage())
-    assert answer["aggregates"] == world.aggregate("csat", start=START, end=END, now=NOW)
-    assert len(simulator.requests()) == 2
-
-
-def test_an_answer_that_stays_nan_is_unavailable(simulator: Simulator, client: DixaClient) -> None:
+    assert answer["aggregates"] == aggregates_of(world, "csat")
+    assert len(client.waits) == 1
     simulator.tell("faults", kind="nan")
     with pytest.raises(ApiUnavailable, match="not JSON: NaN"):
         client.fetch_metric_data(body_of("csat"), Usage())
 
 
-def test_a_fault_on_a_later_page_repeats_that_page_alone(
+def test_a_fault_on_a_later_page_repeats_only_that_page(
     simulator: Simulator, client: DixaClient, world: World
 ) -> None:
     simulator.tell("faults", kind="truncate", skip=1, times=1)
@@ -90,11 +98,11 @@ def test_a_fault_on_a_later_page_repeats_that_page_alone(
     assert len(set(keys)) == len(keys) - 1
 
 
-def test_a_host_that_does_not_listen_is_unavailable() -> None:
+def test_a_host_that_refuses_connections_is_unavailable() -> None:
     with listening() as (url, _):
         pass
     with (
-        Impatient(base_url=url, max_attempts=2) as client,
+        Impatient(patience=Patience(attempts=2), base_url=url) as client,
         pytest.raises(ApiUnavailable, match="Is the API reachable?") as caught,
     ):
         client.fetch_metrics()
@@ -102,17 +110,29 @@ def test_a_host_that_does_not_listen_is_unavailable() -> None:
     assert len(client.waits) == 1
 
 
-def test_eight_tries_are_the_default(simulator: Simulator, client: Impatient) -> None:
-    simulator.tell("faults", kind="status", status=503)
+def test_an_answer_that_takes_too_long_is_unavailable(simulator: Simulator) -> None:
+    simulator.tell("faults", kind="slow", seconds=3600)
+    with (
+        Impatient(
+            patience=Patience(attempts=2, answer_seconds=0.2), base_url=simulator.url
+        ) as client,
+        pytest.raises(ApiUnavailable, match="no complete answer"),
+    ):
+        client.fetch_metrics()
+    assert len(simulator.requests()) == 2
+
+
+def test_a_request_is_sent_eight_times_by_default(simulator: Simulator, client: Impatient) -> None:
+    fail(simulator)
     with pytest.raises(ApiUnavailable):
         client.fetch_metrics()
     assert len(simulator.requests()) == 8
 
 
 def test_waits_grow_from_half_a_second_to_a_minute(simulator: Simulator) -> None:
-    simulator.tell("faults", kind="status", status=503)
+    fail(simulator)
     with (
-        Impatient(base_url=simulator.url, max_attempts=11) as client,
+        Impatient(patience=Patience(attempts=11), base_url=simulator.url) as client,
         pytest.raises(ApiUnavailable),
     ):
         client.fetch_metrics()
@@ -121,10 +141,10 @@ def test_waits_grow_from_half_a_second_to_a_minute(simulator: Simulator) -> None
     assert client.waits[-1] == 60
 
 
-def test_no_try_starts_once_the_time_is_up(simulator: Simulator) -> None:
-    simulator.tell("faults", kind="status", status=503)
+def test_no_request_is_sent_after_its_time(simulator: Simulator) -> None:
+    fail(simulator)
     with (
-        Impatient(base_url=simulator.url, give_up_after=0.4) as client,
+        Impatient(patience=Patience(request_seconds=0.4), base_url=simulator.url) as client,
         pytest.raises(ApiUnavailable),
     ):
         client.fetch_metrics()
@@ -132,50 +152,38 @@ def test_no_try_starts_once_the_time_is_up(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_wait_the_server_asks_for_in_seconds_is_kept(
+def test_retry_after_is_obeyed_as_seconds_and_as_a_date(
     simulator: Simulator, client: Impatient, status: int
 ) -> None:
-    headers = {"Retry-After": "17"}
-    simulator.tell("faults", kind="status", status=status, headers=headers, times=1)
-    client.fetch_metrics()
-    assert client.waits == [17]
-
-
-def test_a_wait_the_server_asks_for_as_a_date_is_kept(
-    simulator: Simulator, client: Impatient
-) -> None:
     until = datetime.now(UTC) + timedelta(seconds=100)
-    headers = {"Retry-After": format_datetime(until, usegmt=True)}
-    simulator.tell("faults", kind="status", status=429, headers=headers, times=1)
-    client.fetch_metrics()
-    assert len(client.waits) == 1
-    assert 80 < client.waits[0] <= 100
+    for header in ("17", format_datetime(until, usegmt=True)):
+        fail(simulator, status, retry_after=header, times=1)
+        client.fetch_metrics()
+    seconds, left = client.waits
+    assert seconds == 17
+    assert 80 < left <= 100
 
 
 @pytest.mark.parametrize(
     "header", ["0", "-5", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "2015-10-21", "nan"]
 )
-def test_a_wait_that_is_over_or_unreadable_leaves_the_usual_one(
+def test_a_past_or_unreadable_retry_after_is_ignored(
     simulator: Simulator, client: Impatient, header: str
 ) -> None:
-    fault = {"kind": "status", "status": 429, "headers": {"Retry-After": header}}
-    simulator.tell("faults", **fault, times=1)
+    fail(simulator, 429, retry_after=header, times=1)
     client.fetch_metrics()
-    assert len(client.waits) == 1
-    assert 0.5 <= client.waits[0] <= 1.5
+    (wait,) = client.waits
+    assert 0.5 <= wait <= 1.5
 
 
-def test_a_wait_of_hours_is_a_refusal(simulator: Simulator, client: Impatient) -> None:
-    fault = {"kind": "status", "status": 429, "headers": {"Retry-After": "7200"}}
-    simulator.tell("faults", **fault)
+def test_a_retry_after_of_hours_is_a_refusal(simulator: Simulator, client: Impatient) -> None:
+    fail(simulator, 429, retry_after="7200")
     with pytest.raises(ApiRefused, match="429"):
         client.fetch_metrics()
     assert client.waits == []
 
 
-def test_the_vendors_own_limit_draws_retries_not_a_failure(
-    simulator: Simulator, client: Impatient
-) -> None:
+def test_the_rate_limit_of_the_server_is_retried(simulator: Simulator, client: Impatient) -> None:
     simulator.tell("settings", rate=0.001, burst=1, retry_after=2)
     client.fetch_metrics()
     with pytest.raises(ApiUnavailable, match="429 Too Many Requests: Too Many Requests") as caught:
@@ -186,7 +194,7 @@ def test_the_vendors_own_limit_draws_retries_not_a_failure(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
 def test_a_refusal_is_never_retried(simulator: Simulator, client: Impatient, status: int) -> None:
-    simulator.tell("faults", kind="status", status=status, body='{"message": "no"}')
+    fail(simulator, status, body='{"message": "no"}')
     with pytest.raises(ApiRefused) as caught:
         records_of(client)
     assert caught.value.status == status
@@ -196,7 +204,7 @@ def test_a_refusal_is_never_retried(simulator: Simulator, client: Impatient, sta
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_refused_and_its_target_never_asked(
+def test_a_redirect_is_refused_and_not_followed(
     simulator: Simulator, client: Impatient, status: int
 ) -> None:
     with listening() as (elsewhere, got):
@@ -212,36 +220,18 @@ def test_a_redirect_is_refused_and_its_target_never_asked(
 # Stopping.
 
 
-def test_closing_wakes_a_waiting_retry_and_sends_nothing_more(simulator: Simulator) -> None:
-    asleep = threading.Event()
-    caught: list[BaseException] = []
-
-    client = DixaClient(KEY, base_url=simulator.url)
-    sleep = client._transport._retrying.sleep
-
-    def told_to_sleep(seconds: float) -> None:
-        asleep.set()
-        sleep(seconds)
-
-    client._transport._retrying.sleep = told_to_sleep
-
-    def fetch() -> None:
-        try:
-            client.fetch_metrics()
-        except DixaAssetsError as error:
-            caught.append(error)
-
-    fault = {"kind": "status", "status": 429, "headers": {"Retry-After": "250"}}
-    simulator.tell("faults", **fault)
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    assert asleep.wait(10)
-    client.close()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert [str(error) for error in caught] == [
-        "GET /v1/analytics/metrics: not sent: this load is being stopped."
-    ]
+def test_close_ends_the_wait_for_a_retry(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(simulator, 429, retry_after="250")
+    with ThreadPoolExecutor(1) as pool:
+        client = DixaClient(KEY, quick(base_url=simulator.url))
+        fetch = pool.submit(client.fetch_metrics)
+        wait_until(lambda: "Next try in 250" in caplog.text, seconds=10, what="a wait")
+        client.close()
+        with pytest.raises(ApiError) as caught:
+            fetch.result(timeout=10)
+    assert str(caught.value) == "GET /v1/analytics/metrics: not sent: this load is being stopped."
     assert len(simulator.requests()) == 1
 
 

@@ -1,34 +1,36 @@
-"""From the API's rows to staged rows: every field and label, in their day and outside it."""
+"""Records: rows of the API become staged rows, with every field and label, in their day."""
 
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from dixa_assets.api.client import DixaClient
-from dixa_assets.api.extract import extract
-from dixa_assets.api.requests import Request
 from dixa_assets.errors import ApiContractBroken
-from dixa_assets.model.days import Window
-from dixa_assets.model.tables import relation_of
+from dixa_assets.model.days import Day, days_from
 from dixa_assets.model.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named, Row, to_instant
 from dixa_assets.simulator.world import World
-from dixa_assets.staging import Staged
-from dixa_assets_tests.support.days import APIA_GAP, DAY
-from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Json, Simulator
-from dixa_assets_tests.support.staged import Line, answer, lines, metric_entry, record_entry
+from dixa_assets_tests.support.days import APIA_GAP, DAY, END, START, rows_of
+from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, Json, Simulator
+from dixa_assets_tests.support.staged import (
+    Extracted,
+    Line,
+    lines,
+    metric_request,
+    record_request,
+)
 
+Answer = Callable[..., None]
+RATINGS, CREATED = record_request("ratings"), "created_conversations"
 
-def outside(staged: Staged) -> int:
-    return sum(counts.outside_window for counts in staged.days.values())
+# Every record, row, field and type.
 
 
 def plain(value: Any) -> tuple[Any, Any]:
-    """The content and label a value of the world must have in its column."""
+    """The content and the label that a value of the simulator has in its column."""
     if value is None or value is NO_VALUES:
         return None, None
     if isinstance(value, list):
@@ -48,9 +50,9 @@ def plain(value: Any) -> tuple[Any, Any]:
     return value, None
 
 
-def expected_line(row: Row, day: date) -> Line:
+def expected_line(row: Row, day: Day) -> Line:
     line: Line = {
-        "partition_date": day.isoformat(),
+        "partition_date": str(day),
         "primary_timestamp": row.at.isoformat(),
         "primary_timestamp_field": row.timestamp_name,
     }
@@ -65,32 +67,17 @@ def expected_line(row: Row, day: date) -> Line:
     return line
 
 
-def day_of_record(client: DixaClient, record_id: str, window: Window, staged: Staged) -> list[Line]:
-    extract(client, Request(record_entry(record_id)), window, staged)
-    return lines(staged)
-
-
-CLOCK_CHANGES = [date(2025, 3, 29), date(2025, 10, 25)]
-
-
-@pytest.mark.parametrize("first", CLOCK_CHANGES, ids=str)
+@pytest.mark.parametrize("first", [date(2025, 3, 29), date(2025, 10, 25)], ids=str)
 @pytest.mark.parametrize("record_id", RECORDS)
-def test_every_row_and_field_of_a_record_is_the_worlds_around_a_clock_change(
-    client: DixaClient,
-    world: World,
-    stage: Callable[..., Staged],
-    record_id: str,
-    first: date,
+def test_every_row_and_field_of_a_record_equals_the_simulators_around_a_clock_change(
+    extracted: Extracted, world: World, record_id: str, first: date
 ) -> None:
-    table = relation_of(record_entry(record_id)).stored_in
-    for day in (first + timedelta(days=n) for n in range(3)):
-        window = Window.of_day(day, COPENHAGEN)
-        staged = stage(table)
-        found = day_of_record(client, record_id, window, staged)
-        truth = world.rows(record_id, start=window.start, end=window.end, now=NOW)
-        assert truth
-        assert found == [expected_line(row, day) for row in truth]
-        assert outside(staged) == 0
+    for day in days_from(first, 3, COPENHAGEN):
+        staged = extracted(record_request(record_id), day)
+        rows = rows_of(world, record_id, day)
+        assert rows
+        assert lines(staged) == [expected_line(row, day) for row in rows]
+        assert staged.counts.outside_day == 0
 
 
 TYPE_OF: dict[type, str] = {
@@ -108,13 +95,12 @@ TYPE_OF: dict[type, str] = {
 
 
 @pytest.mark.parametrize("record_id", RECORDS)
-def test_the_types_of_a_records_columns_are_those_of_the_worlds_values(
-    client: DixaClient, world: World, stage: Callable[..., Staged], record_id: str
+def test_the_types_of_columns_are_the_types_of_the_simulators_values(
+    extracted: Extracted, world: World, record_id: str
 ) -> None:
-    staged = stage(relation_of(record_entry(record_id)).stored_in)
-    day_of_record(client, record_id, DAY, staged)
+    staged = extracted(record_request(record_id))
     expected: dict[str, str | None] = {}
-    for row in world.rows(record_id, start=DAY.start, end=DAY.end, now=NOW):
+    for row in rows_of(world, record_id):
         for name, value in (*zip(row.names, row.values, strict=True), ("", row.value)):
             if isinstance(value, list):
                 item = TYPE_OF[type(value[0])] if value else None
@@ -125,99 +111,145 @@ def test_the_types_of_a_records_columns_are_those_of_the_worlds_values(
     assert {name: type_ for name, type_ in found.items() if type_} == expected
 
 
-def test_integers_beyond_a_double_are_staged_to_the_last_digit(
-    client: DixaClient, world: World, stage: Callable[..., Staged]
-) -> None:
-    staged = stage(relation_of(record_entry("created_conversations")).stored_in)
-    found = day_of_record(client, "created_conversations", DAY, staged)
-    truth = world.rows("created_conversations", start=DAY.start, end=DAY.end, now=NOW)
+def test_integers_beyond_a_double_keep_their_last_digit(extracted: Extracted, world: World) -> None:
+    found = lines(extracted(record_request(CREATED)))
     numbers = [one["external_reference", "value"] for one in found]
-    assert numbers == [row.field("external_reference") for row in truth]
+    assert numbers == [row.field("external_reference") for row in rows_of(world, CREATED)]
     assert any(number and int(float(number)) != number for number in numbers)
 
 
-def test_rows_of_touching_windows_are_neither_lost_nor_taken_twice(
-    client: DixaClient, world: World, stage: Callable[..., Staged]
+def test_a_row_at_midnight_is_in_one_of_two_consecutive_days(
+    extracted: Extracted, world: World
 ) -> None:
-    windows = [Window.of_day(DAY.day + timedelta(days=n), COPENHAGEN) for n in range(2)]
-    found: list[str] = []
-    for window in windows:
-        staged = stage(relation_of(record_entry("ratings")).stored_in)
-        rows = day_of_record(client, "ratings", window, staged)
-        found += [row["primary_timestamp"] for row in rows]
-    truth = world.rows("ratings", start=windows[0].start, end=windows[1].end, now=NOW)
-    assert found == [row.at.isoformat() for row in truth]
-    assert windows[0].end.isoformat() in found
+    days = days_from(DAY.date, 2, COPENHAGEN)
+    found = [line["primary_timestamp"] for day in days for line in lines(extracted(RATINGS, day))]
+    assert found == [row.at.isoformat() for day in days for row in rows_of(world, "ratings", day)]
+    assert END.isoformat() in found
 
 
-def bare_row(at: datetime, *fields: Json, **more: Any) -> Json:
+def test_a_request_for_a_record_ends_at_midnight_and_names_no_measures(
+    simulator: Simulator, extracted: Extracted
+) -> None:
+    extracted(RATINGS)
+    assert simulator.requests()[0]["body"] == {
+        "id": "ratings",
+        "periodFilter": {
+            "_type": "Interval",
+            "start": to_instant(START),
+            "end": to_instant(END),
+        },
+        "timezone": COPENHAGEN,
+    }
+
+
+def test_values_of_an_unknown_type_are_stored_whole(
+    simulator: Simulator, extracted: Extracted
+) -> None:
+    simulator.tell("faults", kind="unknown_type")
+    staged = extracted(record_request("nps_ratings"))
+    found = [line["conversation_id", "value"] for line in lines(staged)]
+    assert found
+    assert {value["_type"] for value in found} == {"HologramField"}
+    assert all(isinstance(value["value"], int) for value in found)
+    assert staged.types.of["conversation_id", "value"] == JSON
+
+
+def test_a_field_that_the_catalogue_does_not_have_is_stored(
+    simulator: Simulator, extracted: Extracted
+) -> None:
+    data = {"_type": "LongField", "value": 7, "label": "seven"}
+    simulator.tell("records/fields", id="ratings", field="brand new", data=data)
+    staged = extracted(RATINGS)
+    found = {(line["brand new", "value"], line["brand new", "label"]) for line in lines(staged)}
+    assert found == {(7, "seven")}
+    assert staged.types.of["brand new", "value"] == BIGINT
+
+
+def test_excluded_fields_are_never_in_the_staged_file(extracted: Extracted, world: World) -> None:
+    excluded = frozenset({"contact_point", "queue_id"})
+    staged = extracted(record_request(CREATED, excluded_fields=excluded))
+    staged.close()
+    text = staged.path.read_text()
+    rows = rows_of(world, CREATED)
+    secrets = {part for row in rows for name in excluded for part in plain(row.field(name))}
+    secrets.discard(None)
+    assert len(secrets) > 4
+    assert not any(secret in text for secret in secrets)
+    assert not excluded & {name for name, _ in staged.keys}
+    assert staged.rows == len(rows)
+
+
+def test_the_value_of_a_row_can_be_excluded(extracted: Extracted, world: World) -> None:
+    staged = extracted(record_request("ratings", excluded_fields=frozenset({"value"})))
+    rows = rows_of(world, "ratings")
+    assert staged.rows == len(rows)
+    assert any(row.value is not None for row in rows)
+    assert ("", "value") not in staged.keys
+
+
+def test_a_day_that_the_zone_skipped_sends_no_request(
+    simulator: Simulator, extracted: Extracted
+) -> None:
+    day = Day.of(APIA_GAP, "Pacific/Apia")
+    assert extracted(metric_request("csat"), day).rows == 0
+    assert extracted(RATINGS, day).rows == 0
+    assert simulator.requests() == []
+
+
+# Rows that the simulator does not send.
+
+
+def bare_row(at: datetime = START, *fields: Json, **more: Any) -> Json:
     stamp = {"name": "offered_at", "timestamp": at.isoformat()}
     return {"primaryTimestampField": stamp, "fields": list(fields), **more}
 
 
-def staged_rows(
-    simulator: Simulator,
-    client: DixaClient,
-    staged: Staged,
-    *rows: Any,
-    excluded: frozenset[str] = frozenset(),
-) -> list[Line]:
-    answer(simulator, list(rows))
-    entry = record_entry("ratings")
-    extract(client, Request(entry, excluded_fields=excluded), DAY, staged)
-    return lines(staged)
-
-
-def test_a_field_name_that_comes_twice_in_a_row_keeps_both_values(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+def test_a_field_that_a_row_has_twice_keeps_both_values(
+    answer: Answer, extracted: Extracted
 ) -> None:
-    twice = [{"name": "tag", "field": {"_type": "StringField", "value": value}} for value in "abc"]
-    (row,) = staged_rows(simulator, client, stage(), bare_row(DAY.start, *twice))
-    names = ("tag", "tag_2", "tag_3")
-    assert [row[name, "value"] for name in names] == ["a", "b", "c"]
+    tags = [{"name": "tag", "field": {"_type": "StringField", "value": value}} for value in "abc"]
+    answer({"data": [bare_row(START, *tags)]})
+    (row,) = lines(extracted(RATINGS))
+    assert [row[name, "value"] for name in ("tag", "tag_2", "tag_3")] == ["a", "b", "c"]
 
 
-def test_names_with_different_half_characters_stay_different(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+def test_names_that_differ_in_a_lone_surrogate_stay_different(
+    answer: Answer, extracted: Extracted
 ) -> None:
     odd = [
         {"name": f"x{half}", "field": {"_type": "LongField", "value": number}}
         for number, half in enumerate(("\ud800", "\ud801", "\0", "?"))
     ]
-    (row,) = staged_rows(simulator, client, stage(), bare_row(DAY.start, *odd))
-    found = {key: value for key, value in row.items() if key[0][0] == "x"}
-    assert sorted(found.values()) == [0, 1, 2, 3]
-    assert len(found) == 4
+    answer({"data": [bare_row(START, *odd)]})
+    (row,) = lines(extracted(RATINGS))
+    found = [value for (first, *_), value in row.items() if first[0] == "x"]
+    assert sorted(found) == [0, 1, 2, 3]
 
 
-def test_a_row_exactly_on_the_end_is_left_to_the_next_window(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+def test_a_row_at_the_end_of_a_day_belongs_to_the_next_day(
+    answer: Answer, extracted: Extracted
 ) -> None:
-    instants = [DAY.start, DAY.end - MILLISECOND, DAY.end]
-    staged = stage()
-    found = staged_rows(simulator, client, staged, *map(bare_row, instants))
-    assert [one["primary_timestamp"] for one in found] == [
-        at.isoformat() for at in (DAY.start, DAY.end - MILLISECOND)
-    ]
-    assert outside(staged) == 0
+    instants = [START, END - MILLISECOND, END]
+    answer({"data": [*map(bare_row, instants)]})
+    staged = extracted(RATINGS)
+    found = [line["primary_timestamp"] for line in lines(staged)]
+    assert found == [at.isoformat() for at in instants[:2]]
+    assert staged.counts.outside_day == 0
 
 
-def test_rows_outside_the_window_are_kept_and_counted(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    instants = [DAY.start - MILLISECOND, DAY.start, DAY.end + MILLISECOND]
-    staged = stage()
-    found = staged_rows(simulator, client, staged, *map(bare_row, instants))
+def test_rows_outside_the_day_are_stored_and_counted(answer: Answer, extracted: Extracted) -> None:
+    instants = [START - MILLISECOND, START, END + MILLISECOND]
+    answer({"data": [*map(bare_row, instants)]})
+    staged = extracted(RATINGS)
+    found = lines(staged)
     assert [one["primary_timestamp"] for one in found] == [at.isoformat() for at in instants]
     assert {one["partition_date"] for one in found} == {"2025-11-05"}
-    assert outside(staged) == 2
+    assert staged.counts.outside_day == 2
 
 
-def test_rows_that_are_alike_are_all_kept(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    found = staged_rows(simulator, client, stage(), bare_row(DAY.start), bare_row(DAY.start))
-    assert len(found) == 2
+def test_equal_rows_are_all_stored(answer: Answer, extracted: Extracted) -> None:
+    answer({"data": [bare_row(), bare_row()]})
+    assert extracted(RATINGS).rows == 2
 
 
 @pytest.mark.parametrize(
@@ -230,135 +262,44 @@ def test_rows_that_are_alike_are_all_kept(
         {"primaryTimestampField": {"name": "at"}},
         {"primaryTimestampField": {"name": "at", "timestamp": "soon"}},
         {"primaryTimestampField": "2025-11-05T10:00:00Z"},
+        *(bare_row(fields=fields) for fields in ({"csid": 7}, 7, "csid")),
     ],
 )
-def test_a_row_without_an_instant_is_refused(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged], row: Any
+def test_a_row_that_cannot_be_read_is_an_error(
+    answer: Answer, extracted: Extracted, row: Any
 ) -> None:
+    answer({"data": [row]})
     with pytest.raises(ApiContractBroken, match="'ratings'.*primaryTimestampField"):
-        staged_rows(simulator, client, stage(), row)
+        extracted(RATINGS)
 
 
 @pytest.mark.parametrize("field", [{}, {"name": ""}, {"name": 7}, "csid", None])
-def test_a_field_without_a_name_is_refused(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged], field: Any
+def test_a_field_without_a_name_is_an_error(
+    answer: Answer, extracted: Extracted, field: Any
 ) -> None:
+    answer({"data": [bare_row(START, field)]})
     with pytest.raises(ApiContractBroken, match="'ratings'.*no name"):
-        staged_rows(simulator, client, stage(), bare_row(DAY.start, field))
-
-
-@pytest.mark.parametrize("fields", [{"csid": 7}, 7, "csid"])
-def test_fields_that_are_no_list_are_refused(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged], fields: Any
-) -> None:
-    with pytest.raises(ApiContractBroken, match="'ratings'"):
-        staged_rows(simulator, client, stage(), {**bare_row(DAY.start), "fields": fields})
+        extracted(RATINGS)
 
 
 @pytest.mark.parametrize("fields", [{}, {"fields": None}, {"fields": []}])
-def test_a_row_without_fields_is_a_row(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged], fields: Json
-) -> None:
-    row = {"primaryTimestampField": bare_row(DAY.start)["primaryTimestampField"], **fields}
-    assert staged_rows(simulator, client, stage(), row) == [
+def test_a_row_without_fields_is_stored(answer: Answer, extracted: Extracted, fields: Json) -> None:
+    stamp = bare_row()["primaryTimestampField"]
+    answer({"data": [{"primaryTimestampField": stamp, **fields}]})
+    assert lines(extracted(RATINGS)) == [
         {
             "partition_date": "2025-11-05",
-            "primary_timestamp": DAY.start.isoformat(),
+            "primary_timestamp": START.isoformat(),
             "primary_timestamp_field": "offered_at",
         }
     ]
 
 
-def test_a_rows_own_value_does_not_meet_a_field_named_value(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
+def test_the_value_of_a_row_and_a_field_named_value_are_both_stored(
+    answer: Answer, extracted: Extracted
 ) -> None:
     field = {"name": "value", "field": {"_type": "StringField", "value": "of the field"}}
-    row = bare_row(DAY.start, field, value={"_type": "IntField", "value": 5})
-    (found,) = staged_rows(simulator, client, stage(), row)
-    assert found["", "value"] == 5
-    assert found["value", "value"] == "of the field"
-
-
-def test_values_of_unknown_type_are_kept_whole(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    simulator.tell("faults", kind="unknown_type")
-    staged = stage()
-    found = day_of_record(client, "nps_ratings", DAY, staged)
-    assert found
-    for one in found:
-        assert one["conversation_id", "value"]["_type"] == "HologramField"
-        assert isinstance(one["conversation_id", "value"]["value"], int)
-    assert staged.types.of["conversation_id", "value"] == JSON
-
-
-def test_excluded_fields_never_reach_the_staged_file(
-    client: DixaClient, world: World, stage: Callable[..., Staged]
-) -> None:
-    entry = record_entry("created_conversations")
-    excluded = frozenset({"contact_point", "queue_id"})
-    staged = stage(relation_of(entry, excluded).stored_in)
-    extract(client, Request(entry, excluded_fields=excluded), DAY, staged)
-    staged.close()
-    text = staged.path.read_text()
-    truth = world.rows("created_conversations", start=DAY.start, end=DAY.end, now=NOW)
-    secrets = {part for row in truth for name in excluded for part in plain(row.field(name))}
-    secrets.discard(None)
-    assert len(secrets) > 4
-    assert not any(secret in text for secret in secrets)
-    assert not excluded & {name for name, _ in staged.keys}
-    assert staged.rows == len(truth)
-
-
-def test_a_rows_own_value_can_be_excluded(
-    client: DixaClient, world: World, stage: Callable[..., Staged]
-) -> None:
-    entry = record_entry("ratings")
-    staged = stage(relation_of(entry).stored_in)
-    request = Request(entry, excluded_fields=frozenset({"value"}))
-    extract(client, request, DAY, staged)
-    truth = world.rows("ratings", start=DAY.start, end=DAY.end, now=NOW)
-    assert staged.rows == len(truth)
-    assert any(row.value is not None for row in truth)
-    assert ("", "value") not in staged.keys
-
-
-def test_a_record_is_not_asked_for_measures(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    day_of_record(client, "ratings", DAY, stage())
-    assert simulator.requests()[0]["body"] == {
-        "id": "ratings",
-        # Up to the next midnight itself: whether a period's end belongs to it is not documented.
-        "periodFilter": {
-            "_type": "Interval",
-            "start": to_instant(DAY.start),
-            "end": to_instant(DAY.end),
-        },
-        "timezone": COPENHAGEN,
-    }
-
-
-def test_a_new_field_is_staged_without_the_catalogue_knowing(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    data = {"_type": "LongField", "value": 7, "label": "seven"}
-    simulator.tell("records/fields", id="ratings", field="brand new", data=data)
-    staged = stage()
-    found = day_of_record(client, "ratings", DAY, staged)
-    assert {(one["brand new", "value"], one["brand new", "label"]) for one in found} == {
-        (7, "seven")
-    }
-    assert staged.types.of["brand new", "value"] == BIGINT
-
-
-def test_a_day_that_never_was_asks_nothing(
-    simulator: Simulator, client: DixaClient, stage: Callable[..., Staged]
-) -> None:
-    window = Window.of_day(APIA_GAP, "Pacific/Apia")
-    entry = record_entry("ratings")
-    metric, record = stage(), stage(relation_of(entry).stored_in)
-    extract(client, Request(metric_entry("csat")), window, metric)
-    extract(client, Request(entry), window, record)
-    assert (metric.rows, record.rows) == (0, 0)
-    assert simulator.requests() == []
+    answer({"data": [bare_row(START, field, value={"_type": "IntField", "value": 5})]})
+    (row,) = lines(extracted(RATINGS))
+    assert row["", "value"] == 5
+    assert row["value", "value"] == "of the field"

@@ -1,4 +1,4 @@
-"""The pace: every process that uses the token together stays within the vendor's limit."""
+"""The rate limit that all processes with a token share, with its state in a file."""
 
 import os
 import subprocess
@@ -15,21 +15,26 @@ from pyrate_limiter import Limiter
 from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.limiter import shared_limiter
+from dixa_assets.api.settings import ApiSettings
 from dixa_assets.errors import ConfigError
+from dixa_assets_tests.support.client import quick
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 RATE, BURST = 10, 4
 PROCESSES, THREADS, REQUESTS_EACH = 3, 2, 10
-# Fires its requests from a few threads, with the client's own defaults.
+# Sends requests from several threads, with the default settings of a client.
 LOAD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings
 
 url, key, threads, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-with DixaClient(key, base_url=url) as client, ThreadPoolExecutor(threads) as pool:
+with (
+    DixaClient(key, ApiSettings(base_url=url)) as client,
+    ThreadPoolExecutor(threads) as pool,
+):
     for _ in pool.map(lambda _: client.fetch_filter_values("channel"), range(threads * each)):
         pass
 """
@@ -37,18 +42,26 @@ with DixaClient(key, base_url=url) as client, ThreadPoolExecutor(threads) as poo
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where limiters of this test keep their state."""
+    """The folder in which limiters of this test keep their state."""
     monkeypatch.setattr(pace, "PLACES", (str(tmp_path),))
     return tmp_path
 
 
 def limiter(identity: str = "host token", rate: float = 0.5, burst: int = 3) -> Limiter:
-    return shared_limiter(identity, requests_per_second=rate, burst=burst)
+    return shared_limiter(identity, ApiSettings(requests_per_second=rate, burst=burst))
 
 
 def taken(limiter: Limiter, tries: int = 10) -> int:
-    """How many requests may go at once."""
+    """The number of tokens that can be taken now."""
     return sum(bool(limiter.try_acquire(blocking=False)) for _ in range(tries))
+
+
+def start_load(
+    simulator: Simulator, threads: int, requests_each: int, **variables: str
+) -> subprocess.Popen[bytes]:
+    """A process that sends `requests_each` requests in each of its threads."""
+    arguments = [simulator.url, KEY, str(threads), str(requests_each)]
+    return subprocess.Popen([sys.executable, "-c", LOAD, *arguments], env=os.environ | variables)
 
 
 def state_file(folder: Path) -> Path:
@@ -57,12 +70,11 @@ def state_file(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_token_use_the_limit_up_and_never_pass_it(
+def test_processes_with_one_token_use_the_whole_limit_and_never_exceed_it(
     simulator: Simulator,
 ) -> None:
     simulator.tell("settings", rate=RATE, burst=BURST)
-    arguments = [simulator.url, KEY, str(THREADS), str(REQUESTS_EACH)]
-    loads = [subprocess.Popen([sys.executable, "-c", LOAD, *arguments]) for _ in range(PROCESSES)]
+    loads = [start_load(simulator, THREADS, REQUESTS_EACH) for _ in range(PROCESSES)]
     assert [load.wait(60) for load in loads] == [0] * PROCESSES
 
     log = simulator.requests()
@@ -71,9 +83,9 @@ def test_processes_that_share_a_token_use_the_limit_up_and_never_pass_it(
     assert len(at) == PROCESSES * THREADS * REQUESTS_EACH
     for first, start in enumerate(at):
         for last, end in enumerate(at[first:], first):
-            # The client's burst is half of the server's: 190 ms of travel are left for.
+            # The client's burst is half of the server's. The rest allows 190 ms of delay.
             assert last - first + 1 <= BURST / 2 + RATE * (end - start) + 1.9
-    # The limit's own arithmetic is 5.7 s; a quarter more is for starting and for two busy cores.
+    # By the limit alone it takes 5.7 s. The starts and two busy cores may take a quarter more.
     assert (len(at) - 1) / (at[-1] - at[0]) >= 0.8 * RATE
 
 
@@ -81,28 +93,27 @@ def test_threads_of_a_client_take_turns(simulator: Simulator) -> None:
     threads, rounds = 6, 8
     took: list[int] = []
     with (
-        DixaClient(KEY, base_url=simulator.url, requests_per_second=50, burst=1) as client,
+        DixaClient(KEY, quick(base_url=simulator.url, requests_per_second=50, burst=1)) as client,
         ThreadPoolExecutor(threads) as pool,
     ):
 
-        def ask(thread: int) -> None:
+        def request(thread: int) -> None:
             while len(took) < threads * rounds:
                 client.fetch_filter_values("channel")
                 took.append(thread)
 
-        list(pool.map(ask, range(threads)))
+        list(pool.map(request, range(threads)))
     assert min(Counter(took).values()) >= rounds // 2
 
 
-def test_a_process_that_asks_now_and_then_waits_its_turn_and_no_longer(
+def test_a_process_with_few_requests_waits_one_turn_for_each(
     simulator: Simulator,
 ) -> None:
-    # As a long load beside the look at the catalogue.
+    # A long load, and a catalogue refresh at the same time.
     simulator.tell("settings", latency_ms=150)
-    arguments = [simulator.url, KEY, "6", "50"]
-    load = subprocess.Popen([sys.executable, "-c", LOAD, *arguments])
+    load = start_load(simulator, threads=6, requests_each=50)
     try:
-        with DixaClient(KEY, base_url=simulator.url) as client:
+        with DixaClient(KEY, ApiSettings(base_url=simulator.url)) as client:
             wait_until(lambda: len(simulator.requests()) > 10, seconds=30, what="the load")
             waits = []
             for _ in range(10):
@@ -112,12 +123,13 @@ def test_a_process_that_asks_now_and_then_waits_its_turn_and_no_longer(
     finally:
         load.kill()
         load.wait(30)
-    # Every other token is for the one who asks less: 200 ms, and the answer's 150.
+    # This process gets every other token, after 200 ms; the answer takes 150 ms.
     assert max(waits) < 1
 
 
-def test_a_burst_may_go_at_once_and_no_more(folder: Path) -> None:
-    assert taken(limiter(burst=3)) == 3
+@pytest.mark.parametrize(("rate", "burst"), [(0.5, 1), (0.05, 1), (0.01, 1), (0.1, 3), (2, 40)])
+def test_no_more_than_the_burst_is_sent_at_once(folder: Path, rate: float, burst: int) -> None:
+    assert taken(limiter(rate=rate, burst=burst), tries=50) == burst
 
 
 def test_two_limiters_of_one_token_take_from_one_bucket(folder: Path) -> None:
@@ -127,12 +139,12 @@ def test_two_limiters_of_one_token_take_from_one_bucket(folder: Path) -> None:
     assert taken(first) == 0
 
 
-def test_two_tokens_have_a_bucket_each(folder: Path) -> None:
+def test_each_token_has_a_bucket_of_its_own(folder: Path) -> None:
     assert taken(limiter("host one")) == 3
     assert taken(limiter("host two")) == 3
 
 
-def test_whoever_tries_again_and_again_keeps_one_token_and_no_more(folder: Path) -> None:
+def test_a_caller_that_tries_often_reserves_only_one_token(folder: Path) -> None:
     bucket = limiter(rate=2, burst=1)
     assert taken(bucket, tries=50) == 1
     began = time.monotonic()
@@ -140,7 +152,7 @@ def test_whoever_tries_again_and_again_keeps_one_token_and_no_more(folder: Path)
     assert time.monotonic() - began < 0.7
 
 
-def test_a_token_that_is_not_there_is_waited_for(folder: Path) -> None:
+def test_a_caller_waits_for_the_next_token(folder: Path) -> None:
     bucket = limiter(rate=20, burst=1)
     began = time.monotonic()
     for _ in range(5):
@@ -149,74 +161,55 @@ def test_a_token_that_is_not_there_is_waited_for(folder: Path) -> None:
     assert 0.19 < time.monotonic() - began < 1
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(0.5, 1), (0.05, 1), (0.01, 1), (0.1, 3), (2, 40)])
-def test_a_pace_of_any_slowness_is_kept(folder: Path, rate: float, burst: int) -> None:
-    assert taken(limiter(rate=rate, burst=burst), tries=50) == burst
-
-
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no number",
-        b"17.5",
-        b"1 2 3",
-        b"\xff\xfe\x00",
-        b"999999999999999999999999",
-        b"-5",
-        b"1762",
-        b"\n",
-    ],
+    "content", [None, "", "\n", "no number", "17.5", "1 2 3", "-5", "1762", "\udcff\0", "9" * 24]
 )
-def test_a_state_file_that_makes_no_sense_stops_no_traffic(folder: Path, content: bytes) -> None:
+def test_a_missing_or_unreadable_state_file_stops_no_traffic(
+    folder: Path, content: str | None
+) -> None:
     assert taken(limiter()) == 3
-    state_file(folder).write_bytes(content)
+    state = state_file(folder)
+    state.unlink()
+    if content is not None:
+        state.write_bytes(content.encode(errors="surrogateescape"))
     assert taken(limiter()) == 3
 
 
-def test_a_clock_that_was_set_back_a_day_stops_no_traffic(folder: Path) -> None:
+def test_a_clock_that_was_set_back_stops_no_traffic(folder: Path) -> None:
     assert taken(limiter()) == 3
     tomorrow = (time.time_ns() + 86_400 * 10**9) // 1000
     state_file(folder).write_text(str(tomorrow))
     assert taken(limiter()) == 3
 
 
-def test_a_state_file_that_went_away_stops_no_traffic(folder: Path) -> None:
-    assert taken(limiter()) == 3
-    state_file(folder).unlink()
-    assert taken(limiter()) == 3
-
-
-def test_the_key_stands_in_no_file_and_no_file_name(folder: Path) -> None:
-    with DixaClient(KEY, base_url="http://127.0.0.1:1") as client:
-        client._transport._limiter.try_acquire()
+def test_the_key_is_in_no_file_and_no_file_name(folder: Path, simulator: Simulator) -> None:
+    with DixaClient(KEY, ApiSettings(base_url=simulator.url)) as client:
+        client.fetch_metrics()
     paths = [path for path in folder.rglob("*") if path.is_file()]
     assert state_file(folder) in paths
     assert not any(KEY in str(path) or KEY in path.read_text() for path in paths)
 
 
-def test_nobody_else_may_look_into_the_folder_of_the_state(folder: Path) -> None:
+def test_other_users_cannot_read_the_state_folder(folder: Path) -> None:
     limiter()
     (made,) = folder.iterdir()
     assert made.stat().st_mode & 0o077 == 0
 
 
-def test_the_temporary_folder_of_a_process_does_not_give_it_a_pace_of_its_own(
+def test_processes_with_different_temporary_folders_share_one_limit(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.tell("settings", rate=RATE, burst=BURST)
-    arguments = [simulator.url, KEY, "1", "8"]
-    loads = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        env = os.environ | {"TMPDIR": str(tmp_path / name)}
-        loads.append(subprocess.Popen([sys.executable, "-c", LOAD, *arguments], env=env))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    loads = [start_load(simulator, 1, 8, TMPDIR=str(folder)) for folder in folders]
     assert [load.wait(60) for load in loads] == [0, 0]
     assert {one["status"] for one in simulator.requests()} == {200}
     assert not list(tmp_path.rglob("*.pace"))
 
 
-def test_a_folder_of_somebody_else_is_refused_by_name(folder: Path) -> None:
+def test_a_state_folder_of_another_owner_is_an_error(folder: Path) -> None:
     place = folder / f"dixa_assets-{os.getuid()}"
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
@@ -227,7 +220,10 @@ def test_a_folder_of_somebody_else_is_refused_by_name(folder: Path) -> None:
     place.touch()
     with pytest.raises(ConfigError, match=f"^{place}: "):
         limiter()
-    place.unlink()
+
+
+def test_a_state_folder_that_others_may_write_becomes_private(folder: Path) -> None:
+    place = folder / f"dixa_assets-{os.getuid()}"
     place.mkdir(mode=0o777)
     assert taken(limiter()) == 3
     assert place.stat().st_mode & 0o077 == 0

@@ -1,38 +1,60 @@
-"""The period that is asked for: which instants of a day, for metrics and for records."""
+"""The period in a request: which instants of a day it names."""
 
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
-from hypothesis import given
+import pytest
 
 from dixa_assets.api.requests import Request
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import Window
-from dixa_assets_tests.model.test_days import days, zones
+from dixa_assets.model.days import Day
+from dixa_assets.model.options import LoadSpec
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND
 
-METRIC, RECORD = Request(Entry("metric", "csat")), Request(Entry("record", "ratings"))
+# A day of 25 hours.
+DAY = Day.of(date(2025, 10, 26), COPENHAGEN)
 
 
-def test_an_interval_goes_out_in_utc_with_milliseconds_and_ends_one_before_the_next() -> None:
-    window = Window.of_day(date(2025, 10, 26), COPENHAGEN)
-    assert METRIC.body(window)["periodFilter"] == {
-        "_type": "Interval",
-        "start": "2025-10-25T22:00:00.000Z",
-        "end": "2025-10-26T22:59:59.999Z",
+@dataclass(frozen=True)
+class Case:
+    """An entry, what the probe found, and the time before midnight at which the period ends."""
+
+    kind: str
+    before_midnight: timedelta
+    is_end_exclusive: bool = False
+    is_by_primary: bool = True
+
+
+CASES = [
+    Case("metric", MILLISECOND),
+    Case("metric", timedelta(), is_end_exclusive=True),
+    Case("record", timedelta()),
+    Case("record", timedelta(), is_end_exclusive=True),
+    Case("record", MILLISECOND, is_by_primary=False),
+    Case("record", timedelta(), is_by_primary=False, is_end_exclusive=True),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_period_ends_where_no_row_is_lost_or_counted_twice(case: Case) -> None:
+    spec = LoadSpec(
+        Entry(case.kind, "an_entry"),
+        COPENHAGEN,
+        is_end_exclusive=case.is_end_exclusive,
+        is_by_primary=case.is_by_primary,
+    )
+    interval = Request(spec).body(DAY.period)["periodFilter"]
+    assert datetime.fromisoformat(interval["start"]) == DAY.period.start
+    assert datetime.fromisoformat(interval["end"]) == DAY.period.end - case.before_midnight
+
+
+def test_a_period_is_sent_in_utc_with_milliseconds() -> None:
+    assert Request(LoadSpec(Entry("metric", "csat"), COPENHAGEN)).body(DAY.period) == {
+        "id": "csat",
+        "periodFilter": {
+            "_type": "Interval",
+            "start": "2025-10-25T22:00:00.000Z",
+            "end": "2025-10-26T22:59:59.999Z",
+        },
+        "timezone": COPENHAGEN,
     }
-
-
-@given(zones, days)
-def test_an_interval_names_the_window_but_for_its_last_millisecond(zone: str, day: date) -> None:
-    window = Window.of_day(day, zone)
-    interval = METRIC.body(window)["periodFilter"]
-    assert datetime.fromisoformat(interval["start"]) == window.start
-    assert datetime.fromisoformat(interval["end"]) == window.end - MILLISECOND
-
-
-@given(zones, days)
-def test_records_are_asked_for_up_to_the_next_midnight_itself(zone: str, day: date) -> None:
-    window = Window.of_day(day, zone)
-    interval = RECORD.body(window)["periodFilter"]
-    assert datetime.fromisoformat(interval["start"]) == window.start
-    assert datetime.fromisoformat(interval["end"]) == window.end

@@ -16,10 +16,10 @@ from pathlib import Path
 import psycopg
 
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
 from dixa_assets_tests.support.processes import free_port, wait_until
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, running_simulator
+from dixa_assets_tests.support.services import open_lake
+from dixa_assets_tests.support.simulator import KEY, running_simulator
 from dixa_assets_tests.test_many_machines import assets
 
 DAYS, WORKERS, WATCHED_SECONDS = 7, 4, 120
@@ -152,7 +152,7 @@ def measure(folder: Path, accounts: int, together: int) -> None:
         wait_until(loaded, seconds=2400, what="the runs of every account")
         seconds = time.monotonic() - began
         for name, where in lakes.items():
-            days = Warehouse(**where, timezone=COPENHAGEN, account=name).loaded()
+            days = open_lake(where, account=name).loaded()
             assert len([day for _, day in days if day]) >= DAYS * len(INCLUDED), name
         runs = [run for run in cluster.runs() if run["endTime"]]
         took = statistics.median(run["endTime"] - run["startTime"] for run in runs)

@@ -22,8 +22,8 @@ from dixa_assets_tests.bench.__main__ import Row, as_table, publish
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
 from dixa_assets_tests.support.processes import PROJECT, child
-from dixa_assets_tests.support.services import lake, postgres_database, url_of
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, running_simulator
+from dixa_assets_tests.support.services import lake, open_lake, postgres_database, url_of
+from dixa_assets_tests.support.simulator import KEY, running_simulator
 from dixa_assets_tests.test_many_machines import DAYS, KEYS, backfill, until_done, until_ready
 
 DOCUMENT = PROJECT / "docs" / "many-machines.md"
@@ -45,8 +45,8 @@ def writes(warehouse: Warehouse, rows: int, times: int) -> float:
 
 
 def on_both(folder: Path, where: dict[str, str], rows: int, times: int, target: float) -> Row:
-    file = Warehouse(folder / f"{rows}.duckdb", timezone=COPENHAGEN)
-    there = Warehouse(**where, timezone=COPENHAGEN)
+    file = Warehouse(folder / f"{rows}.duckdb")
+    there = open_lake(where)
     on_file, on_lake = writes(file, rows, times), writes(there, rows, times)
     return Row(
         f"A day of {rows:,} rows, staged and written",
@@ -60,7 +60,7 @@ def on_both(folder: Path, where: dict[str, str], rows: int, times: int, target: 
 
 def write_days(where: dict[str, str], number: int, pipe: Connection) -> None:
     """Write days of a month of its own."""
-    warehouse = Warehouse(**where, timezone=COPENHAGEN, wait_seconds=120)
+    warehouse = open_lake(where, wait_seconds=120)
     warehouse.check()
     pipe.send("ready")
     pipe.recv()

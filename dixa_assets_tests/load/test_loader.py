@@ -1,279 +1,226 @@
-"""Days come together, alone or in parts, ahead of time, and always with the same rows."""
+"""Each day is requested alone, ahead of the writes, and stored with the rows that it has."""
 
-import logging
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from dixa_assets.api.client import DixaClient
-from dixa_assets.api.requests import Request
-from dixa_assets.component import DixaAnalytics
-from dixa_assets.load.loader import READ_AHEAD, Loader, Task
-from dixa_assets.model.catalogue import Catalogue, Entry
-from dixa_assets.model.tables import relation_of
+from dixa_assets.errors import ConfigError, DaysFailed
+from dixa_assets.load import loader as loader_module
+from dixa_assets.load.loader import DAYS_PER_THREAD, FAILED_DAYS_BEFORE_STOPPING, Loader, Task
+from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.days import days_from
+from dixa_assets.model.options import LoadSpec
 from dixa_assets.simulator.world import World
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.days import windows
+from dixa_assets_tests.support.days import rows_of
+from dixa_assets_tests.support.loading import load_days, loader_for
 from dixa_assets_tests.support.processes import wait_until
-from dixa_assets_tests.support.scenario import (
-    component,
-    days,
-    failure_of,
-    fetched,
-    flat,
-    load,
-    midnight,
-    stored,
-    tampered,
-)
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, NOW, Simulator
+from dixa_assets_tests.support.serve import Request, Response, serve
+from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, NOW, Simulator
+from dixa_assets_tests.support.staged import spec_of
+from dixa_assets_tests.support.truncating import TruncatingVendor
 
-RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
+FIRST = date(2025, 11, 1)
+DAYS = days_from(FIRST, 3, COPENHAGEN)
+RATINGS = spec_of("record", "ratings")
 
 
-# The same rows, whichever way
+def task_of(metric_id: str, days: int = 3) -> Task:
+    return Task(spec_of("metric", metric_id), days_from(FIRST, days, COPENHAGEN))
 
 
-def requests_for(simulator: Simulator, record: str) -> list[dict[str, Any]]:
-    """First pages asked for of a record."""
-    return [
-        request["body"]["periodFilter"]
-        for request in simulator.requests()
-        if request["body"] and request["body"]["id"] == record and "pageKey" not in request["query"]
-    ]
-
-
-def assert_true(analytics: DixaAnalytics, world: World, record: str, *between: str) -> None:
-    """The days of a record hold what the simulator holds."""
-    zone = analytics.timezone
-    with analytics.build_warehouse().reading() as query:
-        for day in days(*between):
-            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-            held = world.rows(record, start=start, end=end, now=NOW)
-            assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held), day
-
-
-@pytest.mark.parametrize(
-    ("zone", "first", "last"),
-    [
-        ("Europe/Copenhagen", "2025-10-20", "2025-11-02"),
-        ("America/Santiago", "2025-09-01", "2025-09-14"),
-        ("Africa/Cairo", "2025-04-20", "2025-05-03"),
-    ],
-)
-def test_days_that_share_a_request_get_the_rows_they_get_alone(
-    zone: str, first: str, last: str, simulator: Simulator, world: World, tmp_path: Path
-) -> None:
-    analytics = component(simulator, tmp_path, timezone=zone, start_date="2025-01-01")
-    assert load(analytics, [RATINGS], "2025-08-01", "2025-08-03").success
-    simulator.forget_requests()
-    assert load(analytics, [RATINGS], first, last).success
-    assert len(requests_for(simulator, "ratings")) == 1
-    assert_true(analytics, world, "ratings", first, last)
-    loads = analytics.build_warehouse().query(
-        "SELECT partition_date, rows, requests FROM dixa_catalogue.loads "
-        "WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
-        [first, last],
-    )
-    assert len(loads) == len(days(first, last))
-    assert loads.requests.tolist() == [len(simulator.requests()) - 2] + [0] * (len(loads) - 1)
-
-
-@pytest.mark.parametrize("day", ["2025-10-26", "2025-03-30", "2025-11-05"])
-def test_a_dense_day_comes_in_parts_and_holds_the_rows_it_holds_in_one(
-    day: str, simulator: Simulator, world: World, tmp_path: Path
-) -> None:
-    analytics = component(simulator, tmp_path)
-    assert load(analytics, [MESSAGES], "2025-11-01").success
-    tampered(analytics, "UPDATE dixa_catalogue.loads SET rows = 20_000")
-    simulator.forget_requests()
-    assert load(analytics, [MESSAGES], day).success
-    assert len(requests_for(simulator, "messages_sent")) == 6
-    assert_true(analytics, world, "messages_sent", day, day)
-    found = analytics.build_warehouse().query(
-        "SELECT rows, requests, rows_outside_window AS astray FROM dixa_catalogue.loads "
-        "WHERE partition_date = ?",
-        [day],
-    )
-    assert found.rows[0] == len(
-        world.rows(
-            "messages_sent",
-            start=midnight(days(day, day)[0], COPENHAGEN),
-            end=midnight(days(day, day)[0] + timedelta(days=1), COPENHAGEN),
-            now=NOW,
-        )
-    )
-    assert (found.requests[0] >= 6, found.astray[0]) == (True, 0)
-
-
-ASTRAY = """{"data": [{"primaryTimestampField":
-    {"name": "created_at", "timestamp": "2025-07-04T09:00:00.000Z"}, "fields": []}]}"""
-
-
-@pytest.mark.parametrize(
-    ("fault", "most", "requests"),
-    [
-        ({"status": 200, "body": ASTRAY}, 1, 1 + 5),
-        ({"status": 400, "body": '{"message":"period too long"}'}, 2, 1 + 3),
-    ],
-    ids=["a row outside", "a refusal"],
-)
-def test_days_refused_together_are_asked_for_in_smaller_periods_and_the_log_says_so(
-    fault: dict[str, Any],
-    most: int,
-    requests: int,
-    simulator: Simulator,
-    world: World,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    analytics = component(simulator, tmp_path)
-    assert load(analytics, [RATINGS], "2025-10-01", "2025-10-02").success
-    simulator.tell("faults", kind="status", operation="postAnalyticsRecords", times=1, **fault)
-    simulator.forget_requests()
-    with caplog.at_level(logging.WARNING, logger="dixa_assets"):
-        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
-    assert len(requests_for(simulator, "ratings")) == requests
-    assert_true(analytics, world, "ratings", "2025-11-01", "2025-11-05")
-    (said,) = [
-        record.message for record in caplog.records if record.name == "dixa_assets.load.loader"
-    ]
-    assert "dixa_records/ratings" in said
-    assert f"5 days could not be fetched together; a request covers {most} at most now" in said
-
-
-def test_once_a_row_lay_outside_its_day_the_record_is_asked_for_day_by_day(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    analytics = component(simulator, tmp_path)
-    simulator.tell(
-        "faults", kind="status", status=200, body=ASTRAY, operation="postAnalyticsRecords", times=1
-    )
-    assert load(analytics, [RATINGS], "2025-10-01").success
-    for _ in range(2):
-        simulator.forget_requests()
-        assert load(analytics, [RATINGS], "2025-11-01", "2025-11-05").success
-        assert len(requests_for(simulator, "ratings")) == 5
-
-
-def test_a_day_that_fails_alone_keeps_none_of_its_neighbours_from_loading(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    analytics = component(simulator, tmp_path, windows_at_a_time=1)
-    assert load(analytics, [RATINGS], "2025-10-01").success
-    simulator.tell(
-        "faults", kind="status", status=400, body="no", operation="postAnalyticsRecords", times=5
-    )
-    result = load(analytics, [RATINGS], "2025-11-01", "2025-11-05")
-    assert "3 of 5 days failed (2025-11-01, 2025-11-02, 2025-11-03)" in failure_of(
-        result, "dixa_records__ratings"
-    )
-    loaded = analytics.build_warehouse().query(
-        "SELECT partition_date::VARCHAR AS day FROM dixa_catalogue.loads ORDER BY 1"
-    )
-    assert loaded.day.tolist() == ["2025-10-01", "2025-11-04", "2025-11-05"]
-
-
-# Ahead of time
-
-
-@contextmanager
-def loader(simulator: Simulator, warehouse: Warehouse) -> Iterator[Loader]:
-    client = DixaClient(KEY, base_url=simulator.url, requests_per_second=100_000, burst=1000)
-    with closing(Loader(lambda: client, warehouse, at_a_time=2)) as made:
-        yield made
-
-
-def task_of(entry: Entry, number: int) -> Task:
-    days = windows(date(2025, 11, 1), number)
-    return Task(entry, relation_of(entry), lambda _: Request(entry), days)
-
-
-@pytest.fixture
-def catalogue(simulator: Simulator, tmp_path: Path) -> Catalogue:
-    return fetched(component(simulator, tmp_path))
-
-
-def test_the_next_asset_is_fetched_while_the_last_days_of_one_are_written(
-    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
-) -> None:
-    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = (task_of(entries[each], 3) for each in ("csat", "nps"))
-    with loader(simulator, warehouse) as made:
-        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
-        next(days_of_first)
-        wait_until(
-            lambda: requests_of(simulator, "nps"), seconds=10, what="the next asset's request"
-        )
-        assert len(list(days_of_first)) == 2
-        assert len(list(made.load(second, run_id="a-run"))) == 3
-    assert len(requests_of(simulator, "csat")) == len(requests_of(simulator, "nps")) == 3
-
-
-def test_no_more_is_fetched_ahead_than_can_soon_be_written(
-    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
-) -> None:
-    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = task_of(entries["csat"], 2), task_of(entries["nps"], READ_AHEAD + 9)
-    with loader(simulator, warehouse) as made:
-        days_of_first = made.load(first, run_id="a-run", upcoming=[second])
-        next(days_of_first)
-        wait_until(
-            lambda: len(requests_of(simulator, "nps")) >= READ_AHEAD - 2,
-            seconds=20,
-            what="requests ahead",
-        )
-        days_of_first.close()
-    assert len(requests_of(simulator, "nps")) <= READ_AHEAD
-
-
-def test_of_a_record_no_more_is_asked_for_than_decides_how_to_ask_for_the_rest(
-    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
-) -> None:
-    entries = {entry.id: entry for entry in catalogue.entries}
-    first = task_of(entries["csat"], 2)
-    second = replace(task_of(entries["ratings"], 0), days=windows(date(2025, 10, 10), 25))
-    with loader(simulator, warehouse) as made:
-        assert len(list(made.load(first, run_id="a-run", upcoming=[second]))) == 2
-        assert len(list(made.load(second, run_id="a-run"))) == 25
-    assert 4 < len(requests_of(simulator, "ratings")) < 15
-
-
-def test_assets_of_one_request_each_are_fetched_ahead_together(
-    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
-) -> None:
-    metrics = [entry for entry in catalogue.entries if entry.kind == "metric"][:12]
-    first, *upcoming = [task_of(entry, 1) for entry in metrics]
-    with loader(simulator, warehouse) as made:
-        next(made.load(first, run_id="a-run", upcoming=upcoming))
-        wait_until(
-            lambda: all(requests_of(simulator, entry.id) for entry in metrics),
-            seconds=10,
-            what="a request for each of them",
-        )
-
-
-def test_what_was_fetched_ahead_and_never_wanted_is_gone_with_the_loader(
-    simulator: Simulator, warehouse: Warehouse, catalogue: Catalogue
-) -> None:
-    entries = {entry.id: entry for entry in catalogue.entries if entry.kind == "metric"}
-    first, second = (task_of(entries[each], 3) for each in ("csat", "nps"))
-    with loader(simulator, warehouse) as made:
-        next(made.load(first, run_id="a-run", upcoming=[second]))
-        wait_until(lambda: requests_of(simulator, "nps"), seconds=10, what="a request ahead")
-    assert list(Path(f"{warehouse.path}.staging").iterdir()) == []
-    found = warehouse.query("SELECT DISTINCT asset_key FROM dixa_catalogue.loads")
-    assert found.asset_key.tolist() == ["dixa_metrics/csat"]
-
-
-def requests_of(simulator: Simulator, entry_id: str) -> list[dict[str, Any]]:
+def requests_for(simulator: Simulator, entry_id: str) -> list[dict[str, Any]]:
+    """The requests for data of an entry, oldest first."""
     return [
         request
         for request in simulator.requests()
         if request["body"] and request["body"]["id"] == entry_id
     ]
+
+
+def loaded_days(warehouse: Warehouse, key: str = "dixa_records/ratings") -> dict[str, int]:
+    """The days of an asset in the load log, with their rows."""
+    log = warehouse.query(
+        "SELECT partition_date::DATE::VARCHAR AS day, rows FROM dixa_catalogue.loads "
+        "WHERE asset_key = ? ORDER BY day",
+        [key],
+    )
+    return dict(zip(log.day, log["rows"], strict=True))
+
+
+# A day.
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours", "first"),
+    [
+        ("Europe/Copenhagen", 23, date(2025, 3, 29)),
+        ("Europe/Copenhagen", 25, date(2025, 10, 25)),
+        ("America/Santiago", 23, date(2025, 9, 6)),
+        ("Africa/Cairo", 25, date(2025, 10, 29)),
+        ("Australia/Lord_Howe", 24.5, date(2025, 4, 5)),
+        ("Australia/Lord_Howe", 23.5, date(2025, 10, 4)),
+    ],
+)
+def test_each_day_is_requested_alone_and_has_the_simulators_rows(
+    zone: str, hours: float, first: date, simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(tmp_path / "zone.duckdb", WarehouseSettings(timezone=zone))
+    days = days_from(first, 3, zone)
+    loaded = load_days(simulator.url, warehouse, spec_of("record", "messages_sent", zone), days)
+    assert days[1].hours == hours
+    assert [one.day for one in loaded] == days
+    found = warehouse.query(
+        "SELECT partition_date::DATE::VARCHAR AS day, primary_timestamp AS at, message_id "
+        "FROM dixa_records.messages_sent"
+    )
+    expected = [
+        (str(day), row.at, str(row.field("message_id")))
+        for day in days
+        for row in rows_of(world, "messages_sent", day)
+    ]
+    assert sorted(map(tuple, found.to_numpy().tolist())) == sorted(expected)
+    requests = Counter(
+        datetime.fromisoformat(one["body"]["periodFilter"]["start"])
+        for one in requests_for(simulator, "messages_sent")
+    )
+    for day in days:
+        # A request includes midnight at the end of its day.
+        end = day.period.end + MILLISECOND
+        rows = world.rows("messages_sent", start=day.period.start, end=end, now=NOW)
+        assert requests.pop(day.period.start) == -(-len(rows) // 300)
+    assert not requests
+
+
+def test_days_are_stored_in_order_when_their_answers_arrive_out_of_order(
+    warehouse: Warehouse,
+) -> None:
+    vendor = TruncatingVendor([day.period.start for day in DAYS])
+    is_last_answered = Event()
+
+    def answer(request: Request) -> Response:
+        start = datetime.fromisoformat(request.json()["periodFilter"]["start"])
+        if start == DAYS[0].period.start:
+            assert is_last_answered.wait(10)
+        elif start == DAYS[2].period.start:
+            is_last_answered.set()
+        return vendor.answer(request)
+
+    spec = LoadSpec(Entry("record", "events", "events"), COPENHAGEN)
+    with serve(answer) as server:
+        loaded = load_days(server.url, warehouse, spec, DAYS)
+    assert [(one.day, one.counts.rows) for one in loaded] == [(day, 1) for day in DAYS]
+
+
+def test_a_failed_day_keeps_its_rows_and_the_other_days_are_loaded(
+    simulator: Simulator, warehouse: Warehouse
+) -> None:
+    load_days(simulator.url, warehouse, RATINGS, DAYS[1:2])
+    before = loaded_days(warehouse)
+    simulator.tell("faults", kind="status", status=400, body="no", id="ratings", skip=1, times=1)
+    with pytest.raises(DaysFailed, match=r"1 of 3 days failed \(2025-11-02\).*400"):
+        load_days(simulator.url, warehouse, RATINGS, DAYS, threads=1)
+    after = loaded_days(warehouse)
+    assert [*after] == [str(day) for day in DAYS]
+    assert after[str(DAYS[1])] == before[str(DAYS[1])] > 0
+    stored = warehouse.query(
+        "SELECT partition_date::DATE::VARCHAR AS day, count(*) AS rows FROM dixa_records.ratings "
+        "GROUP BY day"
+    )
+    assert dict(zip(stored.day, stored["rows"], strict=True)) == after
+
+
+@pytest.mark.parametrize(("status", "failed"), [(400, FAILED_DAYS_BEFORE_STOPPING), (401, 1)])
+def test_after_hopeless_or_many_errors_the_other_days_are_not_requested(
+    status: int, failed: int, simulator: Simulator, warehouse: Warehouse
+) -> None:
+    simulator.tell("faults", kind="status", status=status, id="ratings")
+    with pytest.raises(DaysFailed) as caught:
+        load_days(simulator.url, warehouse, RATINGS, days_from(FIRST, 30, COPENHAGEN), threads=1)
+    requests = len(requests_for(simulator, "ratings"))
+    assert failed <= len(caught.value.failed) == requests <= failed + DAYS_PER_THREAD
+    assert f"{30 - requests} more were not tried" in str(caught.value)
+
+
+def test_a_request_that_cannot_be_built_is_one_error(
+    simulator: Simulator, warehouse: Warehouse
+) -> None:
+    spec = spec_of("record", "ratings", filters={"colour": ["red"]})
+    with pytest.raises(ConfigError, match="'colour' is no filter attribute"):
+        load_days(simulator.url, warehouse, spec, DAYS)
+    assert simulator.requests() == []
+
+
+# Ahead of the writes.
+
+
+@pytest.fixture
+def loader(simulator: Simulator, warehouse: Warehouse) -> Iterator[Loader]:
+    with loader_for(simulator.url, warehouse) as loader:
+        yield loader
+
+
+def test_the_next_asset_is_fetched_while_days_of_the_first_are_not_written(
+    simulator: Simulator, loader: Loader
+) -> None:
+    first, second = task_of("csat"), task_of("nps")
+    loaded = loader.load(first, run_id="a-run", upcoming=[second])
+    next(loaded)
+    wait_until(lambda: requests_for(simulator, "nps"), seconds=10, what="a request ahead")
+    assert len([*loaded]) == 2
+    assert len([*loader.load(second, run_id="a-run")]) == 3
+    assert len(requests_for(simulator, "csat")) == len(requests_for(simulator, "nps")) == 3
+
+
+def test_assets_of_one_day_each_are_fetched_ahead_together(
+    simulator: Simulator, loader: Loader
+) -> None:
+    metrics = ("csat", "nps", "handling_time", "message_length", "rating_score")
+    first, *upcoming = (task_of(metric, days=1) for metric in metrics)
+    next(loader.load(first, run_id="a-run", upcoming=upcoming))
+    wait_until(
+        lambda: all(requests_for(simulator, metric) for metric in metrics),
+        seconds=10,
+        what="a request for each metric",
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "least", "most"),
+    [("MOST_DAYS_AHEAD", 12, 12, 12), ("MOST_BYTES_AHEAD", 1, 1, 2 * DAYS_PER_THREAD)],
+)
+def test_days_ahead_are_limited_in_number_and_bytes(
+    limit: str,
+    value: int,
+    least: int,
+    most: int,
+    simulator: Simulator,
+    loader: Loader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loader_module, limit, value)
+    first, second = task_of("csat", days=2), task_of("nps", days=40)
+    assert len([*loader.load(first, run_id="a-run", upcoming=[second])]) == 2
+    wait_until(
+        lambda: len(requests_for(simulator, "nps")) >= least, seconds=10, what="requests ahead"
+    )
+    assert len(requests_for(simulator, "nps")) <= most
+    # The limits do not stop the asset that is loaded now.
+    assert len([*loader.load(second, run_id="a-run")]) == 40
+
+
+def test_days_that_were_fetched_ahead_and_not_loaded_are_discarded(
+    simulator: Simulator, loader: Loader, warehouse: Warehouse
+) -> None:
+    next(loader.load(task_of("csat"), run_id="a-run", upcoming=[task_of("nps")]))
+    wait_until(lambda: requests_for(simulator, "nps"), seconds=10, what="a request ahead")
+    loader.close()
+    assert [*Path(f"{warehouse.path}.staging").iterdir()] == []
+    assert loaded_days(warehouse, "dixa_metrics/csat")
+    assert not loaded_days(warehouse, "dixa_metrics/nps")

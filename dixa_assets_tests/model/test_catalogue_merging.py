@@ -1,4 +1,4 @@
-"""The catalogue is brought up to date: how it grows, and what is said to have changed."""
+"""Merge a listing into the catalogue: its new entries and its changes."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_an_unchanged_listing_changes_nothing() -> None:
     assert later.version == known.version
 
 
-def test_an_entry_listed_no_more_is_retired_when_it_is_described_no_more() -> None:
+def test_an_entry_that_is_neither_listed_nor_described_is_retired() -> None:
     known = fresh(METRIC, {"id": "leaving"})
     later = merged(known, listing(METRIC))
     assert entry_of(later, "leaving") == replace(entry_of(known, "leaving"), retired_at=LATER)
@@ -60,7 +60,7 @@ def test_an_entry_that_is_still_described_is_not_retired() -> None:
     assert asked == ["hidden"]
 
 
-def test_a_retired_entry_is_asked_about_no_more() -> None:
+def test_no_request_is_made_for_a_retired_entry() -> None:
     retired = merged(fresh(METRIC, {"id": "gone"}), listing(METRIC))
 
     def ask(entry: Entry) -> bool:
@@ -79,7 +79,7 @@ def test_a_retired_entry_that_is_listed_again_is_restored_under_its_name() -> No
     ]
 
 
-# One change to the metric or record each: what it becomes, and what is then said to have changed.
+# By case, a changed metric or record, and the change that is then reported.
 CHANGES: dict[str, tuple[Json, tuple[str, str | None, Any, Any]]] = {
     "description": (
         {**METRIC, "description": "Happiness"},
@@ -169,7 +169,7 @@ def as_read(change: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_a_change_of_a_metric_is_told_with_before_and_after(case: str) -> None:
+def test_a_change_of_a_metric_is_reported_with_before_and_after(case: str) -> None:
     known = fresh()
     data, change = CHANGES[case]
     later = merged(known, listing(data))
@@ -181,14 +181,14 @@ def test_a_change_of_a_metric_is_told_with_before_and_after(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", FIELD_CHANGES)
-def test_a_change_of_a_field_is_told_with_before_and_after(case: str) -> None:
+def test_a_change_of_a_field_is_reported_with_before_and_after(case: str) -> None:
     known = fresh()
     fields, change = FIELD_CHANGES[case]
     later = merged(known, listing(METRIC, records=({**RECORD, "fieldsMetadata": fields},)))
     assert [as_read(one) for one in news(known, later)] == [("record", "ratings", *change)]
 
 
-def test_several_changes_at_once_are_told_one_by_one() -> None:
+def test_each_of_several_changes_is_reported() -> None:
     known = fresh()
     data = {**METRIC, "description": "New", "filters": [{"filterAttribute": "tag_id"}]}
     later = merged(known, listing(data))
@@ -211,12 +211,12 @@ def test_another_order_is_no_change() -> None:
     assert merged(known, listing(turned, METRIC)) == known
 
 
-def test_entries_stand_in_order_of_kind_and_id() -> None:
+def test_entries_are_sorted_by_kind_and_id() -> None:
     catalogue = fresh({"id": "b"}, {"id": "a"}, records=({"id": "d"}, {"id": "c"}))
     assert [one.id for one in catalogue.entries] == ["a", "b", "c", "d"]
 
 
-def test_filter_attributes_keep_their_names_and_are_never_forgotten() -> None:
+def test_filter_attributes_keep_their_names_forever() -> None:
     known = fresh({"id": "one", "filters": [{"filterAttribute": "queue-id"}]}, records=(RECORD,))
     assert known.filter_names == {"channel": "channel", "queue-id": "queue_id"}
     later = merged(known, listing({"id": "one", "filters": [{"filterAttribute": "queue_id"}]}))
@@ -225,7 +225,7 @@ def test_filter_attributes_keep_their_names_and_are_never_forgotten() -> None:
     assert list(later.filter_names) == ["channel", "queue-id", "queue_id"]
 
 
-def test_an_id_in_other_capitals_is_the_same_entry_asked_for_as_it_is_written_now() -> None:
+def test_an_id_in_other_capitals_is_the_same_entry_with_another_spelling() -> None:
     known = fresh()
     shouted = {**METRIC, "id": "CSAT", "relatedRecordIds": ["Ratings"]}
     records = ({**RECORD, "id": "Ratings", "relatedMetricIds": ["CSAT"]},)
@@ -245,7 +245,7 @@ def test_an_id_in_other_capitals_is_the_same_entry_asked_for_as_it_is_written_no
     assert [one.asked_as for one in again.live] == ["csat", "ratings"]
 
 
-def test_two_ids_that_differ_in_case_alone_are_two_entries_while_both_are_listed() -> None:
+def test_two_listed_ids_that_differ_in_capitals_are_two_entries() -> None:
     known = fresh(METRIC, {"id": "CSAT"})
     assert len({one.name for one in known.entries if one.kind == "metric"}) == 2
     assert merged(known, listing(METRIC, {"id": "CSAT"})) == known

@@ -1,4 +1,4 @@
-"""Names in the catalogue are identifiers, each its own, and stay."""
+"""Names of entries are distinct identifiers, and never change."""
 
 import hashlib
 import re
@@ -57,7 +57,7 @@ def test_the_identifier_of_an_identifier_is_itself(text: str) -> None:
         ("a.b", "a_b"),
     ],
 )
-def test_an_id_that_is_no_identifier_becomes_one(text: str, name: str) -> None:
+def test_an_id_becomes_an_identifier(text: str, name: str) -> None:
     assert to_identifier(text) == name
 
 
@@ -83,7 +83,7 @@ def test_names_do_not_depend_on_the_order_of_the_list(ids: list[str], random: An
 
 
 @given(some_ids, some_ids)
-def test_names_once_given_stay_whatever_comes_and_goes(first: list[str], then: list[str]) -> None:
+def test_names_stay_when_entries_come_and_go(first: list[str], then: list[str]) -> None:
     known = fresh(*({"id": one} for one in first))
     later = merged(known, listing(*({"id": one} for one in then)))
     assert names_of(later).items() >= names_of(known).items()
@@ -91,18 +91,18 @@ def test_names_once_given_stay_whatever_comes_and_goes(first: list[str], then: l
     assert names_of(again) == names_of(later)
 
 
-def test_the_plain_one_of_two_new_ids_that_collide_keeps_its_name() -> None:
+def test_of_two_colliding_ids_the_plain_one_is_its_own_name() -> None:
     digest = hashlib.sha256(b"a b").hexdigest()[:6]
     names = names_of(fresh({"id": "a b"}, {"id": "a_b"}))
     assert names == {"a b": f"a_b_{digest}", "a_b": "a_b"}
 
 
-def test_a_metric_may_not_take_the_name_of_the_table_all_metrics_share() -> None:
+def test_no_metric_has_the_name_of_the_table_of_all_metrics() -> None:
     name = names_of(fresh({"id": RESERVED_METRIC_NAME}))[RESERVED_METRIC_NAME]
     assert name.startswith(f"{RESERVED_METRIC_NAME}_")
 
 
-def test_an_id_that_is_named_like_anothers_way_out_still_gets_a_name_of_its_own() -> None:
-    way_out = distinct_identifier("a-b", ["a_b"])
-    names = names_of(fresh({"id": "a_b"}, {"id": "a-b"}, {"id": way_out}))
+def test_an_id_equal_to_the_distinct_name_of_another_still_gets_a_distinct_name() -> None:
+    taken = distinct_identifier("a-b", ["a_b"])
+    names = names_of(fresh({"id": "a_b"}, {"id": "a-b"}, {"id": taken}))
     assert len(set(names.values())) == 3

@@ -1,10 +1,10 @@
-"""The catalogue is read: what the vendor sent, tolerating much, and what was stored before."""
+"""Read a catalogue from the vendor's lists, tolerantly, and from stored text, exactly."""
 
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dixa_assets.errors import CatalogueError
@@ -13,6 +13,7 @@ from dixa_assets.model.catalogue import (
     Catalogue,
     Change,
     Entry,
+    Fact,
     FieldMetadata,
     FilterAttribute,
     Listing,
@@ -31,7 +32,7 @@ from dixa_assets_tests.support.catalogues import (
     news,
 )
 
-# Reading what the vendor sent.
+# From the vendor's lists
 
 
 def test_a_metric_is_read_whole() -> None:
@@ -66,7 +67,7 @@ def test_a_list_that_is_null_or_empty_is_a_list_that_is_missing(key: str, nothin
     assert Entry.from_api("metric", {"id": "bare", key: nothing}) == Entry("metric", "bare")
 
 
-def test_keys_nobody_knows_are_ignored_at_every_level() -> None:
+def test_unknown_keys_are_ignored_at_every_level() -> None:
     strange = {
         **METRIC,
         "category": "conversations",
@@ -77,7 +78,7 @@ def test_keys_nobody_knows_are_ignored_at_every_level() -> None:
 
 
 @pytest.mark.parametrize("description", [None, 3, ["text"], {}])
-def test_a_description_that_is_no_text_is_no_description(description: Any) -> None:
+def test_a_description_that_is_not_a_text_is_ignored(description: Any) -> None:
     data = {
         "id": "bare",
         "description": description,
@@ -87,29 +88,29 @@ def test_a_description_that_is_no_text_is_no_description(description: Any) -> No
     assert Entry.from_api("metric", data) == expected
 
 
-def test_descriptions_hold_no_zero_byte_which_would_cut_a_comment() -> None:
+def test_a_zero_byte_in_a_description_is_escaped() -> None:
     entry = Entry.from_api("metric", {"id": "bare", "description": "a\0b"})
     assert entry.description == "a\\x00b"
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
-def test_an_id_that_no_statement_can_hold_costs_itself_alone(odd: str) -> None:
+def test_an_entry_whose_id_fits_into_no_statement_is_left_out(odd: str) -> None:
     listing = Listing.from_api([{"id": odd}, {"id": "csat"}], [{"id": "ratings"}])
     assert [entry.id for entry in listing.entries] == ["csat", "ratings"]
     assert len(listing.problems) == 1
 
 
 @pytest.mark.parametrize("nullable", [None, "no", 0])
-def test_a_field_that_does_not_say_so_may_be_null(nullable: Any) -> None:
+def test_a_field_is_nullable_by_default(nullable: Any) -> None:
     assert FieldMetadata.from_api({"field": "agent_id", "nullable": nullable}).nullable is True
     assert FieldMetadata.from_api({"field": "agent_id"}).nullable is True
 
 
-def test_a_field_that_is_never_null_says_so() -> None:
+def test_a_field_can_be_non_nullable() -> None:
     assert FieldMetadata.from_api({"field": "csid", "nullable": False}).nullable is False
 
 
-def test_what_is_listed_twice_within_an_entry_counts_once_as_first_described() -> None:
+def test_an_item_listed_twice_in_an_entry_is_read_once() -> None:
     data = {
         "id": "twice",
         "filters": [
@@ -147,18 +148,18 @@ def test_what_is_listed_twice_within_an_entry_counts_once_as_first_described() -
         {"id": "csat", "relatedRecordIds": 7},
     ],
 )
-def test_a_malformed_item_costs_itself_alone(item: Any) -> None:
+def test_a_malformed_item_alone_is_left_out(item: Any) -> None:
     found = Listing.from_api([item, {"id": "other"}], [RECORD])
     assert [entry.id for entry in found.entries] == ["other", "ratings"]
     assert len(found.problems) == 1
-    assert "a metric was left out, its entry is malformed" in found.problems[0]
+    assert "a metric was left out: its entry is malformed" in found.problems[0]
 
 
-def test_an_id_listed_twice_holds_as_first_listed() -> None:
+def test_an_id_listed_twice_is_read_once() -> None:
     found = listing(METRIC, {"id": "csat", "description": "another"})
     assert [entry.id for entry in found.entries] == ["csat", "ratings"]
     assert found.entries[0].description == METRIC["description"]
-    assert found.problems == ("the metric 'csat' is listed twice, the first one holds",)
+    assert found.problems == ("the metric 'csat' is listed twice: the first is used",)
 
 
 def test_a_metric_and_a_record_may_share_an_id() -> None:
@@ -198,7 +199,7 @@ def test_the_simulated_catalogue_is_read_without_a_problem() -> None:
         assert one.attributes == frozenset(truth)
 
 
-# As text and back.
+# From stored text
 
 texts = st.text(max_size=8)
 instants = st.sampled_from([FIRST, LATER, LAST])
@@ -215,6 +216,7 @@ entries = st.builds(
     related_ids=st.lists(texts, max_size=3).map(tuple),
     first_seen=instants,
     retired_at=st.none() | instants,
+    spelling=texts,
 )
 changes = st.builds(
     Change,
@@ -231,9 +233,11 @@ catalogues = st.builds(
     entries=st.lists(entries, max_size=3).map(tuple),
     changes=st.lists(changes, max_size=3).map(tuple),
     filter_names=st.dictionaries(texts, texts, max_size=3),
+    facts=st.lists(st.builds(Fact, *[texts] * 8), max_size=2).map(tuple),
 )
 
 
+@settings(deadline=None)
 @given(catalogues)
 def test_a_catalogue_written_and_read_is_the_same(catalogue: Catalogue) -> None:
     again = Catalogue.from_json(catalogue.to_json())
@@ -242,8 +246,9 @@ def test_a_catalogue_written_and_read_is_the_same(catalogue: Catalogue) -> None:
     assert list(again.filter_names) == list(catalogue.filter_names)
 
 
+@settings(deadline=None)
 @given(catalogues, catalogues)
-def test_versions_are_equal_only_where_catalogues_are(one: Catalogue, other: Catalogue) -> None:
+def test_versions_are_equal_if_and_only_if_catalogues_are(one: Catalogue, other: Catalogue) -> None:
     assert (one.version == other.version) == (
         one == other and list(one.filter_names) == list(other.filter_names)
     )
@@ -257,7 +262,7 @@ def test_merging_goes_on_from_a_catalogue_that_was_read() -> None:
 
 
 @pytest.mark.parametrize("key", ["id", "description"])
-def test_half_a_character_in_an_entry_does_not_keep_the_catalogue_from_being_stored(
+def test_a_catalogue_with_half_a_character_can_be_stored(
     key: str,
 ) -> None:
     half = json.loads('"half \\ud83d"')

@@ -1,4 +1,4 @@
-"""Windows of days touch in every zone, whatever the clocks do."""
+"""Consecutive days touch in every zone, through every clock change."""
 
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.model.days import Window
-from dixa_assets_tests.support.days import APIA_GAP
+from dixa_assets.model.days import MILLISECOND, Day, Period, days_from, local_date
 
 ZONES = (
     "Europe/Copenhagen",
@@ -20,57 +19,61 @@ ZONES = (
     "Atlantic/Azores",
     "America/Toronto",
 )
-zones = st.sampled_from(ZONES)
-days = st.dates(date(2000, 1, 1), date(2035, 12, 31))
+# Samoa skipped this day when it crossed the date line.
+SKIPPED = ("Pacific/Apia", date(2011, 12, 30))
 PARTITIONS = {
     zone: dg.DailyPartitionsDefinition("2000-01-01", end_date="2036-01-02", timezone=zone)
     for zone in ZONES
 }
+zones = st.sampled_from(ZONES)
+dates = st.dates(date(2000, 1, 1), date(2035, 12, 31))
 
 
-@given(zones, days)
-def test_windows_of_consecutive_days_touch(zone: str, day: date) -> None:
-    today = Window.of_day(day, zone)
-    assert today.end == Window.of_day(day + timedelta(days=1), zone).start
-    assert today.start == Window.of_day(day - timedelta(days=1), zone).end
+def is_dagsters(day: Day) -> bool:
+    """True if Dagster's partition has the same period."""
+    theirs = PARTITIONS[day.timezone].time_window_for_partition_key(str(day))
+    return (day.period.start.timestamp(), day.period.end.timestamp()) == (
+        theirs.start.timestamp(),
+        theirs.end.timestamp(),
+    )
 
 
-@given(zones, days)
-def test_a_window_has_22_to_26_hours_unless_the_day_never_was(zone: str, day: date) -> None:
-    window = Window.of_day(day, zone)
-    if (zone, day) == ("Pacific/Apia", APIA_GAP):
-        assert window.is_empty
-        assert window.hours == 0
+@given(zones, dates)
+def test_a_day_touches_the_days_before_and_after_it(zone: str, day: date) -> None:
+    before, today, after = days_from(day - timedelta(days=1), 3, zone)
+    assert before.period.end == today.period.start
+    assert today.period.end == after.period.start
+
+
+@given(zones, dates)
+def test_a_day_has_22_to_26_hours_unless_it_was_skipped(zone: str, date_: date) -> None:
+    day = Day.of(date_, zone)
+    if (zone, date_) == SKIPPED:
+        assert day.is_empty
+        assert day.hours == 0
     else:
-        assert not window.is_empty
-        assert 22 <= window.hours <= 26
+        assert not day.is_empty
+        assert 22 <= day.hours <= 26
 
 
-@given(zones, days)
-def test_a_window_is_that_of_dagsters_partition(zone: str, day: date) -> None:
-    window = Window.of_day(day, zone)
-    # Dagster gives the day that never was the window of the day after it.
-    if not window.is_empty:
-        theirs = PARTITIONS[zone].time_window_for_partition_key(day.isoformat())
-        assert window.start.timestamp() == theirs.start.timestamp()
-        assert window.end.timestamp() == theirs.end.timestamp()
+@given(zones, dates)
+def test_a_day_has_the_period_of_dagsters_partition(zone: str, date_: date) -> None:
+    day = Day.of(date_, zone)
+    # Dagster gives a skipped day the period of the next day.
+    assert day.is_empty or is_dagsters(day)
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_windows_of_every_clock_change_touch_and_equal_dagsters(zone: str) -> None:
-    everyday = [date(2000, 1, 2) + timedelta(days=n) for n in range(36 * 365)]
-    windows = [Window.of_day(day, zone) for day in everyday]
-    assert all(one.end == other.start for one, other in pairwise(windows))
-    unusual = [one for one in windows if one.hours not in (0, 24)]
+def test_days_of_every_clock_change_touch_and_are_dagsters(zone: str) -> None:
+    days = days_from(date(2000, 1, 2), 36 * 365, zone)
+    assert all(one.period.end == other.period.start for one, other in pairwise(days))
+    unusual = [day for day in days if day.hours not in (0, 24)]
     assert bool(unusual) == (zone != "Asia/Kolkata")
-    for one in unusual:
-        theirs = PARTITIONS[zone].time_window_for_partition_key(one.day.isoformat())
-        assert one.start.timestamp() == theirs.start.timestamp()
-        assert one.end.timestamp() == theirs.end.timestamp()
+    assert [str(day) for day in unusual if not is_dagsters(day)] == []
 
 
 @pytest.mark.parametrize(
-    ("zone", "day", "start", "hours"),
+    ("zone", "date_", "start", "hours"),
     [
         ("Europe/Copenhagen", "2025-03-29", "2025-03-28T23:00", 24),
         ("Europe/Copenhagen", "2025-03-30", "2025-03-29T23:00", 23),
@@ -93,7 +96,28 @@ def test_windows_of_every_clock_change_touch_and_equal_dagsters(zone: str) -> No
         ("Pacific/Apia", "2011-12-31", "2011-12-30T10:00", 24),
     ],
 )
-def test_known_days_have_their_hours(zone: str, day: str, start: str, hours: float) -> None:
-    window = Window.of_day(date.fromisoformat(day), zone)
-    assert window.start == datetime.fromisoformat(f"{start}+00:00")
-    assert window.hours == hours
+def test_known_days_have_their_hours(zone: str, date_: str, start: str, hours: float) -> None:
+    day = Day.of(date.fromisoformat(date_), zone)
+    assert str(day) == date_
+    assert day.period.start == datetime.fromisoformat(f"{start}+00:00")
+    assert day.hours == hours
+
+
+@given(zones, dates, st.integers(0, 12))
+def test_halves_of_a_period_touch_and_cover_it(zone: str, date_: date, times: int) -> None:
+    period = Day.of(date_, zone).period
+    for _ in range(times):
+        first, second = period.halves()
+        assert (first.start, first.end, second.end) == (period.start, second.start, period.end)
+        period = second
+
+
+def test_a_period_of_a_millisecond_cannot_be_halved() -> None:
+    start = datetime.fromisoformat("2025-01-01T00:00:00+00:00")
+    assert not Period(start, start + MILLISECOND).can_be_halved
+    first, second = Period(start, start + 2 * MILLISECOND).halves()
+    assert first.end - first.start == second.end - second.start == MILLISECOND
+
+
+def test_the_date_of_an_instant_is_the_local_one() -> None:
+    assert local_date("2025-01-01T23:30:00+00:00", "Europe/Copenhagen") == date(2025, 1, 2)

@@ -1,4 +1,4 @@
-"""What the catalogue's lists have beyond its description is told once, and costs nothing."""
+"""Undocumented parts of the catalogue's lists are reported once, and the rest is read."""
 
 from typing import Any
 
@@ -23,25 +23,25 @@ RECORD: dict[str, Any] = {
 }
 
 
-def look(known: Catalogue, metric: dict[str, Any], record: dict[str, Any]) -> Catalogue:
-    """The catalogue after a look at lists of these two."""
+def merged(known: Catalogue, metric: dict[str, Any], record: dict[str, Any]) -> Catalogue:
+    """The catalogue after merging lists of these two."""
     listing = Listing.from_api([metric], [record])
     return merge(known, listing, at="2025-11-01T00:00:00+00:00", is_still_described=lambda _: True)
 
 
 def about_lists(catalogue: Catalogue) -> list[tuple[str, str, str | None]]:
-    """The changes that are about whole lists."""
+    """The changes of whole lists."""
     return [
         (change.kind, change.change, change.item) for change in catalogue.changes if not change.id
     ]
 
 
-def test_lists_as_described_are_no_news() -> None:
-    assert about_lists(look(Catalogue(), METRIC, RECORD)) == []
+def test_documented_lists_are_no_change() -> None:
+    assert about_lists(merged(Catalogue(), METRIC, RECORD)) == []
 
 
 @pytest.mark.parametrize(
-    ("metric", "record", "told"),
+    ("metric", "record", "reported"),
     [
         ({"unit": "s"}, {}, ("metric", "unknown key", "unit")),
         ({"category": "agents"}, {}, ("metric", "answers like the Intelligence API", "category")),
@@ -58,11 +58,11 @@ def test_lists_as_described_are_no_news() -> None:
         ),
     ],
 )
-def test_what_is_not_described_is_noted_once_and_the_entry_is_read_all_the_same(
-    metric: dict[str, Any], record: dict[str, Any], told: tuple[str, str, str]
+def test_an_undocumented_part_is_reported_once_and_the_entry_is_read(
+    metric: dict[str, Any], record: dict[str, Any], reported: tuple[str, str, str]
 ) -> None:
-    first = look(Catalogue(), METRIC | metric, RECORD | record)
-    assert about_lists(first) == [told]
+    first = merged(Catalogue(), METRIC | metric, RECORD | record)
+    assert about_lists(first) == [reported]
     assert [entry.id for entry in first.live] == ["csat", "ratings"]
-    again = look(first, METRIC | metric, RECORD | record)
+    again = merged(first, METRIC | metric, RECORD | record)
     assert again.version == first.version

@@ -65,7 +65,7 @@ from dixa_assets_tests.support.simulator import Json
         ({"_type": "ListField", "values": []}, Value("VARCHAR[]", [])),
     ],
 )
-def test_every_type_is_read_as_what_it_claims_to_be(typed: Json, value: Value) -> None:
+def test_every_documented_type_is_read(typed: Json, value: Value) -> None:
     assert exactly(read_value(typed)) == exactly(value)
 
 
@@ -89,7 +89,7 @@ def exactly(value: Value) -> tuple[Any, ...]:
         {"value": None},
     ],
 )
-def test_a_value_that_is_not_there_is_nothing(typed: Any) -> None:
+def test_a_missing_value_is_null(typed: Any) -> None:
     assert read_value(typed) == NOTHING
 
 
@@ -123,9 +123,7 @@ def test_a_value_that_is_not_there_is_nothing(typed: Any) -> None:
         ([1], Value(JSON, [1])),
     ],
 )
-def test_content_that_is_not_what_its_type_claims_speaks_for_itself(
-    typed: Any, value: Value
-) -> None:
+def test_content_that_contradicts_its_type_decides(typed: Any, value: Value) -> None:
     assert exactly(read_value(typed)) == exactly(value)
 
 
@@ -138,7 +136,7 @@ def test_content_that_is_not_what_its_type_claims_speaks_for_itself(
         {"amount": 3, "currency": "DKK"},
     ],
 )
-def test_a_type_nobody_knows_is_kept_whole(typed: Json) -> None:
+def test_a_value_of_an_unknown_type_is_kept_whole(typed: Json) -> None:
     assert read_value(typed) == Value(JSON, typed)
 
 
@@ -151,7 +149,7 @@ def test_a_type_nobody_knows_is_kept_whole(typed: Json) -> None:
         ([None], Value("VARCHAR[]", [None])),
     ],
 )
-def test_items_of_several_types_share_the_narrowest_that_holds_them(
+def test_items_of_several_types_share_the_narrowest_type_that_holds_them(
     items: list[Any], value: Value
 ) -> None:
     typed = {"_type": "ListField", "values": [{"value": item} for item in items]}
@@ -258,7 +256,7 @@ def test_every_spelling_of_an_instant_is_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 7, "", "soon", "2025-13-01T00:00:00Z", ["2025-01-01"]])
-def test_what_is_no_instant_is_none(text: Any) -> None:
+def test_a_text_that_names_no_instant_is_none(text: Any) -> None:
     assert parse_instant(text) is None
 
 
@@ -287,7 +285,7 @@ def test_the_widest_of_two_holds_both(one: str | None, other: str | None, exact:
 
 
 @given(types, types, st.booleans())
-def test_the_widest_of_two_is_that_of_the_other_and_the_one(
+def test_the_widest_of_two_does_not_depend_on_their_order(
     one: str | None, other: str | None, exact: bool
 ) -> None:
     assert widest(one, other, exact=exact) == widest(other, one, exact=exact)
@@ -305,7 +303,7 @@ def test_the_widest_of_three_does_not_depend_on_their_order(
 
 
 @given(types, types)
-def test_the_widest_is_reached_and_left_no_more(one: str | None, other: str | None) -> None:
+def test_widening_by_a_type_again_changes_nothing(one: str | None, other: str | None) -> None:
     found = widest(one, other)
     assert widest(found, one) == widest(found, other) == widest(found, found) == found
 

@@ -50,12 +50,10 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
                 "FROM dixa.metrics_daily WHERE partition_date = ?",
                 [day],
             )
-            assert set(rows.interval_start) == {start}
-            assert set(rows.interval_end) == {end}
+            assert {(row.interval_start, row.interval_end) for row in rows} == {(start, end)}
             found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
-            for row in rows.itertuples():
-                status = row.status if isinstance(row.status, str) else None
-                found[str(row.metric)][str(row.measure), status] = row.value
+            for row in rows:
+                found[row.metric][row.measure, row.status] = row.value
             for metric in METRICS:
                 expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
                 assert found[metric] == expected, (metric, day)

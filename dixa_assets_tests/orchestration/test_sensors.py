@@ -12,6 +12,7 @@ from dagster import DagsterRunStatus
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from dixa_assets.api.catalogue import fetch_catalogue
+from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Listing
@@ -40,7 +41,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def attempt(analytics: DixaAnalytics, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
-    with analytics.build_dixa(KEY).client(give_up_after=2) as client:
+    with analytics.build_dixa(KEY).client(Patience(request_seconds=2)) as client:
         return fetch_catalogue(client, known)
 
 
@@ -264,7 +265,7 @@ def test_a_read_copy_is_asked_for_once_when_loads_have_ended(
         status=DagsterRunStatus.STARTED,
         asset_selection=frozenset({own}),
     )
-    assert "under way" in str(tick().skip_message)
+    assert "Loads are running" in str(tick().skip_message)
 
 
 def test_a_type_of_values_that_nobody_knows_is_a_change_told_once(

@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.api.extract import extract
 from dixa_assets.api.requests import Request
+from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import Window
@@ -65,12 +66,9 @@ class Fuzz:
         self._folder = folder
         self._client = Impatient(
             TOKEN,
+            Patience(attempts=2, answer_seconds=5.0),
             base_url=f"http://127.0.0.1:{server.server_port}",
-            requests_per_second=100_000,
-            burst=1000,
-            max_attempts=2,
         )
-        self._client._transport._http.timeout = 5.0
         self._base = folder / "base.duckdb"
         for target in TARGETS:
             for day in DAYS:

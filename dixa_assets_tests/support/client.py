@@ -1,69 +1,54 @@
-"""The client before the simulator: a call of each operation, and what it must bring."""
+"""A client of the simulator that does not wait, and a call of each operation."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.api.settings import ApiSettings, Patience
 from dixa_assets.model.counts import Usage
 from dixa_assets.simulator.values import to_instant
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.support.simulator import KEY, NOW, Json
+from dixa_assets_tests.support.days import END, START, rows_of
+from dixa_assets_tests.support.serve import Request, Response, serve
+from dixa_assets_tests.support.simulator import KEY, MILLISECOND, Json
 
-START = datetime(2025, 11, 4, 23, tzinfo=UTC)
-END = START + timedelta(days=1)
 Operation = Callable[[DixaClient], Any]
 
 
-class Impatient(DixaClient):
-    """A client that notes how long it is told to wait, and waits no time at all."""
+def quick(**settings: Any) -> ApiSettings:
+    """Settings without a rate limit that a test would notice."""
+    return ApiSettings(**{"requests_per_second": 100_000, "burst": 1000, **settings})
 
-    def __init__(self, api_key: str = KEY, **settings: Any) -> None:
+
+class Impatient(DixaClient):
+    """A client that records its waits and does not wait."""
+
+    def __init__(
+        self, api_key: str = KEY, patience: Patience | None = None, **settings: Any
+    ) -> None:
         self.waits: list[float] = []
-        super().__init__(api_key, **{"requests_per_second": 100_000, "burst": 1000, **settings})
-        self._transport._retrying.sleep = self.waits.append
+        super().__init__(api_key, quick(**settings), patience, sleep=self.waits.append)
 
 
 @contextmanager
-def listening(payload: Json | None = None) -> Iterator[tuple[str, list[Json]]]:
+def listening() -> Iterator[tuple[str, list[Json]]]:
     """A server that is not Dixa: its address, and the requests it got with their headers."""
     got: list[Json] = []
-    answer = json.dumps(payload or {"data": []}).encode()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            got.append({"path": self.path, "headers": dict(self.headers)})
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(request: Request) -> Response:
+        got.append({"path": request.path, "headers": dict(request.headers)})
+        return Response({"data": []})
 
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", got
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve(answer) as server:
+        yield server.url, got
 
 
 def body_of(entry_id: str) -> Json:
-    end = END - timedelta(milliseconds=1)
-    period = {"_type": "Interval", "start": to_instant(START), "end": to_instant(end)}
+    end = to_instant(END - MILLISECOND)
+    period = {"_type": "Interval", "start": to_instant(START), "end": end}
     return {"id": entry_id, "periodFilter": period, "timezone": "Europe/Copenhagen"}
 
 
@@ -75,7 +60,7 @@ def records_of(
 
 
 def truth(world: World, entry_id: str = "messages_sent") -> list[Json]:
-    return [row.to_api() for row in world.rows(entry_id, start=START, end=END, now=NOW)]
+    return [row.to_api() for row in rows_of(world, entry_id)]
 
 
 # One call of each operation, by the operation's name at the vendor.

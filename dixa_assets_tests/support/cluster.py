@@ -19,8 +19,14 @@ import yaml
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import PROJECT, free_port, wait_until
-from dixa_assets_tests.support.services import OwnServer, answers, own_postgres, own_redis
-from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
+from dixa_assets_tests.support.services import (
+    OwnServer,
+    answers,
+    open_lake,
+    own_postgres,
+    own_redis,
+)
+from dixa_assets_tests.support.simulator import KEY, Simulator
 
 RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
   runId status startTime endTime tags { key value } } } } }"""
@@ -52,7 +58,7 @@ class Cluster:
         return {key: self.settings[name] for key, name in names.items()}
 
     def warehouse(self) -> Warehouse:
-        return Warehouse(**self.lake, timezone=COPENHAGEN)
+        return open_lake(self.lake)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of a GraphQL answer; None while the webserver or its database is away."""

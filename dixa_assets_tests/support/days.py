@@ -1,14 +1,28 @@
-"""Windows that several tests ask for."""
+"""Days that several tests load, and the rows that the simulator has for a day."""
 
-from datetime import date, timedelta
+from collections.abc import Sequence
+from datetime import date
 
-from dixa_assets.model.days import Window
-from dixa_assets_tests.support.simulator import COPENHAGEN
+from dixa_assets.model.days import Day
+from dixa_assets.simulator.values import Row
+from dixa_assets.simulator.world import Filter, World
+from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
 
-DAY = Window.of_day(date(2025, 11, 5), COPENHAGEN)
-# The day that Samoa left out, when it crossed the date line.
+DAY = Day.of(date(2025, 11, 5), COPENHAGEN)
+START, END = DAY.period.start, DAY.period.end
+# Samoa skipped this day when it crossed the date line.
 APIA_GAP = date(2011, 12, 30)
 
 
-def windows(first: date, number: int, zone: str = COPENHAGEN) -> list[Window]:
-    return [Window.of_day(first + timedelta(days=each), zone) for each in range(number)]
+def rows_of(
+    world: World, entry_id: str, day: Day = DAY, filters: Sequence[Filter] = ()
+) -> list[Row]:
+    """The rows of a record, or the rows behind a metric, that the simulator has for a day."""
+    start, end = day.period.start, day.period.end
+    return world.rows(entry_id, start=start, end=end, now=NOW, filters=filters)
+
+
+def aggregates_of(world: World, metric_id: str, day: Day = DAY) -> list[Json]:
+    """The aggregates of a metric that the simulator has for a day."""
+    start, end = day.period.start, day.period.end
+    return world.aggregate(metric_id, start=start, end=end, now=NOW)

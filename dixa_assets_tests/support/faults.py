@@ -59,7 +59,7 @@ def held(analytics: DixaAnalytics, *keys: str) -> dict[tuple[str, str], list[str
                 "WHERE asset_key = ? ORDER BY ALL",
                 [key],
             )
-            for day, row in zip(rows.day, rows.row, strict=True):
+            for day, row in rows:
                 found.setdefault((key, day), []).append(row)
     return found
 
@@ -91,10 +91,9 @@ def contents(query: Query, key: str, day: str) -> Any:
         "WHERE metric = ? AND partition_date = ?",
         [name, day],
     )
-    statuses = [status if isinstance(status, str) else None for status in rows.status]
-    pairs = list(zip(rows.measure, statuses, strict=True))
-    assert len(pairs) == len(set(pairs))
-    return dict(zip(pairs, rows.value, strict=True))
+    values = {(row.measure, row.status): row.value for row in rows}
+    assert len(values) == len(rows)
+    return values
 
 
 def assert_equal(

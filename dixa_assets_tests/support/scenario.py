@@ -1,21 +1,22 @@
 """What several test modules build: a component against the simulator, and its loads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import pandas as pd
 
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.options import Adaptation
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
-from dixa_assets.warehouse.sql import Query
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
@@ -56,7 +57,7 @@ def load(
     return dg.materialize(
         [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
         selection=selection,
-        resources=analytics.build_resources(KEY, adapted=catalogue.adapted),
+        resources=analytics.build_resources(KEY, Adaptation.of(catalogue.facts)),
         tags={
             ASSET_PARTITION_RANGE_START_TAG: first,
             ASSET_PARTITION_RANGE_END_TAG: last or first,
@@ -143,24 +144,21 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def stored(query: Query, record: str, day: Any) -> list[str]:
+def stored(query: Callable[..., pd.DataFrame], record: str, day: Any) -> list[str]:
     """A day's rows as `flat` gives them; own columns and nulls left out."""
     rows = query(
         f'SELECT * EXCLUDE (partition_date, loaded_at, run_id) FROM dixa_records."{record}" '
         "WHERE partition_date = ?",
         [day],
     )
-    plain = rows.astype(object).where(rows.notna(), None)
     found = []
-    for row in plain.to_dict("records"):
+    for row in rows:
         content = {}
-        for name, value in row.items():
+        for name, value in row._asdict().items():
             if value is None:
                 continue
-            if hasattr(value, "to_pydatetime"):
-                value = value.to_pydatetime().astimezone(UTC)
-            elif hasattr(value, "tolist"):
-                value = value.tolist()
+            if isinstance(value, datetime):
+                value = value.astimezone(UTC)
             content[name.removesuffix("_") if name.endswith("_") else name] = value
         found.append(repr(sorted(content.items())))
     return sorted(found)

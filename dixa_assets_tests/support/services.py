@@ -76,14 +76,17 @@ def lake(folder: Path) -> Iterator[dict[str, str]]:
         yield {"path": f"{LAKE_SCHEME}{dsn}", "lake_data": str(folder / "lake")}
 
 
-def open_lake(where: Mapping[str, str], wait_seconds: float = 30) -> Warehouse:
+def open_lake(where: Mapping[str, str], wait_seconds: float = 30, account: str = "") -> Warehouse:
     """A warehouse in a lake.
 
     Args:
         where: The address and the folder of the rows, as `lake` yields them.
         wait_seconds: How long to wait for another writer.
+        account: The account of its days.
     """
-    settings = WarehouseSettings(lake_data=where["lake_data"], database_wait_seconds=wait_seconds)
+    settings = WarehouseSettings(
+        account=account, lake_data=where["lake_data"], database_wait_seconds=wait_seconds
+    )
     return Warehouse(where["path"], settings)
 
 

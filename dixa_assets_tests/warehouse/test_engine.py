@@ -1,4 +1,4 @@
-"""The database file, whoever else reads, writes, waits or dies at it."""
+"""The database file, while other processes read, write, wait or die."""
 
 import os
 import random
@@ -58,7 +58,7 @@ def test_a_read_copy_holds_everything_under_the_same_names(
         assert connection.sql(about).fetchall() == [("Talks.",)]
 
 
-def test_a_reader_keeps_its_copy_while_loads_write_and_the_next_copy_comes(
+def test_a_reader_keeps_its_copy_while_loads_write_and_publish_the_next(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     copy = tmp_path / "read.duckdb"
@@ -85,7 +85,7 @@ def hold_reading(path: str, pipe: Connection) -> None:
             pipe.recv()
 
 
-def test_whoever_waits_for_an_open_database_says_for_whom(
+def test_a_waiting_process_names_the_process_that_has_the_database_open(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     warehouse = Warehouse(tmp_path / "test.duckdb", WarehouseSettings(database_wait_seconds=0.5))
@@ -95,17 +95,17 @@ def test_whoever_waits_for_an_open_database_says_for_whom(
         holder = f"(process {process.pid})"
         with pytest.raises(WarehouseBusy):
             warehouse.check()
-    (said,) = {
+    (warning,) = {
         record.message for record in caplog.records if record.name == "dixa_assets.warehouse.file"
     }
-    assert holder in said
-    assert "read copy" in said
+    assert holder in warning
+    assert "read copy" in warning
 
 
-# Others at the same file
+# Other processes with the same file
 
 
-def test_another_holder_of_the_file_is_waited_for(warehouse: Warehouse) -> None:
+def test_a_load_waits_for_another_process_to_close_the_file(warehouse: Warehouse) -> None:
     load(warehouse, record(), DAY, integers(1))
     with (
         child(hold, str(warehouse.path)) as (_, pipe),
@@ -121,7 +121,9 @@ def test_another_holder_of_the_file_is_waited_for(warehouse: Warehouse) -> None:
     assert numbers_by_day(warehouse) == {DAY: [2]}
 
 
-def test_a_holder_that_stays_is_named_and_nothing_is_written(warehouse: Warehouse) -> None:
+def test_a_process_that_keeps_the_file_open_is_named_and_nothing_is_written(
+    warehouse: Warehouse,
+) -> None:
     load(warehouse, record(), DAY, integers(1), run_id="first")
     impatient = Warehouse(warehouse.path, WarehouseSettings(database_wait_seconds=0.5))
     with child(hold, str(warehouse.path)) as (process, pipe):
@@ -134,7 +136,7 @@ def test_a_holder_that_stays_is_named_and_nothing_is_written(warehouse: Warehous
     assert noted_rows(warehouse) == {("dixa_records/conversations", DAY): (1, "first")}
 
 
-def test_waiting_for_other_loads_ends_too(warehouse: Warehouse) -> None:
+def test_waiting_for_other_loads_ends(warehouse: Warehouse) -> None:
     impatient = Warehouse(warehouse.path, WarehouseSettings(database_wait_seconds=0.3))
     warehouse.check()
     with (
@@ -171,7 +173,7 @@ def test_a_path_that_cannot_be_a_database_is_refused_at_once(tmp_path: Path, pla
 
 
 def check_without_rights(path: str, wait_seconds: float, pipe: Connection) -> None:
-    """Send what `check` says to a user who may not write there."""
+    """Send the error of `check`, as a user without the right to write."""
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
@@ -209,7 +211,7 @@ def write_again_and_again(path: str, numbers: list[int], pipe: Connection) -> No
     pipe.send("done")
 
 
-def test_two_processes_at_the_same_day_end_with_the_version_of_one(warehouse: Warehouse) -> None:
+def test_two_processes_that_write_one_day_leave_the_rows_of_one(warehouse: Warehouse) -> None:
     versions = [[1, 1, 1], [2, 2, 2, 2, 2]]
     path = str(warehouse.path)
     with (
@@ -252,11 +254,11 @@ def test_many_writers_of_different_days_lose_none(warehouse: Warehouse) -> None:
     }
 
 
-# Killed in the middle
+# Killed processes
 
 
 def write_days(path: str, version: int, pipe: Connection) -> None:
-    """Write every day once, with a column of this version's own, and tell each that is done."""
+    """Write every day, with a column of this version's own, and send each written day."""
     warehouse = Warehouse(path)
     rows = [
         {"number": Value(BIGINT, version), f"in_{version}": Value(DOUBLE, 0.5)} for _ in range(200)
@@ -266,7 +268,7 @@ def write_days(path: str, version: int, pipe: Connection) -> None:
         pipe.send(day)
 
 
-def test_killed_writers_leave_every_day_whole_and_no_acknowledged_day_out(
+def test_killed_writers_leave_every_day_whole_and_lose_no_written_day(
     warehouse: Warehouse,
 ) -> None:
     moments = random.Random(20250102)
@@ -305,7 +307,7 @@ def staging_root(warehouse: Warehouse) -> Path:
         return folder.parent
 
 
-def test_a_staging_folder_stands_beside_the_database_and_is_gone_afterwards(
+def test_a_staging_folder_is_next_to_the_database_and_removed_afterwards(
     warehouse: Warehouse,
 ) -> None:
     with warehouse.staging() as folder:
@@ -314,7 +316,7 @@ def test_a_staging_folder_stands_beside_the_database_and_is_gone_afterwards(
     assert list(folder.parent.iterdir()) == []
 
 
-def test_a_staging_folder_is_gone_after_an_error(warehouse: Warehouse) -> None:
+def test_a_staging_folder_is_removed_after_an_error(warehouse: Warehouse) -> None:
     seen: list[Path] = []
 
     def fail() -> None:
@@ -337,7 +339,7 @@ def stay_in_staging(path: str, pipe: Connection) -> None:
     pipe.send("left")
 
 
-def test_the_staging_folder_of_a_living_process_is_left_to_it(warehouse: Warehouse) -> None:
+def test_the_staging_folder_of_a_living_process_stays(warehouse: Warehouse) -> None:
     with child(stay_in_staging, str(warehouse.path)) as (_, pipe):
         theirs = Path(pipe.recv())
         with warehouse.staging() as mine, warehouse.staging() as also_mine:
@@ -350,14 +352,14 @@ def test_the_staging_folder_of_a_living_process_is_left_to_it(warehouse: Warehou
 
 
 @pytest.mark.parametrize("folder_is_gone", [False, True], ids=["folder and lock", "lock alone"])
-def test_what_a_killed_process_left_in_staging_goes_with_the_next(
+def test_the_next_process_removes_the_staging_folder_of_a_killed_one(
     warehouse: Warehouse, folder_is_gone: bool
 ) -> None:
     with child(stay_in_staging, str(warehouse.path)) as (_, pipe):
         left = Path(pipe.recv())
     assert left.is_dir()
     if folder_is_gone:
-        # As after a kill in the midst of tidying, or before the folder was made.
+        # The process was killed while it removed the folder, or before it made it.
         shutil.rmtree(left)
 
     root = staging_root(warehouse)

@@ -1,4 +1,4 @@
-"""A lake that many machines write: what holds of a file holds of it, and nobody waits to read."""
+"""A lake that several machines write: as safe as a file, and readers wait for nobody."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def warehouse(where: dict[str, str]) -> Warehouse:
 
 
 def cut(where: dict[str, str]) -> int:
-    """End every session of the lake's Postgres; how many there were."""
+    """End every session of the lake's Postgres; their number."""
     dsn = where["path"].removeprefix(LAKE_SCHEME)
     with psycopg.connect(dsn, autocommit=True) as connection:
         found = connection.execute(
@@ -71,16 +71,16 @@ def cut(where: dict[str, str]) -> int:
 
 
 def hold_lake(where: dict[str, str], pipe: Connection) -> None:
-    """Write until told to let go."""
+    """Hold the lake's lock until a message arrives."""
     with open_lake(where)._engine.connect():
         pipe.send("held")
         pipe.recv()
 
 
-# Who may write when
+# Readers and writers
 
 
-def test_reading_waits_for_no_writer_and_a_writer_for_the_other(where: dict[str, str]) -> None:
+def test_readers_wait_for_no_writer_and_writers_wait_for_each_other(where: dict[str, str]) -> None:
     warehouse = open_lake(where, wait_seconds=0.5)
     load(warehouse, record(), DAY, integers(1))
 
@@ -96,7 +96,7 @@ def test_reading_waits_for_no_writer_and_a_writer_for_the_other(where: dict[str,
     assert numbers_by_day(warehouse) == {DAY: [3]}
 
 
-def test_a_writer_that_is_killed_keeps_nobody_waiting(where: dict[str, str]) -> None:
+def test_a_killed_writer_keeps_nobody_waiting(where: dict[str, str]) -> None:
     warehouse = open_lake(where, wait_seconds=10)
     warehouse.check()
 
@@ -137,10 +137,10 @@ def test_a_day_is_not_doubled_even_if_the_lock_is_lost(warehouse: Warehouse, whe
     assert all(days[day] in ([1] * 20, [2] * 20) for day in DAYS)
 
 
-# When the server goes away
+# A lost server
 
 
-def test_what_was_cut_is_connected_again(warehouse: Warehouse, where: dict[str, str]) -> None:
+def test_a_cut_connection_is_opened_again(warehouse: Warehouse, where: dict[str, str]) -> None:
     load(warehouse, record(), DAY, integers(1))
 
     assert cut(where) > 0
@@ -167,7 +167,7 @@ def test_a_write_that_is_cut_leaves_the_day_whole_and_can_be_repeated(
     assert numbers_by_day(warehouse) == {DAY: [3]}
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_server_is_named(tmp_path: Path) -> None:
     nowhere = Warehouse(
         f"{LAKE_SCHEME}dbname=dixa host=127.0.0.1 port=1",
         WarehouseSettings(lake_data=str(tmp_path / "lake")),
@@ -177,14 +177,14 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def write_through_a_cut(where: dict[str, str], seconds: float) -> None:
-    """Write for so long on whichever host this is; say how many, and how long the slowest took."""
+    """Write for some seconds; print the number of writes, and the seconds of the slowest."""
     warehouse = open_lake(where, wait_seconds=60)
     warehouse.check()
     print("begun", flush=True)
     end, written, slowest = time.monotonic() + seconds, 0, 0.0
     while time.monotonic() < end:
         began = time.monotonic()
-        # One that is cut off may say so; what it was about is written again.
+        # A write that is cut off may fail; the next attempt writes the same day.
         with suppress(WarehouseLost):
             load(warehouse, record(), DAYS[written % 20], integers(*[written] * 20))
             written += 1
@@ -194,7 +194,7 @@ def write_through_a_cut(where: dict[str, str], seconds: float) -> None:
 
 @pytest.fixture
 def other_host() -> Iterator[tuple[str, list[str], Callable[[str], None]]]:
-    """Another host: this one's address as it sees it, how to run there, and what sets its link."""
+    """Another host: the address of this host there, a command prefix, a switch for the link."""
     name, here = f"dixa{os.getpid()}", "10.77.119.1"
 
     def ip(*arguments: str) -> None:
@@ -217,7 +217,7 @@ def other_host() -> Iterator[tuple[str, list[str], Callable[[str], None]]]:
 
 
 @pytest.mark.slow
-def test_a_host_whose_link_is_cut_for_half_a_minute_goes_on(
+def test_a_host_continues_after_its_link_was_cut_for_half_a_minute(
     tmp_path: Path, other_host: tuple[str, list[str], Callable[[str], None]]
 ) -> None:
     needs_lake()
@@ -283,7 +283,7 @@ def test_a_column_is_widened_without_loss(
     assert "What it is." in comment[0]
 
 
-def test_a_list_that_came_later_is_widened_twice(warehouse: Warehouse) -> None:
+def test_a_list_of_a_later_day_is_widened_twice(warehouse: Warehouse) -> None:
     load(warehouse, record(), DAYS[0], integers(1))
     values = [Value("BIGINT[]", [1, 2]), Value("VARCHAR[]", ["x"]), Value(JSON, {"a": 1})]
     for day, value in zip(DAYS[1:], values, strict=False):
@@ -293,7 +293,7 @@ def test_a_list_that_came_later_is_widened_twice(warehouse: Warehouse) -> None:
     assert [json.loads(each) for each in found.field[1:]] == [["1", "2"], ["x"], {"a": 1}]
 
 
-def test_small_files_are_written_together_and_no_row_is_lost(
+def test_small_files_are_merged_without_losing_a_row(
     warehouse: Warehouse, where: dict[str, str]
 ) -> None:
     for number, day in enumerate(DAYS):
@@ -312,7 +312,7 @@ def test_small_files_are_written_together_and_no_row_is_lost(
     assert numbers_by_day(warehouse) == before | {DAY: [99]}
 
 
-# What is made of it, and of what it is made
+# Copies
 
 
 def test_the_read_copy_of_a_lake_is_a_file(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_the_read_copy_of_a_lake_is_a_file(warehouse: Warehouse, tmp_path: Path)
         assert connection.execute("SELECT count(*) FROM dixa.metrics_daily").fetchall() == [(1,)]
 
 
-def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
+def test_a_file_is_copied_into_the_lake_and_loads_go_on_there(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     file = Warehouse(tmp_path / "dixa.duckdb")
@@ -357,7 +357,7 @@ def test_a_file_is_taken_over_whole_and_goes_on_in_the_lake(
         warehouse.adopt(file.path)
 
 
-def test_one_command_takes_a_file_over(
+def test_one_command_copies_a_file(
     where: dict[str, str], tmp_path: Path, simulator: Simulator
 ) -> None:
     file = Warehouse(tmp_path / "dixa.duckdb")
@@ -377,7 +377,7 @@ def test_one_command_takes_a_file_over(
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_of_another_zone_is_not_taken_over(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_a_file_of_another_zone_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
     file = Warehouse(tmp_path / "apia.duckdb", WarehouseSettings(timezone="Pacific/Apia"))
     file.check()
 
@@ -406,7 +406,7 @@ def write_when_told(where: dict[str, str], number: int, pipe: Connection) -> Non
 
 
 class Machines:
-    """Four processes that write what they are told, each in its order, killed and started anew."""
+    """Four processes that write their tasks in order; a killed one is started again."""
 
     def __init__(self, where: dict[str, str], tasks: list[list[Any]]) -> None:
         self._where, self._tasks = where, tasks
@@ -421,7 +421,7 @@ class Machines:
         self.running[pipe] = manager, number
 
     def written(self) -> int:
-        """How many were written since the last time; those who wrote go on."""
+        """The number of tasks written since the last call; their processes get the next task."""
         done = wait([*self.running], timeout=60)
         for pipe in done:
             manager, number = self.running[pipe]
@@ -434,14 +434,14 @@ class Machines:
         return len(done)
 
     def kill(self, pipe: Connection) -> None:
-        """End one in whatever it does. It may be done or not, and is done again by the next."""
+        """Kill a process. Its task may be done or not; the next process does it again."""
         manager, number = self.running.pop(pipe)
         manager.__exit__(None, None, None)
         self._start(number)
 
 
 @pytest.mark.slow
-def test_four_machines_write_while_they_are_killed_and_nothing_is_lost_or_doubled(
+def test_four_killed_machines_lose_and_double_nothing(
     warehouse: Warehouse, where: dict[str, str]
 ) -> None:
     chance = random.Random(7)

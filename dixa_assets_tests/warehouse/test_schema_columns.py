@@ -1,4 +1,4 @@
-"""Tables follow the data: columns come, widen and keep every value."""
+"""Tables follow the data: columns are added and widened, and keep every value."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def types(warehouse: Warehouse, table: Table) -> dict[str, str]:
 
 
 def same(kept: Value, found: Any) -> bool:
-    """Whether what was read back means what was sent."""
+    """True if the value that was read back equals the one that was sent."""
     if kept.content is None or found is None or kept.type is None:
         return kept.content is found
     if kept.type == JSON:
@@ -72,11 +72,11 @@ def same(kept: Value, found: Any) -> bool:
         return bool(repr(float(found)) == repr(float(kept.content)))
     if isinstance(found, int) or "." not in str(found):
         return bool(int(found) == kept.content)
-    # It stood among fractions, where only exact integers may stand.
+    # An integer among fractions, where only exact integers are allowed.
     return bool(abs(kept.content) <= 2**53 and float(found) == kept.content)
 
 
-# Columns come
+# Added columns
 
 
 def test_a_new_field_becomes_a_column_and_is_absent_before(warehouse: Warehouse) -> None:
@@ -92,7 +92,7 @@ def test_a_new_field_becomes_a_column_and_is_absent_before(warehouse: Warehouse)
     assert read(warehouse, TABLE, "a") == [1, 2]
 
 
-def test_a_field_that_is_gone_keeps_its_column_and_is_null(warehouse: Warehouse) -> None:
+def test_a_removed_field_keeps_its_column_and_is_null(warehouse: Warehouse) -> None:
     written = load_days(
         warehouse,
         TABLE,
@@ -137,7 +137,7 @@ def test_a_declared_column_takes_the_type_of_its_first_value(
     assert same(first, found)
 
 
-def test_columns_stand_in_the_pinned_order(warehouse: Warehouse) -> None:
+def test_columns_are_in_the_documented_order(warehouse: Warehouse) -> None:
     declared = record(fields={"queue": "The queue.", "agent": "The agent."})
     row = {
         "": Value(DOUBLE, 1.5),
@@ -161,7 +161,7 @@ def test_columns_stand_in_the_pinned_order(warehouse: Warehouse) -> None:
     ]
 
 
-# Columns widen
+# Widened columns
 
 SAMPLES: dict[str, list[Value]] = {
     BOOLEAN: [Value(BOOLEAN, True), Value(BOOLEAN, False)],
@@ -201,7 +201,7 @@ def after_widening(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, 
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_values_of_both_types_outlive_the_widening_of_their_column(
+def test_widening_a_column_keeps_the_values_of_both_types(
     after_widening: dict[tuple[str, str], list[Any]], one: str, other: str
 ) -> None:
     found = [value for value in after_widening[f"{one}, {other}", "value"] if value is not None]
@@ -239,7 +239,9 @@ def test_integers_meet_fractions_as_doubles_only_while_every_digit_is_kept(
     assert [same(kept, got) for kept, got in zip(sent, found, strict=True)] == [True] * len(sent)
 
 
-def test_a_big_integer_reloaded_away_frees_its_column_to_be_a_double(warehouse: Warehouse) -> None:
+def test_a_column_can_become_double_after_its_big_integer_was_replaced(
+    warehouse: Warehouse,
+) -> None:
     load(warehouse, TABLE, DAYS[0], [{"n": Value(BIGINT, 2**60)}])
     load(warehouse, TABLE, DAYS[0], [{"n": Value(BIGINT, 1)}])
 
@@ -248,7 +250,7 @@ def test_a_big_integer_reloaded_away_frees_its_column_to_be_a_double(warehouse: 
     assert types(warehouse, TABLE) == {"n": DOUBLE}
 
 
-def test_a_widening_is_told_and_keeps_column_and_comment(warehouse: Warehouse) -> None:
+def test_a_widened_column_is_reported_and_keeps_its_comment(warehouse: Warehouse) -> None:
     declared = record(fields={"n": "How many."})
     written = load_days(
         warehouse, declared, [{"n": Value(BIGINT, 1)}], [{"n": Value(VARCHAR, "few")}]
@@ -303,7 +305,7 @@ unknown = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
     max_leaves=4,
 ).map(lambda content: {"_type": "Novelty", "value": content})
-# Mostly few kinds meet in one field; so a field's kinds are drawn first.
+# A field has few kinds of values, so its kinds are drawn first.
 fields = st.dictionaries(st.sampled_from(["x", "X", "x_label"]), scalars | lists | unknown)
 loads = st.lists(
     st.tuples(st.sampled_from(DAYS[:3]), st.lists(fields, max_size=3)), min_size=1, max_size=3

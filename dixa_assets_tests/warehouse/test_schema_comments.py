@@ -28,7 +28,7 @@ def test_comments_of_a_table_follow_the_catalogue(
     for day, about in zip(DAYS, (before, after), strict=False):
         load(warehouse, record(about=about, fields={"x": about}), day, [{"x": Value(BIGINT, 1)}])
         assert comment(warehouse, "table", TABLE.name) == about
-        # A description that was taken away leaves the last one known.
+        # A removed description leaves the last known one.
         assert column_comments(warehouse, TABLE)["x"] == (about or before)
 
 
@@ -47,7 +47,7 @@ def test_comments_of_a_view_follow_the_catalogue(
     assert found["silent"].tolist() == [0]
 
 
-def test_a_description_changed_without_new_rows_is_taken_over(warehouse: Warehouse) -> None:
+def test_a_new_description_is_written_without_new_rows(warehouse: Warehouse) -> None:
     load(warehouse, record(about="Old.", fields={"x": "Old x."}), DAYS[0], [])
     load(warehouse, record(about="New.", fields={"x": "New x."}), DAYS[0], [])
 
@@ -55,7 +55,7 @@ def test_a_description_changed_without_new_rows_is_taken_over(warehouse: Warehou
     assert column_comments(warehouse, TABLE)["x"] == "New x."
 
 
-def test_the_projects_own_tables_explain_themselves(tmp_path: Path) -> None:
+def test_every_own_table_and_column_has_a_comment(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "test.duckdb")
     load(warehouse, TABLE, DAYS[0], [])
 

@@ -1,4 +1,4 @@
-"""Names of fields, records and metrics are nothing but data."""
+"""Fields, records and metrics can have any name."""
 
 import itertools
 from pathlib import Path
@@ -99,7 +99,9 @@ def test_a_metric_of_any_id_has_a_view_of_its_own_rows(warehouse: Warehouse, nam
         max_size=3,
     )
 )
-def test_fields_of_any_names_on_any_days_keep_apart(empty: Path, days: list[list[str]]) -> None:
+def test_fields_of_any_names_on_any_days_have_distinct_columns(
+    empty: Path, days: list[list[str]]
+) -> None:
     warehouse = fresh(empty)
     for day, names in zip(DAYS, days, strict=False):
         rows = [{name: Value(VARCHAR, name, name[::-1]) for name in names}]
@@ -124,7 +126,9 @@ OWN_NAMES = [
 
 
 @pytest.mark.parametrize("name", OWN_NAMES)
-def test_a_field_named_like_an_own_column_stands_beside_it(warehouse: Warehouse, name: str) -> None:
+def test_a_field_with_the_name_of_an_own_column_gets_another_column(
+    warehouse: Warehouse, name: str
+) -> None:
     declared = record(fields={name: "Dixa's."})
     written = load_days(
         warehouse,
@@ -148,7 +152,7 @@ def test_a_field_named_like_an_own_column_stands_beside_it(warehouse: Warehouse,
     ids=["a field value_label", "the label of a field value"],
 )
 @pytest.mark.parametrize("rival_first", [True, False], ids=["before", "after"])
-def test_the_label_of_the_rows_own_value_keeps_apart_from_a_rival(
+def test_the_label_of_the_rows_own_value_has_a_column_of_its_own(
     warehouse: Warehouse, rival: dict[str, Value], rival_first: bool
 ) -> None:
     [(field, value)] = rival.items()

@@ -1,4 +1,4 @@
-"""A partition is replaced whole or stays as it was, in any zone and under any name."""
+"""A partition is replaced as a whole or stays as it was, in any zone and under any name."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_a_day_is_replaced_whole_and_its_neighbours_stay(
     assert set(runs) == {("2025-01-01", "first"), (DAY, "second"), ("2025-01-03", "first")}
 
 
-def test_a_day_that_became_empty_loses_its_rows_and_is_noted_with_none(
+def test_an_empty_day_deletes_the_rows_and_is_in_the_load_log(
     warehouse: Warehouse,
 ) -> None:
     load(warehouse, record(), "2025-01-01", integers(1))
@@ -71,7 +71,7 @@ def test_a_day_that_became_empty_loses_its_rows_and_is_noted_with_none(
     assert noted_rows(warehouse)["dixa_records/conversations", DAY] == (0, "a-run")
 
 
-def test_a_first_day_without_rows_makes_the_table(warehouse: Warehouse) -> None:
+def test_a_first_day_without_rows_creates_the_table(warehouse: Warehouse) -> None:
     load(warehouse, record(fields={"queue": "The queue."}), DAY, [])
 
     found = warehouse.query("SELECT queue FROM dixa_records.conversations")
@@ -93,7 +93,7 @@ def test_a_table_without_partitions_is_replaced_as_a_whole(warehouse: Warehouse)
     assert noted_rows(warehouse) == {("dixa_filters/queue_id", ""): (1, "a-run")}
 
 
-def test_a_load_is_noted_with_its_window(warehouse: Warehouse) -> None:
+def test_the_load_log_has_the_period_of_a_day(warehouse: Warehouse) -> None:
     load(warehouse, record(), "2025-03-30", [])
 
     assert selected(
@@ -177,7 +177,7 @@ def print_days_around_clock_changes(path: str) -> None:
     print(json.dumps([warehouse.query(sql).astype(str).to_numpy().tolist() for sql in read]))
 
 
-def test_values_are_the_same_whatever_zone_the_process_lives_in(tmp_path: Path) -> None:
+def test_values_do_not_depend_on_the_zone_of_the_process(tmp_path: Path) -> None:
     script = f"import sys, {__name__} as t; t.print_days_around_clock_changes(sys.argv[1])"
     children = [
         subprocess.Popen(
@@ -256,14 +256,12 @@ def test_a_metric_has_a_view_with_the_pinned_columns_over_the_shared_table(
 
 
 @pytest.mark.parametrize("name", ["test.duckdb", "dixa.duckdb", "DIXA.db", "main.db", "a b'c\".db"])
-def test_everything_is_found_under_its_name_whatever_the_file_is_called(
-    tmp_path: Path, name: str
-) -> None:
+def test_every_table_has_its_name_under_any_name_of_the_file(tmp_path: Path, name: str) -> None:
     warehouse = Warehouse(tmp_path / name)
     load_metric(warehouse, "csat", DAY, [1.5])
     load(warehouse, record(), DAY, integers(1))
 
-    # As any tool would ask, without this project's help.
+    # As any other program opens it.
     with duckdb.connect(str(tmp_path / name), read_only=True) as connection:
         daily = connection.sql("SELECT * FROM dixa.metrics_daily")
         assert daily.columns == ["metric", *(column.name for column in METRIC_COLUMNS)]
@@ -273,15 +271,13 @@ def test_everything_is_found_under_its_name_whatever_the_file_is_called(
 
 
 @pytest.mark.parametrize("schema", ["dixa_metrics", "dixa_records", "Dixa_Catalogue"])
-def test_a_file_that_would_hide_a_schema_of_its_name_is_refused(
-    tmp_path: Path, schema: str
-) -> None:
+def test_a_file_with_the_name_of_a_schema_is_refused(tmp_path: Path, schema: str) -> None:
     with pytest.raises(ConfigError, match=r"^duckdb_path: "):
         Warehouse(tmp_path / f"{schema}.duckdb")
 
 
 @pytest.mark.parametrize("names", [("dixa.duckdb", "a.duckdb"), ("a.duckdb", "dixa.duckdb")])
-def test_a_renamed_file_goes_on_and_back(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_a_file_can_be_renamed_and_renamed_back(tmp_path: Path, names: tuple[str, str]) -> None:
     paths = [tmp_path / name for name in (*names, names[0])]
     for number, path in enumerate(paths):
         if number:
@@ -299,7 +295,7 @@ def test_a_renamed_file_goes_on_and_back(tmp_path: Path, names: tuple[str, str])
 
 
 @pytest.mark.file
-def test_the_file_can_be_opened_by_duckdb_1_5_whatever_version_wrote_it(
+def test_duckdb_1_5_can_open_the_file(
     warehouse: Warehouse,
 ) -> None:
     load(warehouse, record(), DAY, integers(1))

@@ -1,0 +1,103 @@
+"""Checks read plain rows, and follow the options of loads. Dagster takes no part."""
+
+from datetime import UTC, date, datetime
+
+from dixa_assets.checks.registry import Subject, Verdict, checks_of
+from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, FilterAttribute
+from dixa_assets.model.options import Adaptation, LoadSettings, Options
+from dixa_assets.model.tables import Relation, relation_of
+from dixa_assets.model.values import BIGINT, VARCHAR, Value
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.handmade import integers, load, load_metric, of_day, stage
+
+NOW = datetime(2025, 1, 4, 12, tzinfo=UTC)
+SEEN = "2025-01-02T00:00:00+00:00"
+METRIC = Entry(
+    "metric",
+    "talks",
+    "talks",
+    filters=(FilterAttribute("queue_id"),),
+    aggregations=(Aggregation("Count"),),
+    related_ids=("conversations",),
+    first_seen=SEEN,
+)
+RECORD = Entry(
+    "record",
+    "conversations",
+    "conversations",
+    filters=(FilterAttribute("queue_id"),),
+    fields=(FieldMetadata("number"), FieldMetadata("queue_id", nullable=False)),
+    first_seen=SEEN,
+)
+CHOSEN = LoadSettings(start_date="2025-01-02", history_days=0)
+OPTIONS = Options(CHOSEN)
+
+
+def look(
+    warehouse: Warehouse, entry: Entry, options: Options = OPTIONS
+) -> dict[str, tuple[Verdict, tuple[float, ...]]]:
+    """The verdict and the figures of each check of an entry."""
+    subject = Subject(options.spec(entry), (METRIC, RECORD), options, NOW)
+    with warehouse.reading() as query:
+        found = {check.name: check.look(query, subject) for check in checks_of(subject)}
+    return {name: (each.verdict, tuple(each.figures.values())) for name, each in found.items()}
+
+
+def test_without_data_only_missing_days_fail(warehouse: Warehouse) -> None:
+    assert look(warehouse, METRIC) == {
+        "completeness": (Verdict.FAILED, (2, 2)),
+        "reconciliation": (Verdict.OPEN, (0, 0)),
+        "schema": (Verdict.OPEN, (0, 1, 0)),
+    }
+    assert look(warehouse, RECORD) == {
+        "completeness": (Verdict.FAILED, (2, 2)),
+        "window": (Verdict.OPEN, (0, 0)),
+        "not_null": (Verdict.OPEN, (1, 0)),
+        "schema": (Verdict.OPEN, (0, 2, 0)),
+    }
+
+
+def test_a_metric_without_rows_of_its_record_differs_from_zero(warehouse: Warehouse) -> None:
+    table = relation_of(RECORD).table
+    load(warehouse, table, "2025-01-02", integers(1, 2))
+    load(warehouse, table, "2025-01-03", [])
+    load_metric(warehouse, "talks", "2025-01-02", [2])
+    load_metric(warehouse, "talks", "2025-01-03", [1])
+    found = look(warehouse, METRIC)
+    assert found["completeness"] == (Verdict.PASSED, (2, 0))
+    assert found["reconciliation"] == (Verdict.FAILED, (2, 1))
+
+
+def test_a_missing_value_is_found_by_its_rows(warehouse: Warehouse) -> None:
+    table = relation_of(RECORD).table
+    rows = [{"queue_id": Value(VARCHAR, "a")}, {"number": Value(BIGINT, 1)}]
+    with warehouse.staging() as folder:
+        staged = stage(folder, table, "2025-01-02", rows)
+        staged.counts.nulls["queue_id"] = staged.counts.outside_day = 1
+        warehouse.replace(Relation.whole(table), [of_day("2025-01-02", staged)])
+    subject = Subject(OPTIONS.spec(RECORD), (RECORD,), OPTIONS, NOW)
+    with warehouse.reading() as query:
+        found = {check.name: check.look(query, subject) for check in checks_of(subject)}
+    assert found["not_null"].table == [
+        {
+            "field": "queue_id",
+            "rows without": 1,
+            "days": 1,
+            "for instance": "2025-01-02 00:00:01+00:00",
+        }
+    ]
+    assert found["window"].table == [{"day": "2025-01-02", "rows": 2, "outside": 1}]
+    assert found["window"].doubts == {date(2025, 1, 2): True}
+
+
+def test_a_filter_that_the_probe_found_to_be_required_is_checked(warehouse: Warehouse) -> None:
+    adapted = Options(CHOSEN, Adaptation(required_filter="queue_id"))
+    assert look(warehouse, METRIC, adapted)["filter"] == (Verdict.PASSED, ())
+    assert "filter" not in look(warehouse, RECORD, adapted)
+
+
+def test_excluded_fields_are_not_missed(warehouse: Warehouse) -> None:
+    excluding = Options(CHOSEN.model_copy(update={"exclude_fields": {"*": ["queue_id"]}}))
+    load(warehouse, relation_of(RECORD, ["queue_id"]).table, "2025-01-02", integers(1))
+    assert look(warehouse, RECORD, excluding)["schema"][0] is Verdict.PASSED
+    assert look(warehouse, RECORD, excluding)["schema"][1][:2] == (0, 0)

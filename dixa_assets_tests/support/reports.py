@@ -1,0 +1,70 @@
+"""Reports that tests render and read."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from html.parser import HTMLParser
+from typing import Any
+
+from dixa_assets.model.options import LoadSettings, Options
+from dixa_assets.report.render import render
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.simulator import NOW
+
+# Nothing is expected before the first loaded day.
+OPTIONS = Options(LoadSettings(start_date="2000-01-01", history_days=0))
+
+
+def rendered(warehouse: Warehouse, now: datetime = NOW, options: Options = OPTIONS) -> str:
+    """The report of a warehouse as HTML."""
+    with warehouse.reading() as query:
+        return render(query, options=options, now=now)
+
+
+class Reader(HTMLParser):
+    """A report as a browser reads it: the text of its pages, its references and its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.pages: dict[str, str] = {}
+        self.references: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[str] = []
+        self.policy = ""
+        self._page = ""
+        self._in: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self._in.append(tag)
+        assert not [name for name in given if name.startswith("on")]
+        self.references += [given[name] for name in ("src", "href", "action") if name in given]
+        if tag == "article":
+            self._page = given["id"]
+            self.pages[self._page] = ""
+        if tag == "script":
+            self.scripts.append("")
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._page = "" if tag == "article" else self._page
+        while tag in self._in and self._in.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._in and self._in[-1] == "script":
+            self.scripts[-1] += data
+        elif self._page:
+            self.pages[self._page] += data
+
+    def page(self, link: str) -> str:
+        """The page's text, with single spaces."""
+        return " ".join(self.pages[link].split())
+
+    @property
+    def data(self) -> Any:
+        """The numbers of the charts."""
+        return json.loads(self.scripts[0])
