@@ -197,6 +197,7 @@ class DixaClient:
             if rows is None and keys:
                 raise ApiContractBroken(request, "a page after a link has no 'data'.")
             if rows is None:
+                logger.warning("%s: an answer without 'data' was read as an empty page", request)
                 rows = []
             if not isinstance(rows, list):
                 raise ApiContractBroken(request, "'data' is not a list.")
