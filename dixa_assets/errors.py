@@ -107,10 +107,11 @@ class PageKeyRefused(ApiRefused):
 class PeriodUncertain(ApiError):
     """The rows of a period may be incomplete. In smaller parts they can be certain.
 
-    `span` has the instant of the first row and the millisecond after the last, if they are known.
+    `first` and `last` bound the timestamps of the rows that were read, if there are any.
     """
 
-    span: tuple[datetime, datetime] | None = None
+    first: datetime | None = None
+    last: datetime | None = None
 
 
 class RowsMoved(PeriodUncertain):

@@ -5,6 +5,7 @@ tables or Dagster. Vendor facts are from the reference page of the Analytics API
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,11 @@ MAX_PAGES = 10_000
 SMALLEST_LIMIT = 20
 # The keys of an answer with a list, by the vendor's schema and its clients.
 LIST_KEYS = frozenset({"data", "meta", "pageKey"})
+# Keys with which servers and gateways report errors, and the values of a status that mean one.
+ERROR_KEY = re.compile("error|exception|^faults?$", re.IGNORECASE)
+STATUS_KEYS = frozenset({"success", "ok", "status", "statuscode", "code"})
+FAILED = re.compile("false|err.*|fail.*|[45][0-9][0-9]", re.IGNORECASE)
+MESSAGE_KEYS = frozenset({"message", "detail", "title", "reason"})
 # A server that truncates answers does so at a round number of rows, a multiple of this one.
 ROUND_ROWS = 100
 
@@ -80,8 +86,8 @@ class DixaClient:
         return self._page_size
 
     def other_size(self, rows: int) -> int:
-        """A page size with which `rows` rows end within a page instead of at its end."""
-        return max(min(rows // 3, self._page_size - 1), 1)
+        """A page size with which a whole answer of `rows` rows does not end in a full page."""
+        return max(min(self._largest_linked or self._page_size, rows) - 1, 1)
 
     @property
     def requests(self) -> int:
@@ -207,9 +213,10 @@ class DixaClient:
             paging = self._next_page(payload, request)
             # Some of the vendor's lists link to a next page after the last row.
             total += len(rows)
-            if paging is None and rows and len(rows) >= (self._largest_linked or self._page_size):
+            full = size or self._largest_linked or self._page_size
+            if paging is None and rows and len(rows) >= full:
                 raise PagesCutShort(request, f"a full page of {len(rows)} rows, and no link.")
-            if paging is None and total and total % ROUND_ROWS == 0:
+            if paging is None and size is None and total and total % ROUND_ROWS == 0:
                 raise PagesCutShort(request, f"exactly {total} rows, which looks like a limit.")
             if paging is None or not rows:
                 return
@@ -294,18 +301,16 @@ class DixaClient:
 def _problem_of_list(payload: Mapping[str, Any]) -> str:
     """The reason not to believe an answer with a list; empty if there is none.
 
-    By the vendor's schema `data` is optional, so an answer without it is empty. An error that comes
-    with status 200 must not look like an empty answer.
+    By the vendor's schema `data` is optional, so `{}` is empty. An error with status 200 must not
+    look like an empty answer.
     """
-    if errors := [each for each in ("error", "errors") if payload.get(each)]:
-        return f"'{errors[0]}' in the answer"
-    if payload.get("success") is False:
-        return "'success' false in the answer"
-    others = sorted(payload.keys() - LIST_KEYS)
-    if payload.get("data") is None and others:
-        return "no 'data' in the answer"
-    if not payload.get("data") and "message" in others:
-        return "a message instead of rows"
+    meta, rows = payload.get("meta"), payload.get("data")
+    if error := _reported(payload) or _reported(meta if isinstance(meta, dict) else {}):
+        return error
+    if rows is None and payload.keys() - LIST_KEYS:
+        return "no 'data'"
+    if not rows and (text := [name for name in payload if name.lower() in MESSAGE_KEYS]):
+        return f"{text[0]!r} and no rows"
     return ""
 
 
@@ -313,10 +318,21 @@ def _problem_of_object(payload: Mapping[str, Any]) -> str:
     """The reason not to believe an answer with one object; empty if there is none."""
     data = payload.get("data")
     if not isinstance(data, dict) or not data.get("id"):
-        return "no 'data' object with an id in the answer"
-    if data.keys() & {"error", "errors", "message"}:
-        return "an error in the 'data' of the answer"
-    return _problem_of_list(payload)
+        return "no 'data' object with an id"
+    return _reported(data) or _problem_of_list(payload)
+
+
+def _reported(part: Mapping[str, Any]) -> str:
+    """The key of a part of an answer that reports an error; empty if there is none."""
+    return next(
+        (
+            f"{name!r:.50} that reports an error"
+            for name, value in part.items()
+            if (value and ERROR_KEY.search(name))
+            or (name.lower() in STATUS_KEYS and FAILED.fullmatch(str(value)))
+        ),
+        "",
+    )
 
 
 def _origin(url: str) -> tuple[str, str | None, str | None]:

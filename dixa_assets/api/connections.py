@@ -10,10 +10,12 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +28,7 @@ CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 0.2
 # Decoded bytes of one answer. A page has at most 300 rows.
 MOST_BYTES = 64 * 2**20
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
@@ -49,9 +50,7 @@ class _Connection:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Remember the network stream when httpcore opens it."""
-        if event.startswith("connection.") and event.endswith(
-            (".connect_tcp.complete", "_tls.complete")
-        ):
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self.stream = info["return_value"]
             if self.is_cut:
                 self.cut()
@@ -75,13 +74,15 @@ class Connections:
     """
 
     def __init__(self, base: str, headers: Mapping[str, str], answer_seconds: float) -> None:
-        self._base, self._headers = base, dict(headers)
+        self._base = base
+        # Other encodings could not be decoded in steps of a bounded size.
+        self._headers = {"Accept-Encoding": "gzip", **headers}
         self._timeout = httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS)
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._busy: list[_Connection] = []
         self._is_closed = False
-        self._tls = _tls_context()
+        self._tls = _tls_context() if base.startswith("https:") else False
         self._idle.append(self._open())
 
     def close(self) -> None:
@@ -113,25 +114,25 @@ class Connections:
             TooLarge: The answer is too large.
             httpx.HTTPError: The connection failed.
         """
-        connection = self._take()
-        outcome: Future[httpx.Response] = Future()
+        connection, outcome = self._take(), Future[httpx.Response]()
 
         def read() -> None:
             try:
-                outcome.set_result(_read(connection, build, deadline))
+                outcome.set_result(_read(connection, build))
             except Exception as error:
                 connection.client.close()
                 outcome.set_exception(error)
 
-        threading.Thread(target=read, name="dixa-answer", daemon=True).start()
-        while not outcome.done():
-            with suppress(TimeoutError):
-                outcome.exception(timeout=LOOK_SECONDS)
-            if not outcome.done() and (stop() or time.monotonic() > deadline):
-                self._release(connection, is_usable=False)
-                raise GaveUp
-        self._release(connection, is_usable=outcome.exception() is None)
-        return outcome.result()
+        try:
+            threading.Thread(target=read, name="dixa-answer", daemon=True).start()
+            while not outcome.done():
+                with suppress(TimeoutError):
+                    outcome.exception(timeout=LOOK_SECONDS)
+                if not outcome.done() and (stop() or time.monotonic() > deadline):
+                    raise GaveUp
+            return outcome.result()
+        finally:
+            self._release(connection, outcome)
 
     def _take(self) -> _Connection:
         with self._lock:
@@ -141,17 +142,17 @@ class Connections:
             self._busy.append(connection)
             return connection
 
-    def _release(self, connection: _Connection, *, is_usable: bool) -> None:
+    def _release(self, connection: _Connection, outcome: Future[httpx.Response]) -> None:
         with self._lock:
             self._busy.remove(connection)
-            if is_usable and not self._is_closed:
+            if not outcome.done():
+                connection.cut()
+            elif self._is_closed or outcome.exception():
+                connection.client.close()
+            else:
                 self._idle.append(connection)
-                return
-        connection.cut()
 
     def _open(self) -> _Connection:
-        # Loopback is never proxied: the proxy would get the key in clear.
-        is_local = urlsplit(self._base).hostname in LOOPBACK
         try:
             client = httpx.Client(
                 base_url=self._base,
@@ -160,55 +161,73 @@ class Connections:
                 limits=httpx.Limits(max_connections=1),
                 follow_redirects=False,
                 verify=self._tls,
-                trust_env=not is_local,
+                # A proxy of loopback would get the key in clear.
+                trust_env=not is_loopback(urlsplit(self._base).hostname),
             )
-        except (httpx.InvalidURL, ImportError, ValueError) as error:
+        except (httpx.InvalidURL, ImportError, ValueError):
+            # The reason may quote the proxy's password.
             raise ConfigError(
-                " or ".join(_set_variables(PROXIES)) or "proxy",
-                f"cannot be used ({error}). Use addresses like http://proxy:3128; NO_PROXY takes "
-                "host names and addresses without brackets.",
+                _variables(PROXIES),
+                "cannot be used. Name a proxy like http://proxy:3128 (not socks5://), and in NO_PROXY "
+                "host names, or addresses without brackets.",
             ) from None
         return _Connection(client)
 
 
+def is_loopback(host: str | None) -> bool:
+    """True if the host is this machine."""
+    with suppress(ValueError):
+        return ip_address(host or "").is_loopback
+    return host == "localhost"
+
+
 def _read(
-    connection: _Connection, build: Callable[[httpx.Client], httpx.Request], deadline: float
+    connection: _Connection, build: Callable[[httpx.Client], httpx.Request]
 ) -> httpx.Response:
     request = build(connection.client)
     request.extensions["trace"] = connection.trace
     response = connection.client.send(request, stream=True)
+    kept = [each for each in response.headers.multi_items() if each[0] != "content-encoding"]
+    is_packed = response.headers.get("content-encoding", "").lower() in {"gzip", "x-gzip"}
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    content, received = bytearray(), 0
     try:
-        pieces, size = [], 0
-        for piece in response.iter_bytes():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MOST_BYTES:
+        for piece in response.iter_raw():
+            received += len(piece)
+            most = MOST_BYTES + 1 - len(content)
+            content += unpack.decompress(piece, most) if is_packed else piece
+            if max(received, len(content)) > MOST_BYTES:
                 raise TooLarge
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the body did not end in time")
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from None
     finally:
         response.close()
     # A streamed response and its stream refer to each other. A new response has no stream, so its
     # page leaves the memory without a garbage collection.
     return httpx.Response(
         response.status_code,
-        headers=[
-            each for each in response.headers.multi_items() if each[0].lower() != "content-encoding"
-        ],
-        content=b"".join(pieces),
+        headers=kept,
+        content=bytes(content),
         extensions={"reason_phrase": response.reason_phrase.encode()},
     )
 
 
 def _tls_context() -> ssl.SSLContext:
+    # httpx reads the folders only without a file, and Python ignores missing folders.
+    folders = "" if os.environ.get("SSL_CERT_FILE") else os.environ.get("SSL_CERT_DIR", "")
     try:
+        if folders and not any(map(os.path.isdir, folders.split(os.pathsep))):
+            raise FileNotFoundError("no such folder")
         return httpx.create_ssl_context()
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise ConfigError(
-            " or ".join(_set_variables(CERTIFICATES)) or "certificates",
-            f"names no readable certificates ({error}). Name a PEM file or a folder of them.",
+            _variables(CERTIFICATES),
+            f"cannot be used ({error}). Name a readable PEM file or folder.",
         ) from None
 
 
-def _set_variables(names: tuple[str, ...]) -> list[str]:
-    return [each for name in names for each in (name, name.lower()) if os.environ.get(each)]
+def _variables(names: tuple[str, ...]) -> str:
+    """The variables among `names` that are set."""
+    return " or ".join(
+        each for name in names for each in (name, name.lower()) if each in os.environ
+    )

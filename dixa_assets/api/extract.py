@@ -3,16 +3,26 @@
 This module walks the pages and flattens typed fields.
 """
 
+import itertools
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
-from dixa_assets.errors import ApiContractBroken, PageKeyRefused, PeriodUncertain, RowsMoved
-from dixa_assets.model.days import MILLISECOND, Day, Period
+from dixa_assets.errors import (
+    ApiContractBroken,
+    PageKeyRefused,
+    PagesCutShort,
+    PeriodUncertain,
+    RowsMoved,
+)
+from dixa_assets.model.counts import Usage
+from dixa_assets.model.days import Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
 from dixa_assets.staging import Staged
@@ -31,7 +41,6 @@ def extract(
     day: Day,
     staged: Staged,
     period: Period | None = None,
-    page_size: int | None = None,
 ) -> None:
     """Stage a day: the aggregates of a metric, or all rows of a record.
 
@@ -41,7 +50,6 @@ def extract(
         day: The partition that the rows belong to.
         staged: Takes the rows.
         period: A part of the day; None for the whole day.
-        page_size: Rows to request per page; None for the usual size.
 
     Raises:
         PeriodUncertain: The rows of a record may be incomplete: pages overlap, or the answer may
@@ -52,7 +60,7 @@ def extract(
     if request.spec.entry.kind == "metric":
         _extract_metric(client, request, day, staged)
     else:
-        _extract_record(client, request, day, period or day.period, staged, page_size)
+        _extract_record(client, request, day, period or day.period, staged)
 
 
 def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
@@ -85,18 +93,13 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
 
 
 def _extract_record(
-    client: DixaClient,
-    request: Request,
-    day: Day,
-    period: Period,
-    staged: Staged,
-    page_size: int | None,
+    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> None:
     """Stage all pages. Read them again if the API refuses a page key, which may have expired."""
     for reading in range(1, READINGS + 1):
         staged.clear()
         try:
-            _stage_pages(client, request, day, period, staged, page_size)
+            _stage_pages(client, request, day, period, staged)
             break
         except PageKeyRefused:
             if reading == READINGS:
@@ -104,12 +107,7 @@ def _extract_record(
 
 
 def _stage_pages(
-    client: DixaClient,
-    request: Request,
-    day: Day,
-    period: Period,
-    staged: Staged,
-    page_size: int | None,
+    client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> None:
     """Stage all pages once.
 
@@ -123,12 +121,12 @@ def _stage_pages(
     spec = request.spec
     rows = _Rows(request, day, period, staged)
     try:
-        pages = client.fetch_record_pages(request.body(period), staged.usage, page_size)
-        for page in pages:
+        for page in _pages(client, request, period, staged.usage):
             rows.add_page(page)
     except PeriodUncertain as error:
         # Rows that are selected by another timestamp do not tell where in the period they lie.
-        error.span = rows.span if spec.is_by_primary else None
+        if spec.is_by_primary:
+            error.first, error.last = rows.first, rows.last
         raise
     if rows.at_end and spec.is_end_exclusive:
         logger.warning(
@@ -136,6 +134,38 @@ def _stage_pages(
             "it leaves them out. Run `python -m dixa_assets probe` again.",
             spec.entry.id,
         )
+
+
+def _pages(
+    client: DixaClient, request: Request, period: Period, usage: Usage
+) -> Iterator[list[dict[str, Any]]]:
+    """The pages of a period. The rows of the shortest periods come in one page.
+
+    A period that cannot be split is read twice if it has several pages or looks truncated. The
+    same rows in pages of another size are certain.
+    """
+    body = request.body(period)
+    if not period.is_shortest:
+        yield from client.fetch_record_pages(body, usage)
+        return
+    pages: list[list[dict[str, Any]]] = []
+    is_certain = False
+    with suppress(PagesCutShort):
+        pages += client.fetch_record_pages(body, usage)
+        is_certain = len(pages) <= 1
+    rows = [*itertools.chain(*pages)]
+    if not is_certain:
+        others = client.fetch_record_pages(body, usage, client.other_size(len(rows)))
+        if sorted(map(_text, rows)) != sorted(map(_text, itertools.chain(*others))):
+            raise RowsMoved(
+                f"record '{request.spec.entry.id}'",
+                f"two requests for {period.start.isoformat()} returned different rows.",
+            )
+    yield rows
+
+
+def _text(row: Any) -> str:
+    return json.dumps(row, sort_keys=True)
 
 
 class _Rows:
@@ -149,19 +179,15 @@ class _Rows:
             for item in spec.entry.fields
             if not item.nullable and item.field not in spec.excluded_fields
         }
-        # Rows by timestamp that the next page could repeat. If rows of one timestamp span several
-        # pages, all of them.
-        self._recent: dict[datetime, list[dict[str, Any]]] = {}
-        self._first: datetime | None = None
-        self._last: datetime | None = None
+        # A day is not trimmed, but its parts must not share rows.
+        self._is_part = spec.is_by_primary and period != day.period
+        # The rows of the latest page, by timestamp. For its timestamps that earlier pages had too,
+        # the texts of all rows.
+        self._latest: dict[datetime, list[dict[str, Any]]] = {}
+        self._shared: dict[datetime, set[str]] = {}
+        self.first: datetime | None = None
+        self.last: datetime | None = None
         self.at_end = 0
-
-    @property
-    def span(self) -> tuple[datetime, datetime] | None:
-        """The instant of the first row and the millisecond after the last; None without rows."""
-        if self._first is None or self._last is None:
-            return None
-        return self._first, self._last + MILLISECOND
 
     def add_page(self, page: list[dict[str, Any]]) -> None:
         """Stage the rows of a page.
@@ -173,22 +199,34 @@ class _Rows:
         latest: defaultdict[datetime, list[dict[str, Any]]] = defaultdict(list)
         for row in page:
             instant, timestamp_field, items = _read_row(record_id, row)
-            if row in self._recent.get(instant, ()):
+            latest[instant].append(row)
+            self._add_row(row, instant, timestamp_field, items)
+        shared: dict[datetime, set[str]] = {}
+        for at in latest.keys() & self._latest.keys():
+            before = self._shared.get(at) or {*map(_text, self._latest[at])}
+            now = {*map(_text, latest[at])}
+            if before & now:
                 raise RowsMoved(
                     f"record '{record_id}'", "a row came on two pages, so another may be missing."
                 )
-            latest[instant].append(row)
-            self._add_row(row, instant, timestamp_field, items)
-        self._recent = {at: self._recent.get(at, []) + rows for at, rows in latest.items()}
+            shared[at] = before | now
+        self._latest, self._shared = latest, shared
 
     def _add_row(
         self, row: dict[str, Any], instant: datetime, timestamp_field: str | None, items: list[Any]
     ) -> None:
-        if instant == self._period.end and self._request.spec.is_by_primary:
+        spec, period = self._request.spec, self._period
+        if instant == period.end and spec.is_by_primary:
             self.at_end += 1
             return
-        self._first = min(self._first or instant, instant)
-        self._last = max(self._last or instant, instant)
+        if self._is_part and not period.start <= instant < period.end:
+            raise ApiContractBroken(
+                f"record '{spec.entry.id}'",
+                "the answer for a part of the day has rows of other parts, so the rows are not "
+                "certain. Run `python -m dixa_assets probe`: it finds how periods select rows.",
+            )
+        self.first = min(self.first or instant, instant)
+        self.last = max(self.last or instant, instant)
         staged, within = self._staged, self._day.period
         line: dict[str, Any] = {
             "partition_date": str(self._day),

@@ -29,11 +29,11 @@ from tenacity import (
 
 from dixa_assets.api.connections import (
     LOOK_SECONDS,
-    LOOPBACK,
     MOST_BYTES,
     Connections,
     GaveUp,
     TooLarge,
+    is_loopback,
 )
 from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.api.settings import ApiSettings, Patience
@@ -203,10 +203,11 @@ class Transport:
             raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__}: {error}"
+            advice = "Is the API reachable?"
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                advice = "Does SSL_CERT_FILE name the certificate of a proxy in between?"
             raise ApiUnavailable(
-                request,
-                f"no complete answer ({self.redact(reason)[:300]}).",
-                "Is the API reachable?",
+                request, f"no complete answer ({self.redact(reason)[:300]}).", advice
             ) from None
 
     @property
@@ -230,7 +231,9 @@ class Transport:
             raise ApiContractBroken(request, "the answer is JSON but not an object.")
         if problem := call.problem_of(payload):
             message = self._message(response)
-            raise ApiUnavailable(request, f"{status} with {problem}: {message}", status=status)
+            raise ApiUnavailable(
+                request, f"{status} with {self.redact(problem)}: {message}", status=status
+            )
         return payload
 
     def _refusal(self, response: httpx.Response, request: str) -> ApiError:
@@ -294,7 +297,7 @@ def _checked_base_url(base_url: str) -> str:
         parts.port  # noqa: B018
     except ValueError as error:
         raise ConfigError("base_url", f"is not an address: {error}.") from None
-    loopback = parts.hostname in LOOPBACK
+    loopback = is_loopback(parts.hostname)
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise ConfigError("base_url", f"'{base_url}' is not an address like https://host.")
     if parts.scheme == "http" and not loopback:

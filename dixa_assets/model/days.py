@@ -26,20 +26,27 @@ class Period:
         middle = self.start + (self.end - self.start) // MILLISECOND // 2 * MILLISECOND
         return type(self)(self.start, middle), type(self)(middle, self.end)
 
-    def split(self, span: tuple[dt.datetime, dt.datetime] | None = None) -> list[Self]:
-        """Smaller periods that cover this one; none if it is one millisecond.
+    @property
+    def is_shortest(self) -> bool:
+        """True if the period is not split: it has at most two milliseconds."""
+        return self.end - self.start <= 2 * MILLISECOND
 
-        A short `span` of instants inside the period becomes a part of its own. Otherwise the parts
-        are the two halves.
+    def split(self, first: dt.datetime | None, last: dt.datetime | None) -> list[Self]:
+        """Smaller periods that cover this one.
+
+        If the instants from `first` to `last` are close together, a part of their own has them.
+        It begins a millisecond before, because an API may include the end of a period: the part
+        before then has none of them. Otherwise the parts are the two halves.
         """
-        length = self.end - self.start
-        if length <= MILLISECOND:
-            return []
-        first, last = span or (self.start, self.end)
-        if not self.start <= first < last <= self.end or last - first > length / 2:
+        if first is None or last is None:
             return [*self.halves()]
-        cuts = itertools.pairwise((self.start, first, last, self.end))
-        return [type(self)(start, end) for start, end in cuts if start < end]
+        cuts = [self.start + (at - self.start) // MILLISECOND * MILLISECOND for at in (first, last)]
+        start = max(self.start, cuts[0] - MILLISECOND)
+        end = min(self.end, cuts[1] + MILLISECOND)
+        if not start < end or end - start > (self.end - self.start) / 2:
+            return [*self.halves()]
+        edges = sorted({self.start, start, end, self.end})
+        return [type(self)(*edge) for edge in itertools.pairwise(edges)]
 
 
 @dataclass(frozen=True, slots=True)
