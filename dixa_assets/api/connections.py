@@ -168,8 +168,8 @@ class Connections:
             # The reason may quote the proxy's password.
             raise ConfigError(
                 _variables(PROXIES),
-                "cannot be used. Name a proxy like http://proxy:3128 (not socks5://), and in NO_PROXY "
-                "host names, or addresses without brackets.",
+                "cannot be used. Name a proxy like http://proxy:3128, not socks5://; in NO_PROXY "
+                "hosts and addresses without brackets.",
             ) from None
         return _Connection(client)
 

@@ -7,6 +7,8 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 MILLISECOND = dt.timedelta(milliseconds=1)
+# Instants within this share of a period get a part of their own.
+CLOSE = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,16 @@ class Period:
     def split(self, first: dt.datetime | None, last: dt.datetime | None) -> list[Self]:
         """Smaller periods that cover this one.
 
-        If the instants from `first` to `last` are close together, a part of their own has them.
-        It begins a millisecond before, because an API may include the end of a period: the part
-        before then has none of them. Otherwise the parts are the two halves.
+        If the instants `first` and `last` are close together, they get a part of their own. It
+        begins a millisecond early: an API that includes the end of a period then returns rows at
+        `first` in one part. Otherwise the parts are the two halves.
         """
         if first is None or last is None:
             return [*self.halves()]
         cuts = [self.start + (at - self.start) // MILLISECOND * MILLISECOND for at in (first, last)]
         start = max(self.start, cuts[0] - MILLISECOND)
         end = min(self.end, cuts[1] + MILLISECOND)
-        if not start < end or end - start > (self.end - self.start) / 2:
+        if not start < end or end - start > (self.end - self.start) * CLOSE:
             return [*self.halves()]
         edges = sorted({self.start, start, end, self.end})
         return [type(self)(*edge) for edge in itertools.pairwise(edges)]
