@@ -1,15 +1,15 @@
-# Everything runs from .venv, which `make install` builds with the versions of constraints.txt.
+# All commands run from .venv, which `make install` creates with the versions in constraints.txt.
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
-# Modules side by side, in the order of conftest.py.
+# Test modules run in parallel, in the order of conftest.py.
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Create .venv with the pinned versions
 
@@ -18,25 +18,25 @@ install: .venv/installed ## Create .venv with the pinned versions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: .venv/installed ## A simulated Dixa with the Dagster UI, no account needed (PORT=3000)
+demo: .venv/installed ## Start the Dagster UI with a simulated Dixa, no account needed (PORT=3000)
 	@exec $(BIN)/python -m dixa_assets.launch demo --port $(PORT)
 
-dev: doctor ## Your own Dixa account with the Dagster UI, configured in .env (PORT=3000)
+dev: doctor ## Start the Dagster UI with your own Dixa account, configured in .env (PORT=3000)
 	@exec $(BIN)/python -m dixa_assets.launch dev --port $(PORT)
 
-doctor: .venv/installed ## Say whether the settings in .env can work
+doctor: .venv/installed ## Check the settings in .env
 	@$(BIN)/python -m dixa_assets doctor
 
-probe: .venv/installed ## Ask the account what Dixa does not document: at most 80 requests, see probe.md
+probe: .venv/installed ## Test what Dixa does not document, with at most 80 requests; write probe.md
 	@$(BIN)/python -m dixa_assets probe
 
-report: .venv/installed ## Every metric as a page, in one HTML file beside the database (OUTPUT=path)
+report: .venv/installed ## Write the HTML report next to the database (OUTPUT=path)
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")
 
-test: .venv/installed ## Run the tests, all but the slow ones
+test: .venv/installed ## Run the quick tests
 	@$(BIN)/python $(PYTEST) -m "not slow"
 
-test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults, fuzzing, kills
+test-slow: .venv/installed ## Run the slow tests: Dagster processes, faults, fuzzing, kills
 	@$(BIN)/python $(PYTEST) -m slow
 
 .venv-services/installed: pyproject.toml constraints.txt
@@ -46,27 +46,27 @@ test-slow: .venv/installed ## Run the slow tests: real Dagster processes, faults
 		-c .venv-services/pins.txt -e ".[services]"
 	@touch $@
 
-test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and those of the database on a lake
+test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and the database tests on a lake
 	@.venv-services/bin/python $(PYTEST) --lake -m "services or not slow" dixa_assets_tests/warehouse \
 		dixa_assets_tests/api/test_pace_postgres.py dixa_assets_tests/test_many_machines.py
 
-check: .venv/installed ## Lint, formatting, types, definitions
+check: .venv/installed ## Check lint, formatting, types and definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
-crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare with an undisturbed one
-	@$(BIN)/python -m dixa_assets_tests.stress.crash --kills 50
+crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare every row
+	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
-fuzz: .venv/installed ## Load 10,000 mutated answers: a day is replaced whole or left alone
-	@$(BIN)/python -m dixa_assets_tests.stress.fuzz --cases 10000
+fuzz: .venv/installed ## Load 10,000 mutated answers; each day is replaced completely or not at all
+	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
 
-soak: .venv/installed ## Ten minutes of mixed faults and kills, then compare every row
-	@$(BIN)/python -m dixa_assets_tests.stress.soak --minutes 10
+soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then compare every row
+	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10
 
-# In an environment of its own: what people would use instead is installed beside the project.
+# In its own environment, which also has dlt, to compare with.
 .venv-bench/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -77,7 +77,7 @@ bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/ben
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
 
 bench-services: .venv-services/installed ## Measure a lake, the shared pace and workers; write docs/many-machines.md
-	@.venv-services/bin/python -m dixa_assets_tests.bench.many
+	@.venv-services/bin/python -m dixa_assets_tests.bench --page many-machines
 
-bench-quick: .venv-bench/installed ## The same with smaller sizes, printed only, in three minutes
+bench-quick: .venv-bench/installed ## Run the quick benchmarks with smaller sizes; print only
 	@.venv-bench/bin/python -m dixa_assets_tests.bench --quick

@@ -5,6 +5,7 @@ Like Dagster, they read settings from `.env`.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dotenv import load_dotenv
@@ -13,9 +14,9 @@ from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.orchestration import state
-from dixa_assets.probe import run as probing
+from dixa_assets.probe.run import probe_account
 from dixa_assets.project import load_components
-from dixa_assets.settings.paths import database_path, resolved
+from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
 def main() -> int:
@@ -39,61 +40,60 @@ def main() -> int:
         )
     arguments = parser.parse_args()
     load_dotenv(Path.cwd() / ".env", override=True)
-    if arguments.command == "doctor":
-        return doctor.run(arguments.account)
-    if arguments.command == "probe":
-        return probing.run(arguments.account)
-    if arguments.command == "move":
-        return _move(arguments.account, arguments.file)
-    return _report(arguments.account, arguments.output, max(arguments.days, 1))
-
-
-def _move(account: str | None, file: str) -> int:
     try:
-        components = load_components(account)
-        if len(components) > 1:
-            raise ConfigError("move", "there are several accounts; name an --account.")
-        warehouse = components[0].build_warehouse()
-        moved = warehouse.adopt(database_path("move", Path.cwd() / file))
+        components = load_components(arguments.account)
+        # Relative paths on the command line begin at the working folder.
+        with beginning_at(Path.cwd()):
+            return _run(arguments, components)
     except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
+
+
+def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> int:
+    match arguments.command:
+        case "doctor":
+            return max(map(doctor.diagnose, components))
+        case "probe":
+            for component in components:
+                probe_account(component)
+        case "move":
+            if len(components) > 1:
+                raise ConfigError("move", "there are several accounts; name an --account.")
+            _move(components[0], arguments.file)
+        case "report":
+            if arguments.output and len(components) > 1:
+                several = "is one file for several accounts; name an --account."
+                raise ConfigError("--output", several)
+            for component in components:
+                _report(component, arguments.output, max(arguments.days, 1))
+    return 0
+
+
+def _move(component: DixaAnalytics, file: str) -> None:
+    warehouse = component.build_warehouse()
+    moved = warehouse.adopt(database_path("move", file))
     for name, rows in moved.items():
         print(f"  {name}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
-    return 0
 
 
-def _report(account: str | None, output: str | None, days: int) -> int:
+def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     try:
         from dixa_assets.report.render import write_report
     except ImportError as error:
-        print(f"✗ {error}. The report takes the extra dixa-assets[report].", file=sys.stderr)
-        return 1
-
-    def write(component: DixaAnalytics) -> None:
-        warehouse = component.build_warehouse()
-        # A relative path on the command line begins at the working folder.
-        path = resolved("--output", output, base=Path.cwd()) if output else component.report_file
-        if path is None:
-            raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
-        with state.home_instance() as instance:
-            storage = instance.defs_state_storage if instance else None
-            known = state.load(storage, component.defs_state_config.key) if storage else None
-        options = component.options(known or warehouse.catalogue())
-        report = write_report(warehouse, path, options=options, days=days)
-        print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
-
-    try:
-        components = load_components(account)
-        if output and len(components) > 1:
-            raise ConfigError("--output", "is one file for several accounts; name an --account.")
-        for component in components:
-            write(component)
-    except (DixaAssetsError, OSError) as error:
-        print(f"✗ {error}", file=sys.stderr)
-        return 1
-    return 0
+        what = f"{error}. The report takes the extra dixa-assets[report]."
+        raise DixaAssetsError(what) from None
+    warehouse = component.build_warehouse()
+    path = resolved("--output", output) if output else component.report_file
+    if path is None:
+        raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
+    with state.home_instance() as instance:
+        storage = instance.defs_state_storage if instance else None
+        known = state.load(storage, component.defs_state_config.key) if storage else None
+    options = component.options(known or warehouse.catalogue())
+    report = write_report(warehouse, path, options=options, days=days)
+    print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ from dixa_assets.settings.conflicts import (
     refuse_other_machines,
     refuse_twins,
 )
-from dixa_assets.settings.messages import explained, refuse_misspelt_variables, variables_read
+from dixa_assets.settings.messages import explained, refuse_misspelt_variables
 from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names
 from dixa_assets.settings.paths import (
     beginning_at,
@@ -130,7 +130,7 @@ class DixaAnalytics(
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """The component of a `defs.yaml`."""
-        refuse_misspelt_variables(variables_read(context.path))
+        refuse_misspelt_variables(context.path)
         with beginning_at(context.project_root):
             return super().load(attributes, context)
 
@@ -282,13 +282,10 @@ class DixaAnalytics(
             for name in sorted(attributes & {*catalogue.filter_names})
             if client
         }
-        found = [*unknown_names(catalogue, self, values)]
-        fields = [*unknown_fields(catalogue, self.exclude_fields)]
-        if fields:
-            # Rows may have fields that the catalogue does not list.
-            stored = self.build_warehouse(wait_seconds=1.0).fields()
-            fields = [*unknown_fields(catalogue, self.exclude_fields, stored)]
-        return found + fields
+        return [
+            *unknown_names(catalogue, self, values),
+            *unknown_fields(catalogue, self.exclude_fields),
+        ]
 
     def build_resources(self, api_key: str, adaptation: Adaptation | None = None) -> dict[str, Any]:
         """The resources by name.

@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,9 +22,8 @@ from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
 from dixa_assets.orchestration.state import home_instance
-from dixa_assets.project import load_components, project_tree
-from dixa_assets.settings.messages import variables_read
-from dixa_assets.settings.misspelt import unknown_variables
+from dixa_assets.project import project_tree
+from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets.warehouse.zone_rules import odd_midnight
@@ -36,50 +36,32 @@ PATIENCE = 5.0
 PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
 
 
-def run(account: str | None = None) -> int:
-    """Print a line per check of each account, or of the one named; 1 if a check failed, else 0."""
-    try:
-        components = load_components(account)
-    except DixaAssetsError as error:
-        print(f"✗ {error}", file=sys.stderr)
-        return 1
-    return max(map(_run_one, components))
-
-
-def _run_one(component: DixaAnalytics) -> int:
+def diagnose(component: DixaAnalytics) -> int:
+    """Print a line per check of an account; 1 if a check failed, else 0."""
     if component.account:
         print(f"{component.account}:")
-    failed = False
+    warehouse, failed = component.build_warehouse(wait_seconds=PATIENCE), 0
     for name, check in CHECKS:
         try:
-            print(f"✓ {name}: {check(component)}")
+            print(f"✓ {name}: {check(component, warehouse)}")
         except ApiUnavailable as error:
-            if _is_empty(component):
-                failed = True
-                print(f"✗ {name}: {error} Nothing is loaded yet, either.", file=sys.stderr)
-            else:
-                print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
+            # Another check reports an error of the database.
+            with suppress(DixaAssetsError):
+                if not warehouse.loaded():
+                    failed = 1
+                    print(f"✗ {name}: {error} Nothing is loaded yet, either.", file=sys.stderr)
+                    continue
+            print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
-            failed = True
+            failed = 1
             print(f"✗ {error}", file=sys.stderr)
-    return int(failed)
+    return failed
 
 
-def _warehouse(component: DixaAnalytics) -> Warehouse:
-    return component.build_warehouse(wait_seconds=PATIENCE)
-
-
-def _is_empty(component: DixaAnalytics) -> bool:
-    try:
-        return not _warehouse(component).loaded()
-    except DixaAssetsError:
-        # Another check reports the database.
-        return False
-
-
-def check_settings(component: DixaAnalytics) -> str:
+def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
     """The zone and the first day; variables that nothing reads."""
-    for name, _ in unknown_variables(os.environ, variables_read(project_tree().defs_module_path)):
+    read = variables_read(project_tree().defs_module_path)
+    for name, _meant in unknown_variables(os.environ, read):
         print(f"! {name}: nothing here reads it")
     zone = ZoneInfo(component.timezone)
     return (
@@ -88,9 +70,8 @@ def check_settings(component: DixaAnalytics) -> str:
     )
 
 
-def check_database(component: DixaAnalytics) -> str:
+def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """Whether the database can be written, and whether DuckDB knows the zone's midnights."""
-    warehouse = _warehouse(component)
     warehouse.check()
     today = datetime.now(ZoneInfo(component.timezone)).date()
     with warehouse.reading() as query:
@@ -104,11 +85,11 @@ def check_database(component: DixaAnalytics) -> str:
     return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
 
-def check_api(component: DixaAnalytics) -> str:
+def check_api(component: DixaAnalytics, _: Warehouse) -> str:
     """Whether the API accepts the key and has every name in the settings."""
     resource = component.build_dixa(component.api_key)
     with resource.client(Patience(request_seconds=PATIENCE)) as client:
-        catalogue, _ = fetch_catalogue(client, Catalogue())
+        catalogue = fetch_catalogue(client, Catalogue())[0]
         mistakes = component.mistakes(catalogue, client)
     kinds = Counter(entry.kind for entry in catalogue.entries)
     found = (
@@ -124,9 +105,9 @@ def check_api(component: DixaAnalytics) -> str:
     )
 
 
-def check_rate_limit(component: DixaAnalytics) -> str:
+def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """The configured rate, and the requests of the last 24 hours."""
-    with _warehouse(component).reading() as query:
+    with warehouse.reading() as query:
         requests, repeats = requests_of_last_day(query)
     return (
         f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
@@ -136,7 +117,7 @@ def check_rate_limit(component: DixaAnalytics) -> str:
     )
 
 
-def check_dagster_home(component: DixaAnalytics) -> str:
+def check_dagster_home(*_: object) -> str:
     """Where Dagster keeps its history."""
     home = os.environ.get("DAGSTER_HOME")
     if home is None:
@@ -148,9 +129,8 @@ def check_dagster_home(component: DixaAnalytics) -> str:
     return home
 
 
-def check_history(component: DixaAnalytics) -> str:
+def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """Whether the database holds the days that Dagster shows as loaded."""
-    warehouse = _warehouse(component)
     with home_instance() as instance:
         if instance is None:
             return "nothing has been loaded yet"
@@ -172,7 +152,7 @@ def check_history(component: DixaAnalytics) -> str:
     return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
 
 
-def check_versions(component: DixaAnalytics) -> str:
+def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
     """The versions of the packages and of the time zone rules."""
     installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
     named = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name in installed)
@@ -181,7 +161,7 @@ def check_versions(component: DixaAnalytics) -> str:
     return f"{named}; time zone rules {rules_version()}"
 
 
-CHECKS: list[tuple[str, Callable[[DixaAnalytics], str]]] = [
+CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("days", check_settings),
     ("database", check_database),
     ("API", check_api),

@@ -131,10 +131,7 @@ class ApiContractBroken(ApiError):
 class DaysFailed(DixaAssetsError):
     """Some days of a load failed; the other days are written.
 
-    Args:
-        failed: The error of each failed day.
-        asked: How many days the load had.
-        untried: How many days were not tried, because the errors of other days made it useless.
+    `untried` days were not tried, because the errors of other days made it useless.
     """
 
     def __init__(

@@ -37,15 +37,13 @@ class DixaScaffolder(dg.Scaffolder[ScaffoldParams]):
 
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
         """Write the file. A named account reads its token from a variable with its name."""
-        params = request.params
-        account = params.account
-        named = {"account": account, "api_key_variable": f"DIXA_API_KEY_{account.upper()}"}
-        scaffold_component(
-            request,
-            (named if account else {})
-            | {
-                "timezone": params.timezone,
-                "start_date": params.start_date,
-                "duckdb_path": params.duckdb_path or f"data/{account or 'dixa'}.duckdb",
-            },
-        )
+        params, account = request.params, request.params.account
+        attributes = {
+            "timezone": params.timezone,
+            "start_date": params.start_date,
+            "duckdb_path": params.duckdb_path or f"data/{account or 'dixa'}.duckdb",
+        }
+        if account:
+            named = {"account": account, "api_key_variable": f"DIXA_API_KEY_{account.upper()}"}
+            attributes = named | attributes
+        scaffold_component(request, attributes)

@@ -1,25 +1,33 @@
-"""What every test may begin with: one simulated Dixa for all, its truth, an empty warehouse."""
+"""Fixtures of all tests: one simulated Dixa, its truth, a component and an empty warehouse."""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from hypothesis import settings
 
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake, open_lake
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
-# What these assert is explained as it is in a test.
+# A busy machine must not fail a test.
+settings.register_profile("dixa_assets", deadline=None)
+settings.load_profile("dixa_assets")
+# Asserts in these modules show their values, as asserts in a test do.
 pytest.register_assert_rewrite(
     *(
         f"dixa_assets_tests.support.{name}"
-        for name in ("asking", "catalogues", "columns", "faults", "staged")
+        for name in ("asking", "catalogues", "columns", "faults", "staged", "truth")
     )
 )
 
@@ -33,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, up to four: many tests wait for processes that they start."""
+    """One more than there are cores, at most four: many tests wait for processes."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 
@@ -64,10 +72,30 @@ def world() -> World:
 
 
 @pytest.fixture
+def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    """A component with the default settings that loads from the simulator."""
+    return component(simulator, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """The simulator's built-in catalogue, fetched once."""
+    simulator_process.tell("reset", now=NOW.isoformat())
+    return fetched(component(simulator_process, tmp_path_factory.mktemp("catalogue")))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance of its own."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
 def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
     if not pytestconfig.getoption("lake"):
-        settings = WarehouseSettings(database_wait_seconds=10)
-        yield Warehouse(tmp_path / "test.duckdb", settings)
+        patient = WarehouseSettings(database_wait_seconds=10)
+        yield Warehouse(tmp_path / "test.duckdb", patient)
         return
     with lake(tmp_path) as where:
         yield open_lake(where, wait_seconds=10)
@@ -75,7 +103,7 @@ def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
-    """Opens files of staged rows, and removes them in the end."""
+    """Opens files of staged rows, which the end of the test removes."""
     made: list[Staged] = []
 
     def open_staged(table: Any = METRIC_VALUES) -> Staged:

@@ -18,6 +18,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
+from dixa_assets_tests.support.graphql import ASSETS, assets_in, backfill
 from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
@@ -31,31 +32,21 @@ from dixa_assets_tests.support.simulator import KEY, Simulator
 
 pytestmark = pytest.mark.slow
 
-ASSETS = "{ assetNodes { assetKey { path } } }"
 MATERIALIZED = """query ($key: [String!]!) {
   assetNodeOrError(assetKey: {path: $key}) { ... on AssetNode {
     partitionStats { numMaterialized } } } }"""
-BACKFILL = """mutation ($keys: [AssetKeyInput!]!, $days: [String!]!) {
-  launchPartitionBackfill(backfillParams: {assetSelection: $keys, partitionNames: $days}) {
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message } } }"""
-BACKFILL_STATUS = """query ($id: String!) {
-  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
 
 
 @dataclass(frozen=True)
 class Dagster:
-    """A running `dagster dev`: the address of its UI, and where its data are."""
+    """A running `dagster dev`: the address of its UI, its database and its folder."""
 
     url: str
     database: Path
     folder: Path
 
     def assets(self) -> set[str]:
-        data = graphql(self.url, ASSETS)
-        return (
-            {"/".join(node["assetKey"]["path"]) for node in data["assetNodes"]} if data else set()
-        )
+        return assets_in(graphql(self.url, ASSETS))
 
     def days_of(self, asset: str) -> int:
         node = graphql(self.url, MATERIALIZED, key=asset.split("/"))["assetNodeOrError"]
@@ -69,7 +60,7 @@ class Dagster:
 def dagster_dev(
     simulator_process: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Dagster]:
-    """`dagster dev` over the simulator, which keeps the real time here."""
+    """`dagster dev` with a simulator in real time."""
     simulator_process.tell("reset")
     folder = tmp_path_factory.mktemp("dev")
     port = free_port()
@@ -81,14 +72,14 @@ def dagster_dev(
         yield Dagster(f"http://127.0.0.1:{port}", folder / "dixa.duckdb", folder)
 
 
-def test_assets_appear_with_days_and_nobody_touches_anything(dagster_dev: Dagster) -> None:
+def test_assets_and_their_days_appear_without_any_action(dagster_dev: Dagster) -> None:
     expected = {f"dixa_metrics/{name}" for name in METRICS}
     expected |= {f"dixa_records/{name}" for name in RECORDS}
     wait_until(lambda: expected <= dagster_dev.assets(), seconds=60, what="every entry an asset")
     wait_until(
         lambda: all(dagster_dev.days_of(asset) == 2 for asset in expected),
         seconds=120,
-        what="two days of history for every asset",
+        what="two days of every asset",
     )
     loaded = dagster_dev.query("SELECT count(DISTINCT metric) AS n FROM dixa.metrics_daily")
     assert loaded.n[0] == len(METRICS)
@@ -103,19 +94,7 @@ def test_a_week_across_a_clock_change_is_backfilled_from_the_ui(
     keys = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
     days = [(date(2025, 10, 22) + timedelta(days=number)).isoformat() for number in range(7)]
     wait_until(lambda: set(keys) <= dagster_dev.assets(), seconds=60, what="the assets")
-    launched = graphql(
-        dagster_dev.url, BACKFILL, keys=[{"path": key.split("/")} for key in keys], days=days
-    )["launchPartitionBackfill"]
-    wait_until(
-        lambda: (
-            graphql(dagster_dev.url, BACKFILL_STATUS, id=launched["backfillId"])[
-                "partitionBackfillOrError"
-            ]["status"]
-            in ("COMPLETED_SUCCESS", "COMPLETED")
-        ),
-        seconds=120,
-        what="the backfill's success",
-    )
+    backfill(dagster_dev.url, keys, days)
     long_day = {
         "start": datetime(2025, 10, 25, 22, tzinfo=UTC),
         "end": datetime(2025, 10, 26, 23, tzinfo=UTC),
@@ -159,14 +138,14 @@ def test_the_key_is_in_nothing_that_was_written(dagster_dev: Dagster) -> None:
     wait_until(lambda: dagster_dev.assets(), seconds=60, what="the first catalogue")
     files = {}
     for path in dagster_dev.folder.rglob("*"):
-        # Dagster is at work: its write-ahead logs come and go.
+        # Dagster creates and removes write-ahead logs meanwhile.
         with suppress(FileNotFoundError, IsADirectoryError):
             files[path] = path.read_bytes()
     assert any(path.suffix == ".duckdb" for path in files)
     assert [path for path, content in files.items() if KEY.encode() in content] == []
 
 
-def test_a_killed_backfill_keeps_its_days_and_ends_like_an_undisturbed_one(
+def test_a_killed_backfill_keeps_its_days_and_a_second_one_loads_the_rest(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.tell("settings", latency_ms=100)
@@ -178,7 +157,7 @@ def test_a_killed_backfill_keeps_its_days_and_ends_like_an_undisturbed_one(
         loads[name] = settings_for(simulator, folder)
         store_catalogue(simulator, folder)
     whole = [*materialize(), "--partition-range", f"{first}...{last}"]
-    assert run(whole, loads["undisturbed"]).returncode == 0
+    run(whole, loads["undisturbed"], ok=True)
 
     killed = DixaAnalytics(duckdb_path=loads["killed"]["DIXA_DUCKDB_PATH"]).build_warehouse()
     with running(whole, loads["killed"], tmp_path / "log") as process:
@@ -191,13 +170,12 @@ def test_a_killed_backfill_keeps_its_days_and_ends_like_an_undisturbed_one(
     key = dg.AssetKey(["dixa_records", "messages_sent"])
     with dg.DagsterInstance.from_config(loads["killed"]["DAGSTER_HOME"]) as instance:
         reported = instance.get_materialized_partitions(key)
-        # Days are written before they are reported: a kill in between leaves some to load again.
+        # A day is written before it is reported, so a kill can leave written days to load again.
         assert 0 < len(reported) <= kept
     october = [(date(2025, 10, 1) + timedelta(days=number)).isoformat() for number in range(31)]
     missing = [day for day in october if day not in reported]
     for start, end in contiguous(missing):
-        done = run([*materialize(), "--partition-range", f"{start}...{end}"], loads["killed"])
-        assert done.returncode == 0, done.stderr[-2000:]
+        run([*materialize(), "--partition-range", f"{start}...{end}"], loads["killed"], ok=True)
 
     rows = "SELECT * EXCLUDE (loaded_at, run_id) FROM dixa_records.messages_sent ORDER BY ALL"
     undisturbed = DixaAnalytics(
@@ -206,7 +184,7 @@ def test_a_killed_backfill_keeps_its_days_and_ends_like_an_undisturbed_one(
     assert killed.query(rows).equals(undisturbed.query(rows))
 
 
-def test_the_sensor_reloads_a_code_server_of_its_own(simulator: Simulator, tmp_path: Path) -> None:
+def test_the_catalogue_sensor_reloads_its_code_server(simulator: Simulator, tmp_path: Path) -> None:
     settings = settings_for(simulator, tmp_path)
     socket = str(tmp_path / "socket")
     command = ["dagster", "code-server", "start", "--socket", socket]
@@ -221,14 +199,16 @@ def test_the_sensor_reloads_a_code_server_of_its_own(simulator: Simulator, tmp_p
         )
         with WorkspaceProcessContext(instance, target) as context:
 
-            def keys() -> set[str]:
+            def location_and_repository() -> tuple[Any, Any]:
                 location = context.create_request_context().get_code_location("dixa_assets")
-                repository = next(iter(location.get_repositories().values()))
+                return location, next(iter(location.get_repositories().values()))
+
+            def keys() -> set[str]:
+                _, repository = location_and_repository()
                 return {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
 
             def tick() -> str:
-                location = context.create_request_context().get_code_location("dixa_assets")
-                repository = next(iter(location.get_repositories().values()))
+                location, repository = location_and_repository()
                 data = location.get_sensor_execution_data(
                     instance, repository.handle, "dixa_catalogue", None, None, None, None, None
                 )
@@ -244,18 +224,13 @@ def test_the_sensor_reloads_a_code_server_of_its_own(simulator: Simulator, tmp_p
 
 
 def materialize() -> list[str]:
-    return [
-        "dagster", "asset", "materialize", "-m", "dixa_assets.definitions",
-        "--select", "key:dixa_records/messages_sent",
-    ]  # fmt: skip
+    command = ["dagster", "asset", "materialize", "-m", "dixa_assets.definitions"]
+    return [*command, "--select", "key:dixa_records/messages_sent"]
 
 
 def store_catalogue(simulator: Simulator, folder: Path) -> None:
-    done = run(
-        ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)],
-        settings_for(simulator, folder),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)]
+    run(command, settings_for(simulator, folder), ok=True)
 
 
 def days_in(warehouse: Any) -> int:

@@ -1,5 +1,6 @@
-"""Beside other people's definitions: accounts, resources, executors, names, assets after ours."""
+"""Several accounts in a project, and definitions of other people next to these."""
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,127 +19,104 @@ from dixa_assets.orchestration.dagster_internals import (
 )
 from dixa_assets.orchestration.naming import DixaAsset
 from dixa_assets.project import load_components
-from dixa_assets_tests.support.processes import run, settings_for
-from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.projects import write_project
+from dixa_assets_tests.support.scenario import component, load
 from dixa_assets_tests.support.simulator import COPENHAGEN, KEY, Simulator
 
 FIRST, LAST = "2025-10-25", "2025-10-27"
 RATINGS = dg.AssetKey(["dixa_records", "ratings"])
 
 
-def tags(first: str = FIRST, last: str = LAST) -> dict[str, str]:
-    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
-
-
 def names_of(definitions: dg.Definitions) -> set[str]:
-    """Every name that the definitions claim in a project, but for assets."""
+    """The names of sensors, schedules, jobs and resources."""
     claimed = [*(definitions.sensors or ()), *(definitions.schedules or ())]
     claimed += definitions.jobs or ()  # type: ignore[arg-type]
     return {one.name for one in claimed} | set(definitions.resources or ())
 
 
-@pytest.fixture
-def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
-    return component(simulator, tmp_path)
-
-
-@pytest.fixture
-def known(analytics: DixaAnalytics) -> Catalogue:
-    return fetched(analytics)
-
-
-def test_two_accounts_stand_in_one_project_and_share_no_name(
-    simulator: Simulator, tmp_path: Path
+def test_two_accounts_in_one_project_share_no_name(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
 ) -> None:
-    both = {
-        account: component(
-            simulator, tmp_path, account=account, duckdb_path=str(tmp_path / f"{account}.duckdb"),
-            timezone=zone, api_key_variable=f"KEY_OF_{account.upper()}",
+    both = [
+        component(
+            simulator,
+            tmp_path,
+            account=account,
+            duckdb_path=str(tmp_path / f"{account}.duckdb"),
+            timezone=zone,
+            api_key_variable=f"KEY_OF_{account.upper()}",
         )
         for account, zone in (("acme", "Europe/Copenhagen"), ("globex", "America/Santiago"))
-    }  # fmt: skip
-    catalogue = fetched(both["acme"])
-    parts = {account: one.build_definitions(catalogue) for account, one in both.items()}
-    assert names_of(parts["acme"]).isdisjoint(names_of(parts["globex"]))
-    merged = dg.Definitions.merge(*parts.values())
-    dg.Definitions.validate_loadable(merged)
-    for account, one in both.items():
-        keys = parts[account].resolve_asset_graph().get_all_asset_keys()
-        assert {key.path[0] for key in keys} == {account}
-        result = dg.materialize(
-            [each for each in parts[account].assets or () if isinstance(each, dg.AssetsDefinition)],
-            selection=[dg.AssetKey([account, "dixa_metrics", "csat"])],
-            resources=one.build_resources(KEY),
-            tags=tags(),
-        )
-        assert result.success
+    ]
+    parts = [one.build_definitions(catalogue) for one in both]
+    assert names_of(parts[0]).isdisjoint(names_of(parts[1]))
+    assert both[0].defs_state_config.key != both[1].defs_state_config.key
+    dg.Definitions.validate_loadable(dg.Definitions.merge(*parts))
+    for one, definitions in zip(both, parts, strict=True):
+        keys = definitions.resolve_asset_graph().get_all_asset_keys()
+        assert {key.path[0] for key in keys} == {one.account}
+        assert load(one, [f"{one.account}/dixa_metrics/csat"], FIRST, catalogue=catalogue).success
         rows = one.build_warehouse().query("SELECT DISTINCT timezone FROM dixa_metrics.csat")
         assert list(rows.timezone) == [one.timezone]
-    assert both["acme"].defs_state_config.key != both["globex"].defs_state_config.key
 
 
 def test_without_an_account_every_name_is_the_plain_one(
-    analytics: DixaAnalytics, known: Catalogue
+    analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    assert names_of(analytics.build_definitions(known)) == {
+    assert names_of(analytics.build_definitions(catalogue)) == {
         *("dixa_catalogue", "dixa_history", "dixa_publish", "dixa_daily_refresh", "dixa_load"),
         *("dixa_api", "dixa_warehouse", "dixa_loader"),
     }
 
 
-@pytest.mark.parametrize("account", ["a/b", "1st", "with space", "ö"])
-def test_an_account_that_cannot_be_part_of_a_name_is_refused(account: str) -> None:
-    with pytest.raises(ConfigError, match="^account: "):
-        DixaAnalytics(account=account)
-
-
 def test_a_database_of_another_account_or_host_is_refused(
-    simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics, known: Catalogue
+    simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics
 ) -> None:
-    warehouse = analytics.build_warehouse()
-    warehouse.check()
-    component(simulator, tmp_path, account="acme").build_warehouse().check()
-    analytics.build_warehouse().check()
-    assert materialized(analytics, known, []).success
+    acme = component(simulator, tmp_path, account="acme").build_warehouse()
+    # A database without days belongs to nobody.
+    for warehouse in (analytics.build_warehouse(), acme):
+        warehouse.check()
+    assert load(analytics, ["dixa_metrics/csat"], FIRST).success
     with pytest.raises(ConfigError, match="^account: is acme, but .* holds days of no named acc"):
-        component(simulator, tmp_path, account="acme").build_warehouse().check()
+        acme.check()
     with pytest.raises(ConfigError, match="^base_url: is dev.dixa.io, but .* days of 127.0.0.1"):
         DixaAnalytics(duckdb_path=analytics.duckdb_path).build_warehouse().check()
 
 
-def test_the_missing_key_is_told_by_its_own_name(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_missing_key_is_reported_by_the_name_of_its_variable(
+    simulator: Simulator, tmp_path: Path
+) -> None:
     analytics = component(simulator, tmp_path, api_key_variable="KEY_OF_ACME")
     with pytest.raises(ConfigError, match="^KEY_OF_ACME: is missing"):
         analytics.build_dixa("").client()
 
 
-def materialized(
-    analytics: DixaAnalytics,
-    known: Catalogue,
+def load_with(
     others: list[dg.AssetsDefinition],
-    instance: dg.DagsterInstance | None = None,
+    analytics: DixaAnalytics,
+    catalogue: Catalogue,
+    instance: dg.DagsterInstance,
 ) -> dg.ExecuteInProcessResult:
-    """A run of `ratings` and what other people hang on it."""
-    assets = analytics.build_definitions(known).assets or ()
+    """A run of `ratings` and of other people's assets."""
+    assets = analytics.build_definitions(catalogue).assets or ()
     return dg.materialize(
         [*(each for each in assets if isinstance(each, dg.AssetsDefinition)), *others],
         selection=[RATINGS, *(each.key for each in others)],
         resources=analytics.build_resources(KEY),
-        tags=tags(),
+        tags={ASSET_PARTITION_RANGE_START_TAG: FIRST, ASSET_PARTITION_RANGE_END_TAG: LAST},
         instance=instance,
         raise_on_error=False,
     )
 
 
-def test_an_asset_after_ours_runs_in_the_same_run_with_all_days(
-    analytics: DixaAnalytics, known: Catalogue
+def test_an_asset_of_others_runs_after_ours_in_the_same_run_with_all_days(
+    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
 ) -> None:
     seen: dict[str, Any] = {}
-    partitions_def = dg.DailyPartitionsDefinition("2025-01-01", timezone="Europe/Copenhagen")
 
     @dg.asset(
         deps=[RATINGS],
-        partitions_def=partitions_def,
+        partitions_def=dg.DailyPartitionsDefinition("2025-01-01", timezone="Europe/Copenhagen"),
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def daily_mart(context: dg.AssetExecutionContext) -> None:
@@ -149,49 +127,48 @@ def test_an_asset_after_ours_runs_in_the_same_run_with_all_days(
     def mart() -> None:
         seen["mart"] = True
 
-    with dg.instance_for_test() as instance:
-        assert materialized(analytics, known, [daily_mart, mart], instance).success
-        events = instance.fetch_materializations(RATINGS, limit=100).records
-    assert seen == {"days": ([FIRST, "2025-10-26", LAST], 3), "mart": True}
-    assert {each.partition_key for each in events} == {FIRST, "2025-10-26", LAST}
+    assert load_with([daily_mart, mart], analytics, catalogue, instance).success
+    days = [FIRST, "2025-10-26", LAST]
+    assert seen == {"days": (days, 3), "mart": True}
+    events = instance.fetch_materializations(RATINGS, limit=100).records
+    assert {each.partition_key for each in events} == {*days}
     for each in events:
         assert each.asset_materialization is not None
         assert "rows" in each.asset_materialization.metadata
 
 
-def test_without_anything_after_it_a_day_is_one_event(
-    analytics: DixaAnalytics, known: Catalogue
+def test_without_an_asset_after_it_a_day_is_one_event(
+    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
 ) -> None:
-    with dg.instance_for_test() as instance:
-        assert materialized(analytics, known, [], instance).success
-        events = instance.fetch_materializations(RATINGS, limit=100).records
-    assert len(events) == 3
+    assert load_with([], analytics, catalogue, instance).success
+    assert len(instance.fetch_materializations(RATINGS, limit=100).records) == 3
 
 
-def test_a_failed_day_keeps_what_comes_after_from_running(
-    simulator: Simulator, analytics: DixaAnalytics, known: Catalogue
+def test_assets_after_a_failed_day_do_not_run(
+    simulator: Simulator,
+    analytics: DixaAnalytics,
+    catalogue: Catalogue,
+    instance: dg.DagsterInstance,
 ) -> None:
     @dg.asset(deps=[RATINGS])
     def mart() -> None:
-        raise AssertionError("half a range is there")
+        raise AssertionError("it ran on a part of the days")
 
     simulator.tell("faults", kind="status", status=400, id="ratings", times=None, body="{}")
-    result = materialized(analytics, known, [mart])
-    assert not result.success
-    assert {event.step_key for event in result.get_step_failure_events()} == {
-        "dixa_records__ratings"
-    }
+    result = load_with([mart], analytics, catalogue, instance)
+    failed = {event.step_key for event in result.get_step_failure_events()}
+    assert failed == {"dixa_records__ratings"}
 
 
-def test_the_users_resources_executor_and_jobs_are_left_alone(
-    analytics: DixaAnalytics, known: Catalogue
+def test_resources_executor_and_jobs_of_the_user_stay_as_they_are(
+    analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
     @dg.asset
     def theirs(duckdb: DuckDBResource) -> None: ...
 
     job = dg.define_asset_job("their_job", selection=[theirs])
     merged = dg.Definitions.merge(
-        analytics.build_definitions(known),
+        analytics.build_definitions(catalogue),
         dg.Definitions(
             assets=[theirs],
             jobs=[job],
@@ -207,8 +184,8 @@ def test_the_users_resources_executor_and_jobs_are_left_alone(
         assert sensor.name == "dixa_catalogue" or sensor.job_name == "dixa_load"
 
 
-def test_a_translated_key_is_followed_by_everything(
-    simulator: Simulator, tmp_path: Path, known: Catalogue
+def test_checks_schedule_and_dependencies_follow_a_translated_key(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
 ) -> None:
     def translate(spec: dg.AssetSpec, asset: DixaAsset) -> dg.AssetSpec:
         return spec.replace_attributes(
@@ -221,27 +198,20 @@ def test_a_translated_key_is_followed_by_everything(
         translation=translate,
         breakdowns={"csat": ["channel"]},
         read_copy_path=str(tmp_path / "read.duckdb"),
-        exclude=[one.id for one in known.entries if one.kind == "record"],
+        exclude=[one.id for one in catalogue.entries if one.kind == "record"],
     )
-    definitions = analytics.build_definitions(known)
+    definitions = analytics.build_definitions(catalogue)
     graph = definitions.resolve_asset_graph()
     csat = graph.get(dg.AssetKey(["support", "csat"]))
     assert (csat.group_name, csat.owners) == ("support", ["team:cx"])
     assert {key.path[0] for key in graph.get_all_asset_keys()} == {"support"}
     assert csat.parent_keys == {dg.AssetKey(["support", "channel"])}
     assert {key.asset_key for key in graph.asset_check_keys} <= graph.get_all_asset_keys()
-    with dg.instance_for_test() as instance:
-        result = dg.materialize(
-            [each for each in definitions.assets or () if isinstance(each, dg.AssetsDefinition)],
-            selection=[csat.key],
-            resources=analytics.build_resources(KEY),
-            tags=tags(),
-            instance=instance,
-        )
-        assert result.success
-        assert len(result.get_asset_check_evaluations()) == len(
-            [key for key in graph.asset_check_keys if key.asset_key == csat.key]
-        )
+    result = load(analytics, ["support/csat"], FIRST, catalogue=catalogue)
+    assert result.success
+    assert {each.asset_check_key for each in result.get_asset_check_evaluations()} == {
+        key for key in graph.asset_check_keys if key.asset_key == csat.key
+    }
     (schedule,) = definitions.schedules or ()
     context = dg.build_schedule_context(
         scheduled_execution_time=datetime(2025, 11, 2, 5, 30, tzinfo=ZoneInfo(COPENHAGEN))
@@ -250,63 +220,56 @@ def test_a_translated_key_is_followed_by_everything(
     assert csat.key in (request.asset_selection or ())
 
 
-def test_days_loaded_with_other_settings_are_marked_as_of_another_version(
-    simulator: Simulator, tmp_path: Path, known: Catalogue
-) -> None:
+@pytest.fixture
+def versions(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> Callable[..., tuple[Any, Any]]:
+    """The code versions of a metric, and of a day that it loads, with some settings."""
     csat = dg.AssetKey(["dixa_metrics", "csat"])
 
     def versions(**settings: Any) -> tuple[Any, Any]:
-        """That of the definition, and that of the day it loads."""
         analytics = component(simulator, tmp_path, **settings)
-        definitions = analytics.build_definitions(known)
-        with dg.instance_for_test() as instance:
-            assert load(
-                analytics, ["dixa_metrics/csat"], FIRST, catalogue=known, instance=instance
-            ).success
-            event = instance.get_latest_materialization_event(csat)
-            assert event is not None
-            assert event.asset_materialization is not None
-            tags = event.asset_materialization.tags or {}
-        defined = definitions.resolve_asset_graph().get(csat).code_version
-        return defined, tags.get("dagster/code_version")
+        graph = analytics.build_definitions(catalogue).resolve_asset_graph()
+        result = load(analytics, ["dixa_metrics/csat"], FIRST, catalogue=catalogue)
+        (event,) = result.asset_materializations_for_node("dixa_metrics__csat")
+        return graph.get(csat).code_version, (event.tags or {}).get("dagster/code_version")
 
+    return versions
+
+
+def test_days_loaded_with_other_settings_have_another_code_version(
+    versions: Callable[..., tuple[Any, Any]],
+) -> None:
     plain = versions()
     assert plain[0] == plain[1]
-    assert versions() == versions(exclude=["nps"], history_days=3) == plain
+    assert versions(exclude=["nps"], history_days=3) == plain
     for settings in (
         {"filters": {"csat": {"channel": ["EMAIL"]}}},
         {"required_filter": "initial_direction"},
     ):
         other = versions(**settings)
         assert other[0] == other[1] != plain[0]
+    # With a breakdown the asset has dependencies, and Dagster itself tags its days.
     assert versions(breakdowns={"csat": ["channel"]})[0] != plain[0]
 
 
-# Dagster says it too, less plainly.
+# Dagster warns of the same, less plainly.
 @pytest.mark.filterwarnings("ignore:Multiple components have the same defs state key")
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        ("", "^account: the empty name is taken twice in this project"),
+        ("", "^account: the empty name occurs twice in this project"),
         (
-            "account: acme",
-            r"^duckdb_path: .*one.duckdb is the database of the accounts '' and 'acme'",
+            ", account: acme",
+            "^duckdb_path: .*one.duckdb is the database of the accounts '' and 'acme'",
         ),
     ],
 )
-def test_two_instances_that_would_be_one_are_refused_with_what_to_set(
+def test_two_instances_with_one_account_or_one_database_are_refused(
     second: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = f"twins_{len(second)}"
-    for name, more in (("first", ""), ("second", second)):
-        folder = tmp_path / package / "defs" / name
-        folder.mkdir(parents=True)
-        attributes = "\n  ".join(["duckdb_path: one.duckdb", *([more] if more else [])])
-        (folder / "defs.yaml").write_text(
-            f"type: dixa_assets.component.DixaAnalytics\nattributes:\n  {attributes}\n"
-        )
-    (tmp_path / package / "__init__.py").touch()
-    (tmp_path / "pyproject.toml").write_text(f"[tool.dg.project]\nroot_module = '{package}'\n")
+    attributes = "attributes: {{duckdb_path: one.duckdb{}}}"
+    write_project(tmp_path, first=attributes.format(""), second=attributes.format(second))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=says):
@@ -314,37 +277,3 @@ def test_two_instances_that_would_be_one_are_refused_with_what_to_set(
     with pytest.raises(Exception, match="Error while") as caught:
         dg.ComponentTree.for_project(tmp_path).build_defs()
     assert isinstance(caught.value.__cause__, ConfigError)
-
-
-@pytest.mark.slow
-def test_doctor_and_report_work_in_anybodys_project_for_each_account(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    for account, zone in (("acme", "Europe/Copenhagen"), ("globex", "America/Santiago")):
-        folder = tmp_path / "theirs" / "defs" / account
-        folder.mkdir(parents=True)
-        (folder / "defs.yaml").write_text(
-            "type: dixa_assets.component.DixaAnalytics\n"
-            f"attributes: {{account: {account}, timezone: {zone}, base_url: '{simulator.url}', "
-            f"api_key_variable: DIXA_API_KEY_{account.upper()}, duckdb_path: {account}.duckdb}}\n"
-        )
-    (tmp_path / "theirs" / "__init__.py").touch()
-    (tmp_path / "pyproject.toml").write_text("[tool.dg.project]\nroot_module = 'theirs'\n")
-    settings = settings_for(simulator, tmp_path, DIXA_API_KEY_ACME=KEY)
-    done = run(["dixa_assets", "doctor"], settings)
-    assert done.returncode == 1
-    assert "✗ DIXA_API_KEY_GLOBEX: is missing" in done.stderr
-    assert "days of America/Santiago" in done.stdout
-    done = run(["dixa_assets", "doctor", "--account", "acme"], settings)
-    assert done.returncode == 0, done.stderr
-    assert "Santiago" not in done.stdout
-    done = run(["dixa_assets", "report"], settings)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.glob("*.html")} == {
-        "acme_report.html",
-        "globex_report.html",
-    }
-    done = run(["dixa_assets", "report", "--account", "acmee"], settings)
-    assert (
-        done.stderr == "✗ DixaAnalytics: this project has no account 'acmee'; did you mean acme?\n"
-    )

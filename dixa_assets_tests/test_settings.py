@@ -1,8 +1,6 @@
-"""Settings: a path means one place, a name that nothing has is named, mistakes are one line."""
+"""Paths, names and addresses in settings, and settings that cannot work together."""
 
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,14 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.settings.messages import explained
-from dixa_assets_tests.support.processes import PROJECT, run, settings_for
+from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of somebody's, the working folder in a folder of it."""
+    """The folder of a project; the working folder is below it."""
     place = tmp_path.resolve() / "a project"
     (place / "deep" / "down").mkdir(parents=True)
     (place / "pyproject.toml").touch()
@@ -28,7 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_a_relative_path_begins_at_the_project_whatever_the_working_folder(
+def test_a_relative_path_begins_at_the_project_of_the_working_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert DixaAnalytics().duckdb_path == str(project / "data" / "dixa.duckdb")
@@ -36,8 +34,8 @@ def test_a_relative_path_begins_at_the_project_whatever_the_working_folder(
     assert DixaAnalytics().duckdb_path == str(project / "data" / "dixa.duckdb")
 
 
-def test_a_component_begins_at_the_project_it_stands_in(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_relative_paths_of_a_component_begin_at_its_own_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIXA_READ_COPY_PATH", "read.duckdb")
     monkeypatch.delenv("DIXA_DUCKDB_PATH", raising=False)
@@ -58,260 +56,133 @@ def test_the_home_folder_may_be_written_as_a_tilde(
 @pytest.mark.parametrize(
     "path",
     [
-        "",
-        " ",
-        ":memory:",
-        "md:warehouse",
-        "ducklake:catalogue.ducklake",
-        "s3://bucket/x.duckdb",
-        "file:x.duckdb",
-        "x.duckdb?access_mode=read_only",
-        "x*.duckdb",
-        "[x].duckdb",
-        "x\n.duckdb",
-        "x\0.duckdb",
-        "deep",
-        "new/",
-        "~nobody-of-this-name/x.duckdb",
+        *("", " ", "x\n.duckdb", "x\0.duckdb", "x*.duckdb", "[x].duckdb"),
+        *(":memory:", "md:warehouse", "file:x.duckdb", "x.duckdb?access_mode=read_only"),
+        *("s3://bucket/x.duckdb", "ducklake:catalogue.ducklake"),
+        *("deep", "new/", "~nobody-of-this-name/x.duckdb"),
     ],
 )
-def test_what_is_no_plain_file_is_refused_by_the_settings_name(project: Path, path: str) -> None:
+def test_a_path_of_anything_but_a_plain_file_is_refused(project: Path, path: str) -> None:
     (project / "deep.duckdb").touch()
     with pytest.raises(ConfigError, match="^duckdb_path: "):
         DixaAnalytics(duckdb_path=path)
     if path:
         with pytest.raises(ConfigError, match="^read_copy_path: "):
             DixaAnalytics(read_copy_path=path)
-    assert sorted(each.name for each in project.iterdir()) == [
-        "deep", "deep.duckdb", "pyproject.toml",
-    ]  # fmt: skip
+    assert {each.name for each in project.iterdir()} == {"deep", "deep.duckdb", "pyproject.toml"}
 
 
 @pytest.mark.parametrize(
     "copy", ["x.duckdb", "./deep/../x.duckdb", "X.DuckDB", "link.duckdb", "linked/x.duckdb"]
 )
-def test_a_read_copy_in_the_databases_place_is_refused_however_it_is_written(
-    project: Path, copy: str
-) -> None:
+def test_a_read_copy_in_place_of_the_database_is_refused(project: Path, copy: str) -> None:
     (project / "link.duckdb").symlink_to(project / "x.duckdb")
     (project / "linked").symlink_to(project)
     with pytest.raises(ConfigError, match="^read_copy_path: .* is the database itself"):
         DixaAnalytics(duckdb_path="x.duckdb", read_copy_path=copy)
 
 
-def test_the_report_is_written_where_the_command_is_given(
-    simulator: Simulator, tmp_path: Path
+# Each setting with the whole message about it.
+UNKNOWN: list[tuple[str, Any, str]] = [
+    ("include", ["csatt", "nps"], "'csatt' is no metric or record of Dixa; did you mean csat?"),
+    ("exclude", ["rating"], "'rating' is no metric or record of Dixa; did you mean ratings?"),
+    (
+        "filters",
+        {"CSAT": {"channel": ["EMAIL"]}},
+        "'CSAT' is no metric or record of Dixa; did you mean csat?",
+    ),
+    (
+        "filters",
+        {"csat": {"chanel": ["EMAIL"]}},
+        "'chanel' is no filter attribute of metric 'csat'; did you mean channel?",
+    ),
+    (
+        "filters",
+        {"csat": {"channel": ["EMAIL", "e-mail"]}},
+        "'e-mail' is no value of channel; did you mean EMAIL?",
+    ),
+    (
+        "breakdowns",
+        {"csat": ["queue"]},
+        "'queue' is no filter attribute of metric 'csat'; did you mean queue_id?",
+    ),
+    (
+        "breakdowns",
+        {"ratings": ["channel"]},
+        "'ratings' is no metric of Dixa; did you mean nps_ratings?",
+    ),
+    ("required_filter", "chanel", "'chanel' is no filter attribute; did you mean channel?"),
+    (
+        "exclude_fields",
+        {"rating": ["contact_point"]},
+        "'rating' is no record of Dixa; did you mean ratings?",
+    ),
+    (
+        "exclude_fields",
+        {"*": ["contact_pont"]},
+        "'contact_pont' is no field of any record; did you mean contact_point?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "says"), UNKNOWN, ids=str)
+def test_a_name_that_dixa_does_not_have_is_reported_with_the_nearest_one(
+    simulator: Simulator,
+    tmp_path: Path,
+    catalogue: Catalogue,
+    setting: str,
+    value: Any,
+    says: str,
 ) -> None:
-    settings = settings_for(simulator, tmp_path)
-    done = run(["dixa_assets", "report", "--output", "here.html"], settings)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "here.html").exists()
-    done = run(["dixa_assets", "report", "--output", str(tmp_path)], settings)
-    assert done.returncode == 1
-    assert done.stderr == f"✗ --output: '{tmp_path}' is a folder; name a file in it.\n"
-
-
-@pytest.fixture
-def copy_of_the_project(simulator: Simulator, tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """The project in a folder with a space in its name, and an environment to run it in."""
-    place = tmp_path / "a folder"
-    shutil.copytree(
-        PROJECT, place, ignore=shutil.ignore_patterns(".*", "*_tests", "data", "__pycache__")
-    )
-    settings = settings_for(simulator, tmp_path) | {"PYTHONPATH": str(place)}
-    del settings["DIXA_DUCKDB_PATH"]
-    return place, settings
-
-
-def test_make_says_the_same_in_a_folder_with_a_space(
-    copy_of_the_project: tuple[Path, dict[str, str]],
-) -> None:
-    place, settings = copy_of_the_project
-    (place / ".venv" / "bin").mkdir(parents=True)
-    (place / ".venv" / "installed").touch()
-    python = place / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {PROJECT}/.venv/bin/python "$@"\n')
-    python.chmod(0o755)
-    made = os.spawnvpe(os.P_WAIT, "make", ["make", "-C", str(place), "doctor"], settings)
-    assert made == 0
-    assert (place / "data" / "dixa.duckdb").exists()
-    assert not (place.parent / "a").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("written", "says"),
-    [
-        (
-            "attributes: {requests_per_secnd: 3}",
-            r"requests_per_secnd: there is no such attribute \(.*defs.yaml:2\); "
-            r"did you mean requests_per_second\?",
-        ),
-        ("attribute: {burst: 3}", r"attribute: there is no .* did you mean attributes\?"),
-        ("attributes: {burst: many}", "burst: 'many' is not a whole number."),
-        (
-            "attributes: {filters: {csat: {channel: EMAIL}}}",
-            "filters.csat.channel: 'EMAIL' is not a list.",
-        ),
-        ("attributes: {filters: [csat]}", r"filters: \['csat'\] is not a mapping .*defs.yaml:2.*"),
-        ("attributes: [burst: {", r".*defs.yaml:\d: expected .*"),
-        (
-            """attributes: {burst: "{{ enw('X') }}"}""",
-            r"burst: 'enw' is undefined \(.*defs.yaml:2\).",
-        ),
-    ],
-)
-def test_a_mistake_in_the_file_is_told_in_one_line_of_the_users_own_words(
-    copy_of_the_project: tuple[Path, dict[str, str]], written: str, says: str
-) -> None:
-    place, settings = copy_of_the_project
-    (place / "dixa_assets" / "defs" / "dixa_analytics" / "defs.yaml").write_text(
-        f"type: dixa_assets.component.DixaAnalytics\n{written}\n"
-    )
-    done = run(["dixa_assets", "doctor"], settings)
-    assert done.returncode == 1
-    assert re.fullmatch(f"✗ {says}\n", done.stderr), done.stderr
-
-
-def test_a_type_that_does_not_exist_is_told_in_one_line(
-    copy_of_the_project: tuple[Path, dict[str, str]],
-) -> None:
-    place, settings = copy_of_the_project
-    (place / "dixa_assets" / "defs" / "dixa_analytics" / "defs.yaml").write_text(
-        "type: dixa_assets.component.DixaAnalytic\n"
-    )
-    done = run(["dixa_assets", "doctor"], settings)
-    assert done.returncode == 1
-    assert re.fullmatch("✗ defs.yaml: .*no attribute `DixaAnalytic`.*\n", done.stderr)
-
-
-def test_a_misspelt_variable_is_refused_and_others_are_named(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    others = {"DIXA_API_KEY_OLD": "x", "DIXA_CARPET": "blue"}
-    done = run(["dixa_assets", "doctor"], settings_for(simulator, tmp_path, **others))
-    assert done.returncode == 0, done.stderr
-    for name in others:
-        assert f"! {name}: nothing here reads it\n" in done.stdout
-    misspelt = {"DIXA_TIMZONE": "America/Santiago", "DIXA_HISTORY_DAY": "3", "dixa_api_key": "x"}
-    done = run(["dixa_assets", "doctor"], settings_for(simulator, tmp_path, **misspelt))
-    assert done.returncode == 1
-    assert done.stderr == (
-        "✗ DIXA_HISTORY_DAY: nothing reads it; did you mean DIXA_HISTORY_DAYS?\n"
-        "DIXA_TIMZONE: nothing reads it; did you mean DIXA_TIMEZONE?\n"
-        "dixa_api_key: nothing reads it; did you mean DIXA_API_KEY?\n"
-    )
+    analytics = component(simulator, tmp_path, **{setting: value})
+    with analytics.build_dixa(KEY).client() as client:
+        (mistake,) = analytics.mistakes(catalogue, client)
+    assert (mistake.setting, mistake.problem) == (setting, says)
 
 
 @pytest.mark.parametrize(
     ("attributes", "says"),
     [
-        (
-            {"include": ["csatt", "nps"]},
-            "include: 'csatt' is no metric or record of Dixa; did you mean csat?",
-        ),
-        ({"exclude": ["rating"]}, "exclude: 'rating' is no .*; did you mean ratings?"),
-        (
-            {"filters": {"CSAT": {"channel": ["EMAIL"]}}},
-            "filters: 'CSAT' is no .*; did you mean csat?",
-        ),
-        (
-            {"filters": {"csat": {"chanel": ["EMAIL"]}}},
-            "filters: 'chanel' is no filter attribute of metric 'csat'; did you mean channel?",
-        ),
-        (
-            {"filters": {"csat": {"channel": ["EMAIL", "e-mail"]}}},
-            "filters: 'e-mail' is no value of channel; did you mean EMAIL?",
-        ),
-        (
-            {"breakdowns": {"csat": ["queue"]}},
-            "breakdowns: 'queue' is no filter attribute of metric 'csat'; did you mean queue_id?",
-        ),
-        ({"breakdowns": {"ratings": ["channel"]}}, "breakdowns: 'ratings' is no metric of .*"),
-        ({"required_filter": "chanel"}, "required_filter: 'chanel' is no .* did you mean channel?"),
-        (
-            {"exclude_fields": {"rating": ["contact_point"]}},
-            "exclude_fields: 'rating' is no record of Dixa; did you mean ratings?",
-        ),
-        (
-            {"exclude_fields": {"*": ["contact_pont"]}},
-            "exclude_fields: 'contact_pont' is no field of any record; did you mean contact_point?",
-        ),
+        ({"include": ["csatt"]}, "include: 'csatt' is no .*did you mean csat"),
+        ({"include": ["csat"], "exclude": ["csat"]}, "include: .*nothing is left"),
+        ({"exclude_fields": {"*": ["contact_pont"]}}, "exclude_fields: 'contact_pont' is no"),
+        ({"exclude_fields": {"rating": ["contact_point"]}}, "exclude_fields: 'rating' is no rec"),
     ],
     ids=str,
 )
-def test_a_name_that_dixa_does_not_have_is_named_with_the_nearest_one(
-    simulator: Simulator, tmp_path: Path, attributes: dict[str, Any], says: str
+def test_settings_that_load_nothing_or_exclude_no_field_are_refused(
+    simulator: Simulator,
+    tmp_path: Path,
+    catalogue: Catalogue,
+    attributes: dict[str, Any],
+    says: str,
 ) -> None:
     analytics = component(simulator, tmp_path, **attributes)
-    catalogue = fetched(analytics)
-    with analytics.build_dixa(KEY).client() as client:
-        ((setting, problem, *_),) = analytics.mistakes(catalogue, client)
-    assert re.fullmatch(says.replace("?", r"\?"), f"{setting}: {problem}")
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        analytics.build_definitions(catalogue)
+    # Before the first fetch no name is known.
+    analytics.build_definitions(Catalogue())
 
 
-def test_what_would_load_nothing_or_store_what_must_not_be_stored_is_refused(
-    simulator: Simulator, tmp_path: Path
+def test_an_unknown_name_among_known_ones_stops_no_load(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
 ) -> None:
-    analytics = component(simulator, tmp_path)
-    catalogue = fetched(analytics)
-    refused: list[tuple[dict[str, Any], str]] = [
-        ({"include": ["csatt"]}, "^include: 'csatt' is no .*did you mean csat"),
-        ({"include": ["csat"], "exclude": ["csat"]}, "^include: .*nothing is left"),
-        ({"exclude_fields": {"*": ["contact_pont"]}}, "^exclude_fields: 'contact_pont' is no"),
-        ({"exclude_fields": {"rating": ["contact_point"]}}, "^exclude_fields: 'rating' is no rec"),
-    ]
-    for attributes, says in refused:
-        settings = component(simulator, tmp_path, **attributes)
-        with pytest.raises(ConfigError, match=says):
-            settings.build_definitions(catalogue)
-        # What is not known yet cannot be held against anybody.
-        settings.build_definitions(Catalogue())
-    component(simulator, tmp_path, include=["csatt", "csat"]).build_definitions(catalogue)
+    analytics = component(simulator, tmp_path, include=["csatt", "csat"])
+    assert analytics.build_definitions(catalogue).assets
 
 
-def test_what_dixa_withdrew_and_what_only_the_tables_have_is_known(
-    simulator: Simulator, tmp_path: Path
+def test_names_that_dixa_withdrew_and_fields_of_the_tables_are_known(
+    simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    simulator.tell(
-        "records/fields",
-        id="ratings",
-        field="undocumented",
-        data={"_type": "StringField", "value": "x"},
-    )
-    analytics = component(simulator, tmp_path)
-    before = fetched(analytics)
+    data = {"_type": "StringField", "value": "x"}
+    simulator.tell("records/fields", id="ratings", field="undocumented", data=data)
     assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
     simulator.withdraw("metrics", "csat")
-    after = fetched(analytics, before)
-    component(
-        simulator,
-        tmp_path,
-        include=["csat", "ratings"],
-        exclude_fields={"ratings": ["undocumented"]},
-    ).build_definitions(after)
-
-
-def test_doctor_and_the_tick_name_what_dixa_does_not_have(
-    simulator: Simulator, copy_of_the_project: tuple[Path, dict[str, str]]
-) -> None:
-    place, settings = copy_of_the_project
-    (place / "dixa_assets" / "defs" / "dixa_analytics" / "defs.yaml").write_text(
-        "type: dixa_assets.component.DixaAnalytics\n"
-        f"attributes: {{base_url: '{simulator.url}', include: [csatt, npss]}}\n"
-    )
-    done = run(["dixa_assets", "doctor"], settings)
-    assert done.returncode == 1
-    assert "✗ include: 'csatt' is no metric or record of Dixa; did you mean csat?\n" in done.stderr
-    assert "did you mean nps?" in done.stderr
-    analytics = component(simulator, place, include=["csatt", "nps"])
-    (sensor,) = analytics.build_definitions(Catalogue()).sensors or ()
-    with dg.instance_for_test() as instance:
-        context = dg.build_sensor_context(
-            instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
-        )
-        told = sensor.evaluate_tick(context).skip_message
-    assert "include: 'csatt' is no metric or record of Dixa; did you mean csat?" in str(told)
+    later = fetched(analytics, catalogue)
+    excluded = {"ratings": ["undocumented"]}
+    chosen = component(simulator, tmp_path, include=["csat", "ratings"], exclude_fields=excluded)
+    assert chosen.mistakes(later) == []
+    chosen.build_definitions(later)
 
 
 # Several machines
@@ -336,11 +207,10 @@ run_launcher:
         ({"lake_data": "/lake", "report_path": "report.html"}, "report_path: 'report.html' would"),
         ({"lake_data": "/lake", "read_copy_path": "copy.duckdb"}, "read_copy_path: 'copy.duckdb'"),
         ({"lake_data": "/lake", "pace_url": "postgresql://a:secret@db/x"}, "pace_url: must not"),
-        ({"days_per_run": -1}, "days_per_run: is -1"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
-def test_what_only_one_machine_could_use_is_refused_of_a_lake(
+def test_a_lake_takes_no_setting_that_only_one_machine_could_use(
     attributes: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem) as raised:
@@ -363,7 +233,7 @@ def test_what_only_one_machine_could_use_is_refused_of_a_lake(
     ],
     ids=["file", "lake without a pace", "lake with a pace"],
 )
-def test_runs_on_other_machines_take_a_lake_and_a_shared_pace(
+def test_runs_on_other_machines_need_a_lake_and_a_shared_rate_limit(
     settings: dict[str, str],
     problem: str | None,
     tmp_path: Path,
@@ -382,23 +252,18 @@ def test_runs_on_other_machines_take_a_lake_and_a_shared_pace(
     assert re.search(problem, str(explained(raised.value, ())))
 
 
-def test_a_lake_has_an_order_of_its_own_and_a_report_where_somebody_says(
-    simulator: Simulator, tmp_path: Path
+def test_a_lake_has_maintenance_and_a_report_only_at_a_path_of_the_user(
+    simulator: Simulator, catalogue: Catalogue
 ) -> None:
-    catalogue = fetched(component(simulator, tmp_path))
     lake = {"base_url": simulator.url, "duckdb_path": LAKE, "lake_data": "/shared/lake"}
 
-    def built(**more: str) -> tuple[set[str], set[str]]:
+    def assets(**more: str) -> set[str]:
         own = DixaAnalytics(**lake, **more).build_definitions(catalogue)
+        assert {each.name for each in own.schedules or ()} == {
+            *("dixa_daily_refresh", "dixa_lake_order"),
+        }
         keys = own.resolve_asset_graph().get_all_asset_keys()
-        return (
-            {key.to_user_string() for key in keys},
-            {schedule.name for schedule in own.schedules or ()},
-        )
+        return {key.path[1] for key in keys if key.path[0] == "dixa"}
 
-    assets, schedules = built()
-    assert "dixa/lake" in assets
-    assert "dixa/report" not in assets
-    assert schedules == {"dixa_daily_refresh", "dixa_lake_order"}
-    assets, _ = built(report_path="/shared/report.html")
-    assert "dixa/report" in assets
+    assert assets() == {"metrics_daily", "lake"}
+    assert assets(report_path="/shared/report.html") == {"metrics_daily", "lake", "report"}

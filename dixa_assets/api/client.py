@@ -94,11 +94,6 @@ class DixaClient:
         """Requests sent so far, including retries."""
         return self._transport.requests
 
-    @property
-    def rate_headers(self) -> set[str]:
-        """Names of the headers about a rate limit that answers had so far."""
-        return self._transport.rate_headers
-
     def request(
         self,
         method: str,

@@ -51,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
-# Headers about a rate limit, under any name that a gateway may use.
-RATE_HEADER = re.compile("^retry-after$|rate-?limit", re.IGNORECASE)
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
@@ -106,8 +104,6 @@ class Transport:
         self._key_variable = settings.api_key_variable
         self._patience = patience
         self._end = time.monotonic() + patience.lifetime
-        # Names of the headers about a limit that answers had.
-        self.rate_headers: set[str] = set()
         # Requests sent. Threads may overwrite each other's increments.
         self.requests = 0
         self._stopping = threading.Event()
@@ -172,7 +168,6 @@ class Transport:
             call, min(deadline, time.monotonic() + self._patience.answer_seconds)
         )
         usage.bytes += len(response.content)
-        self.rate_headers |= {name for name in response.headers if RATE_HEADER.search(name)}
         if response.is_success:
             return self._decode(response, call)
         raise self._refusal(response, request)

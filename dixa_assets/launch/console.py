@@ -8,8 +8,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -25,6 +24,7 @@ _EVENT = re.compile(
     r"\S+ - (?P<run>[0-9a-f-]{36}) - \d+ - (?:\S+ - )?(?P<type>[A-Z_]+) - (?P<text>.*)"
 )
 _MATERIALIZED = re.compile(r"Materialized value (?P<asset>.+)\.")
+_ENDINGS = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED", "RUN_CANCELED": "cancelled"}
 _CATALOGUE = re.compile(r"Sensor dixa_catalogue skipped: (?P<found>.+)")
 
 # This warning is wrong here: DAGSTER_HOME contains a link to that dagster.yaml.
@@ -33,89 +33,83 @@ _HARMLESS_WARNING = (
 )
 
 
-@dataclass
-class _Run:
-    started_at: datetime
-    materialized: list[str] = field(default_factory=list)
-
-
-class Console:
-    """Selects the lines to show, and shortens those about loads and the catalogue.
+def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
+    """The lines of Dagster's output to show; those about loads and the catalogue are shortened.
 
     A line in an unknown format is shown unchanged: a traceback, the last output of a process that
     died, or every line if Dagster changes its format.
-
-    Args:
-        ui: The address of Dagster's UI.
     """
-
-    def __init__(self, ui: str) -> None:
-        self._ui = ui
-        self._runs: dict[str, _Run] = {}
-
-    def lines_to_show(self, line: str) -> Iterator[str]:
-        """The lines to show for one line of output; none for most."""
+    # When each run started, and the assets of its materializations.
+    runs: dict[str, tuple[datetime, list[str]]] = {}
+    for line in output:
         record = _RECORD.match(line)
         if record is None:
             if line.strip():
                 yield line
-            return
-        if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in record["text"]:
+            continue
+        text, time = record["text"], record["at"][11:]
+        if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in text:
             yield line
-        if summary := self._summarise(record["text"], datetime.fromisoformat(record["at"])):
-            yield f"{record['at'][11:]}  {summary}"
-
-    def _summarise(self, text: str, at: datetime) -> str:
-        """A short form of a message about a load or the catalogue; empty for other messages."""
         if found := _CATALOGUE.match(text):
-            news = "" if found["found"].endswith("nothing new.") else f"Catalogue: {found['found']}"
-            return textwrap.shorten(news, WIDTH, placeholder=" …")
-        event = _EVENT.match(text)
-        if event is None:
-            return ""
-        if event["type"] == "RUN_START":
-            self._runs[event["run"]] = _Run(at)
-            return f"Load begun: {self._ui}/runs/{event['run']}"
-        if event["type"] == "ASSET_MATERIALIZATION" and event["run"] in self._runs:
-            if asset := _MATERIALIZED.match(event["text"]):
-                self._runs[event["run"]].materialized.append(asset["asset"].replace(" ", "/"))
-        elif event["type"] in ("RUN_SUCCESS", "RUN_FAILURE", "RUN_CANCELED"):
-            run = self._runs.pop(event["run"], _Run(at))
-            verb = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED"}.get(event["type"], "cancelled")
-            return f"Load {verb}: {_totals(run, at)}"
-        return ""
+            if not text.endswith("nothing new."):
+                news = f"Catalogue: {found['found']}"
+                yield f"{time}  {textwrap.shorten(news, WIDTH, placeholder=' …')}"
+        elif event := _EVENT.match(text):
+            at, run, kind = datetime.fromisoformat(record["at"]), event["run"], event["type"]
+            if kind == "RUN_START":
+                runs[run] = at, []
+                yield f"{time}  Load begun: {ui}/runs/{run}"
+            elif kind in _ENDINGS:
+                totals = _totals(*runs.pop(run, (at, [])), at)
+                yield f"{time}  Load {_ENDINGS[kind]}: {totals}"
+            elif run in runs and (asset := _MATERIALIZED.match(event["text"])):
+                runs[run][1].append(asset["asset"].replace(" ", "/"))
+
+
+def _totals(started_at: datetime, materialized: Sequence[str], ended_at: datetime) -> str:
+    assets = sorted(set(materialized))
+    loaded = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
+    if len(materialized) > len(assets):
+        loaded += f", {len(materialized):,} days"
+    minutes, seconds = divmod(round((ended_at - started_at).total_seconds()), 60)
+    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"{loaded or 'nothing'} in {duration}"
 
 
 def banner(
     title: str,
     *,
     ui: str,
+    log: Path,
     report: Path | None,
     read_copy: Path | None,
-    log: Path,
-    ending: str,
     probe: Path | None = None,
 ) -> str:
     """The text above the output: the addresses and files to open first, in ten lines."""
-    if read_copy is None:
-        query = "set DIXA_READ_COPY_PATH to get a copy that you can keep open"
-    else:
+    query = "set DIXA_READ_COPY_PATH to get a copy that you can keep open"
+    if read_copy:
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
-        code = f"import duckdb; sql = duckdb.connect({str(read_copy)!r}, True).sql; {show}"
-        query = f'{shlex.quote(str(relative_to_cwd(Path(sys.executable))))} -ic "{code}"'
-    probe_line = (
-        f"  Probe   {probe}, how the API behaves where it is not documented\n" if probe else ""
-    )
-    return (
-        f"\n{title}\n\n"
-        f"  Assets  {ui}/assets\n"
-        f"  CSAT    {ui}/assets/dixa_metrics/csat?view=events\n"
-        f"  Report  {report or 'set DIXA_REPORT_PATH to get one'}, written after the loads\n"
-        f"  Query   {query}\n"
-        f"{probe_line}"
-        f"  Log     {log}\n\n"
-        f"{ending}"
-    )
+        copy = _relative(read_copy)
+        code = f"import duckdb; sql = duckdb.connect({copy!r}, True).sql; {show}"
+        query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}"'
+    written = _relative(report) if report else "set DIXA_REPORT_PATH to get one"
+    places = {
+        "Assets": f"{ui}/assets",
+        "CSAT": f"{ui}/assets/dixa_metrics/csat?view=events",
+        "Report": f"{written}, written after the loads",
+        "Query": query,
+        "Log": _relative(log),
+    }
+    if probe:
+        places["Probe"] = f"{_relative(probe)}, how the API behaves where it is not documented"
+    lines = "".join(f"  {name:6}  {place}\n" for name, place in places.items())
+    return f"\n{title}\n\n{lines}\nCtrl-C stops everything. The next start continues from here."
+
+
+def _relative(path: Path) -> str:
+    """The path as seen from the working folder, if it is below it."""
+    cwd = Path.cwd()
+    return str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
 
 
 def log_writer(path: Path) -> Callable[[str], str]:
@@ -134,19 +128,3 @@ def log_writer(path: Path) -> Callable[[str], str]:
         return plain
 
     return write
-
-
-def relative_to_cwd(path: Path) -> Path:
-    """The path relative to the working folder; unchanged if it is not below that folder."""
-    cwd = Path.cwd()
-    return path.relative_to(cwd) if path.is_relative_to(cwd) else path
-
-
-def _totals(run: _Run, ended_at: datetime) -> str:
-    assets = sorted(set(run.materialized))
-    loaded = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
-    if len(run.materialized) > len(assets):
-        loaded += f", {len(run.materialized):,} days"
-    minutes, seconds = divmod(round((ended_at - run.started_at).total_seconds()), 60)
-    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{loaded or 'nothing'} in {duration}"

@@ -6,10 +6,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from dixa_assets.launch.console import banner, relative_to_cwd
-from dixa_assets.launch.dagster_dev import prepare_home, serve
-
-HOME = Path(".dagster_home")
+from dixa_assets.launch.dagster_dev import serve
 
 
 def start(port: int) -> int:
@@ -23,25 +20,15 @@ def start(port: int) -> int:
     except DixaAssetsError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
-    report, read_copy = component.report_file, component.read_copy_path
-    home = HOME.absolute()
-    prepare_home(home)
-    print(
-        banner(
-            f"Dixa at {component.base_url}, loading into Dagster.",
-            ui=f"http://127.0.0.1:{port}",
-            report=relative_to_cwd(report) if report else None,
-            read_copy=relative_to_cwd(Path(read_copy)) if read_copy else None,
-            log=HOME / "dagster.log",
-            ending="Ctrl-C stops it. The next start continues from here.",
-        ),
-        flush=True,
-    )
+    home = Path(".dagster_home").absolute()
     return serve(
+        f"Dixa at {component.base_url}, loading into Dagster.",
         ["-w", "workspace.yaml"],
         port=port,
         home=home,
+        log=home / "dagster.log",
         env=os.environ,
         cwd=Path.cwd(),
-        log=home / "dagster.log",
+        report=component.report_file,
+        read_copy=Path(component.read_copy_path) if component.read_copy_path else None,
     )

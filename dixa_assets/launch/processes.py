@@ -1,7 +1,4 @@
-"""Child processes: each is a process group that is stopped as a whole, by its id.
-
-What the processes run belongs in `demo`, `dev` and `dagster_dev`.
-"""
+"""Child processes: each is a process group that is stopped as a whole, by its id."""
 
 import os
 import signal
@@ -31,18 +28,8 @@ def running_module(
     """Run a Python module as a process group, and stop the whole group at the end.
 
     Ctrl-C in a terminal does not reach the group. The group gets an interrupt at the end of the
-    block and is killed after `grace`, so that a blocked process cannot delay the end.
-
-    Args:
-        module: The module and its arguments.
-        env: The environment of the process.
-        cwd: The working folder of the process.
-        stderr: As for `Popen`; the terminal by default.
-        on_final_line: Called with each line of output after the interrupt.
-        grace: Seconds from the interrupt to the kill.
-
-    Yields:
-        The process. The caller reads its `stdout`.
+    block and is killed `grace` seconds later, so that a blocked process cannot delay the end. The
+    caller reads `stdout` in the block; `on_final_line` gets each line after the interrupt.
     """
     with subprocess.Popen(
         [sys.executable, "-m", *module],
@@ -58,23 +45,17 @@ def running_module(
         try:
             yield process
         finally:
-            _stop(process, on_final_line, grace)
-
-
-def _stop(
-    process: subprocess.Popen[str], on_final_line: Callable[[str], object], grace: float
-) -> None:
-    # A second signal must not interrupt the stop, which has its own time limit.
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    _signal_group(process, signal.SIGINT)
-    kill = threading.Timer(grace, _signal_group, (process, signal.SIGKILL))
-    kill.start()
-    # Every process of the group holds the pipe, so the output ends with the last process.
-    for line in process.stdout or ():
-        on_final_line(line)
-    kill.cancel()
-    _signal_group(process, signal.SIGKILL)
+            # A second signal must not interrupt the stop, which has its own time limit.
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            _signal_group(process, signal.SIGINT)
+            kill = threading.Timer(grace, _signal_group, (process, signal.SIGKILL))
+            kill.start()
+            # Every process of the group holds the pipe, so the output ends with the last process.
+            for line in process.stdout or ():
+                on_final_line(line)
+            kill.cancel()
+            _signal_group(process, signal.SIGKILL)
 
 
 def _signal_group(process: subprocess.Popen[str], number: int) -> None:

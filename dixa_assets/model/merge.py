@@ -1,7 +1,7 @@
 """Merge the listing that Dixa returns now into the known catalogue."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -76,25 +76,35 @@ def name_filters(entries: Iterable[Entry], known: Mapping[str, str]) -> dict[str
     return names
 
 
-def note_unknown_types(
-    known: Catalogue, seen: Iterable[tuple[str, str, str]], at: str
+def note_findings(
+    known: Catalogue,
+    types: Iterable[tuple[str, str, str]],
+    fields: Mapping[str, Collection[str]],
+    at: str,
 ) -> Catalogue:
-    """The catalogue with a change for each undocumented type that it has not reported yet.
+    """The catalogue with a change for each finding of loads that it has not reported yet.
 
     Args:
         known: The catalogue so far.
-        seen: Undocumented types in loaded values: asset key, field, type.
+        types: Undocumented types in loaded values: asset key, field, type.
+        fields: Fields of loaded rows, by the name of the record's table.
         at: The instant of the change, ISO.
     """
     by_key = {entry.key: entry for entry in known.entries}
-    reported = {(each.kind, each.id, each.change, each.item, each.after) for each in known.changes}
-    changes = [
+    found = [
         Change(at, entry.kind, entry.id, "unknown type", field, after=json.dumps(type_))
-        for key, field, type_ in sorted(seen)
+        for key, field, type_ in sorted(types)
         if (entry := by_key.get(key))
-        and (entry.kind, entry.id, "unknown type", field, json.dumps(type_)) not in reported
     ]
-    return replace(known, changes=known.changes + tuple(changes)) if changes else known
+    found += [
+        Change(at, entry.kind, entry.id, "field only in rows", field)
+        for entry in known.entries
+        if entry.kind == "record"
+        for field in sorted({*fields.get(entry.name, ())} - {one.field for one in entry.fields})
+    ]
+    reported = {replace(change, changed_at="") for change in known.changes}
+    new = [change for change in found if replace(change, changed_at="") not in reported]
+    return replace(known, changes=(*known.changes, *new)) if new else known
 
 
 def _as_known(known: Catalogue, listed: Sequence[Entry]) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""How entries are loaded: what the user chose, merged with what the probe found.
+"""How entries are loaded: the user's settings, merged with the findings of the probe.
 
 Settings about the connection to the API are in `api/settings.py`, settings about the database in
 `warehouse/settings.py`.
@@ -20,7 +20,7 @@ EVERY_RECORD = "*"
 
 
 class LoadSettings(BaseModel):
-    """What the user chooses about loads. `DixaAnalytics` inherits these attributes."""
+    """The user's settings of loads. `DixaAnalytics` inherits them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +64,7 @@ class LoadSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """What the probe found that an account's API does differently.
+    """The differences of an account's API that the probe found.
 
     Args:
         auth_scheme: The word before the token, if the API wants one.
@@ -140,7 +140,7 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose, merged with what the probe found."""
+    """The user's settings, merged with the findings of the probe."""
 
     chosen: LoadSettings
     found: Adaptation = Adaptation()

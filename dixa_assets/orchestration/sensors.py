@@ -18,7 +18,7 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Entry
-from dixa_assets.model.merge import note_unknown_types
+from dixa_assets.model.merge import note_findings
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
 from dixa_assets.orchestration.dagster_internals import (
@@ -88,7 +88,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 raise dg.Failure(
                     f"The catalogue was not refreshed, and everything stays as it is: {error}"
                 ) from None
-            live = _with_unknown_types(live, warehouse)
+            live = _with_findings(live, warehouse)
             is_new = live.version != loaded.version
             try:
                 mistakes = account.mistakes(live, client if is_new else None)
@@ -114,13 +114,13 @@ def _remembered(warehouse: Warehouse) -> Catalogue:
         return Catalogue()
 
 
-def _with_unknown_types(live: Catalogue, warehouse: Warehouse) -> Catalogue:
-    """The catalogue with undocumented types that loads found, if the database can be read now."""
+def _with_findings(live: Catalogue, warehouse: Warehouse) -> Catalogue:
+    """The catalogue with what loads found in rows, if the database can be read now."""
     try:
-        seen = warehouse.unknown_types()
+        types, fields = warehouse.unknown_types(), warehouse.fields()
     except DixaAssetsError:
         return live
-    return note_unknown_types(live, seen, datetime.now(UTC).isoformat(timespec="seconds"))
+    return note_findings(live, types, fields, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def reload_code_location(origin: object) -> str:
@@ -318,9 +318,11 @@ class _Attempts:
     def start(self, mark: str) -> bool:
         """True if a load is due; it then counts as requested."""
         count, last = self._tries.get(mark) or (0, 0)
-        if count and time.time() < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
+        now = time.time()
+        # A try from the future was noted by a wrong clock.
+        if count and last <= now < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
             return False
-        self._tries[mark] = [count + 1, time.time()]
+        self._tries[mark] = [count + 1, now]
         return True
 
     def to_cursor(self) -> str:

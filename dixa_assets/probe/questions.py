@@ -5,39 +5,23 @@ request changes anything in the account. No answer contains the content of a row
 metrics, records and attributes, counts, dates and statuses.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
+from itertools import islice
+from typing import NamedTuple
 
 from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.errors import ApiError, ApiRefused
-from dixa_assets.model.catalogue import Kind
+from dixa_assets.model.catalogue import Fact
 from dixa_assets.model.days import MILLISECOND, Period
-from dixa_assets.model.values import parse_instant
-from dixa_assets.probe.conversation import (
-    Conversation,
-    Json,
-    NoAnswer,
-    instant_of,
-    instants_of,
-    number_of,
-)
+from dixa_assets.probe.conversation import Conversation, NoAnswer, instants_of
 
 # The search for a day with data ends at this number of days before today.
 MAX_DAYS_BACK = 10
-# The start of history is found to this number of days.
-HISTORY_DAYS = 7
-# The unit of durations: read this number of records whose id or description has one of the words,
-# take values of at least this number of seconds, and need this number of matching rows.
-DURATION_WORDS = ("second", "duration", "time", "length", "wait", "presence")
-DURATION_RECORDS = 4
-MIN_SECONDS = 5
-MIN_ROWS = 5
-# The question about the zone compares the account's zone with the first other one.
-ZONES = ("Pacific/Auckland", "Europe/Copenhagen")
+# The setting for the filter of records, if it differs from that of metrics.
+OF_RECORDS = "required_filter_of_records"
 
 
 class Verdict(StrEnum):
@@ -49,34 +33,25 @@ class Verdict(StrEnum):
     UNKNOWN = "could not be told"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The API's answer to one question.
+class Answer(NamedTuple):
+    """The API's behaviour, in a few words, and the counts, dates and statuses behind it.
 
-    Args:
-        observed: What the API does, in a few words; empty without an answer.
-        verdict: How that compares with the assumption.
-        evidence: The counts, dates and statuses behind it.
-        setting: The name that `Adaptation.of` reads, if loads adapt; empty: they do not.
-        value: The value of that setting.
+    `setting` and `value` are read by `Adaptation.of`; without a setting, loads do not adapt.
     """
 
     observed: str
-    verdict: Verdict
     evidence: str
     setting: str = ""
     value: str = ""
+    needs_you: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to an account's API.
+    """One question to an account's API, and what loads assume without an answer.
 
-    Args:
-        name: The question in a few words; stored findings are known by it.
-        assumed: What loads assume without an answer.
-        answer: Sends the requests and returns the answer. It may raise `NoAnswer` or `ApiError`.
-        advice: What a person should know and do if the verdict is `NEEDS_YOU`.
+    Stored findings are known by the name. The advice says what a person should do if the verdict is
+    `NEEDS_YOU`.
     """
 
     name: str
@@ -84,27 +59,29 @@ class Question:
     answer: Callable[[Conversation], Answer]
     advice: str = ""
 
-    def ask(self, api: Conversation) -> Answer:
-        """The answer; one with the verdict `UNKNOWN` if there is none."""
+    def ask(self, api: Conversation, now: str) -> Fact:
+        """The finding; one with the verdict `UNKNOWN` if there is no answer."""
         try:
-            return self.answer(api)
+            answer = self.answer(api)
         except ApiError as error:
             # The API's message is left out: it may repeat values of the request.
-            evidence = f"status {error.status}" if error.status else "no usable answer"
+            answer = Answer("", f"status {error.status}" if error.status else "no usable answer")
         except NoAnswer as error:
-            evidence = str(error)
+            answer = Answer("", str(error))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            evidence = f"the answer has another form ({type(error).__name__})"
-        return Answer("", Verdict.UNKNOWN, evidence)
+            answer = Answer("", f"the answer has another form ({type(error).__name__})")
+        observed, evidence, setting, value, needs_you = answer
+        verdict = Verdict.NEEDS_YOU if needs_you else Verdict.HANDLED
+        if observed in ("", self.assumed):
+            verdict = Verdict.AS_ASSUMED if observed else Verdict.UNKNOWN
+        return Fact(self.name, self.assumed, observed, verdict, evidence, now, setting, value)
 
 
 def token_form(api: Conversation) -> Answer:
     """The form of the token that the catalogue was fetched with."""
-    observed = f"'{api.auth_scheme}' before it" if api.auth_scheme else "the raw token"
-    if not api.is_raw_token_refused:
-        return Answer(observed, Verdict.AS_ASSUMED, "status 200")
-    evidence = "status 401 for the raw token"
-    return Answer(observed, Verdict.HANDLED, evidence, "auth_scheme", api.auth_scheme)
+    if not api.scheme:
+        return Answer("the raw token", "status 200")
+    return Answer(f"'{api.scheme}' before it", "status 200", "auth_scheme", api.scheme)
 
 
 def filter_of_metrics(api: Conversation) -> Answer:
@@ -112,18 +89,14 @@ def filter_of_metrics(api: Conversation) -> Answer:
     for days in range(2, MAX_DAYS_BACK):
         api.day = api.days_ago(days)
         try:
-            count = api.count(api.day.period)
+            count = api.count({})
         except ApiRefused as error:
-            # The message varies. If the request succeeds with a filter, the filter was missing.
-            counts = api.counts_by_attribute() if error.status == 400 else {}
-            if not counts:
-                raise
+            counts = _counts_with_filter(api, error)
             if any(counts.values()):
-                return _require_filter(api, error, counts, "required_filter", "metric", "record")
+                return _choose_filter(api, counts, "required_filter")
         else:
             if count:
-                evidence = f"'{api.metric.id}' of {api.day}: {count:g}"
-                return Answer("none", Verdict.AS_ASSUMED, evidence)
+                return Answer("none", f"'{api.metric.id}' of {api.day}: {count:g}")
     raise NoAnswer(f"no rows in the last {MAX_DAYS_BACK} days")
 
 
@@ -131,61 +104,49 @@ def filter_of_records(api: Conversation) -> Answer:
     """Whether a record needs a filter. Also reads the day's first page for later questions."""
     record, day = api.record, api.day.period
     try:
-        api.first_page = api.page(record, day, {})
+        api.rows = api.page(day)
     except ApiRefused as error:
-        if error.status != 400:
-            raise
-        answer = Answer("compulsory", Verdict.HANDLED, f"status {error.status} without one")
-        if not api.filters:
-            counts = api.counts_by_attribute()
-            if not counts:
-                raise
-            setting = "required_filter_of_records"
-            answer = _require_filter(api, error, counts, setting, "record")
-        api.first_page = api.page(record, day)
+        if api.required and error.status == 400:
+            answer = Answer("compulsory", "status 400 without one")
+        else:
+            answer = _choose_filter(api, _counts_with_filter(api, error), OF_RECORDS)
+        own = record.compulsory_filter(api.required)
+        api.filters = {own: api.values_of(own)} if own else {}
+        api.rows = api.page(day)
         return answer
-    evidence = f"'{record.id}' of {api.day}: {len(api.first_page['data'])} rows"
+    evidence = f"'{record.id}' of {api.day}: {len(api.rows)} rows"
     # Without this setting, loads would filter records as metrics.
-    setting = "required_filter_of_records" if api.filters.pop("record", None) else ""
-    return Answer("none", Verdict.AS_ASSUMED, evidence, setting)
+    return Answer("none", evidence, OF_RECORDS if api.required else "")
 
 
-def _require_filter(
-    api: Conversation,
-    error: ApiRefused,
-    counts: Mapping[str, float],
-    setting: str,
-    *kinds: Kind,
-) -> Answer:
-    """Choose the attribute that keeps most, and filter later requests by all its values."""
-    # Among equals, prefer an attribute that every row has by the catalogue.
+def _counts_with_filter(api: Conversation, error: ApiRefused) -> Mapping[str, float]:
+    """The Count by attribute after a refusal. If one succeeds, only the filter was missing."""
+    # The message of the refusal is not used: it varies.
+    counts = api.counts_by_attribute() if error.status == 400 else {}
+    if not counts:
+        raise error
+    return counts
+
+
+def _choose_filter(api: Conversation, counts: Mapping[str, float], setting: str) -> Answer:
+    """The attribute that keeps most. Among equals, one that every row has by the catalogue."""
     always = {item.field for item in api.record.fields if not item.nullable}
-    best = max(counts, key=lambda each: (counts[each], each in always))
-    api.filters |= dict.fromkeys(kinds, {best: api.values_of(best)})
+    best = api.required = max(counts, key=lambda each: (counts[each], each in always))
     kept = ", ".join(f"{each} {count:g}" for each, count in counts.items())
-    return Answer(
-        f"compulsory; {best} leaves most",
-        Verdict.NEEDS_YOU if len({*counts.values()}) > 1 else Verdict.HANDLED,
-        f"status {error.status} without one; '{api.metric.id}' of {api.day} by {kept}",
-        setting,
-        best,
-    )
+    evidence = f"status 400 without one; '{api.metric.id}' of {api.day} by {kept}"
+    may_miss_rows = len({*counts.values()}) > 1
+    return Answer(f"compulsory; {best} leaves most", evidence, setting, best, may_miss_rows)
 
 
 def largest_page(api: Conversation) -> Answer:
     """The size of the first page: the largest that the API accepted."""
-    if api.first_page is None:
+    if api.rows is None:
         raise NoAnswer("the API returned no page of records")
-    size, rows = api.page_size, len(api.first_page["data"])
-    evidence = f"pageLimit={size} gave {rows} rows"
-    key = api.client.next_page(api.first_page)
-    if key and rows < size:
-        body = api.body(api.record, api.day.period)
-        if api.request("POST", "/records", body=body, params=key).get("data"):
-            return Answer(f"{rows} rows", Verdict.HANDLED, f"{evidence}, and the next page more")
-    if size == PAGE_SIZES[0]:
-        return Answer(f"{size} rows", Verdict.AS_ASSUMED, evidence)
-    return Answer(f"{size} rows", Verdict.HANDLED, evidence, "page_size", f"{size}")
+    size = api.page_size
+    evidence = f"pageLimit={size} gave {len(api.rows)} rows"
+    if size < PAGE_SIZES[0]:
+        return Answer(f"{size} rows", evidence, "page_size", f"{size}")
+    return Answer(f"{size} rows", evidence)
 
 
 def order_of_rows(api: Conversation) -> Answer:
@@ -194,164 +155,71 @@ def order_of_rows(api: Conversation) -> Answer:
     A load reads the pages of a day one after the other. If the order changes between two requests,
     a row can move from a page that is still to be read to one that was read before, or back.
     """
-    rows, again = api.rows, list[Json]()
+    rows = api.rows or []
     if len(rows) < 2:
-        raise NoAnswer(f"'{api.record.id}' of {api.day} has only one row")
-    body, half = api.body(api.record, api.day.period), (len(rows) + 1) // 2
-    params: dict[str, str] | None = {"pageLimit": f"{half}"}
-    while params and len(again) < len(rows):
-        payload = api.request("POST", "/records", body=body, params=params)
-        again += payload.get("data") or []
-        params = api.client.next_page(payload) if payload.get("data") else None
-    again = again[: len(rows)]
-    instants = Counter(api.instants)
-    shared = sum(count for count in instants.values() if count > 1)
-    evidence = (
-        f"{len(rows)} rows on one page, then on pages of {half}; {shared} share their millisecond "
-        "with another row"
-    )
+        raise NoAnswer(f"fewer than two rows of '{api.record.id}' on {api.day}")
+    half = (len(rows) + 1) // 2
+    body = api.body(api.record, api.day.period, api.filters)
+    pages = api.pages("POST", "/records", body, pageLimit=f"{half}")
+    again = [row for page in islice(pages, 2) for row in page][: len(rows)]
+    evidence = f"{len(rows)} rows on one page, then on pages of {half}"
     if rows == again:
-        return Answer("same rows, same order", Verdict.AS_ASSUMED, evidence)
-    missing = (Counter(map(str, rows)) - Counter(map(str, again))).total()
-    if missing:
-        return Answer("other rows", Verdict.NEEDS_YOU, f"{evidence}; {missing} did not come again")
-    return Answer("same rows in another order", Verdict.NEEDS_YOU, evidence)
+        return Answer("same rows in the same order", evidence)
+    if missing := (Counter(map(str, rows)) - Counter(map(str, again))).total():
+        evidence += f"; {missing} did not come again"
+        return Answer("other rows", evidence, needs_you=True)
+    return Answer("same rows in another order", evidence, needs_you=True)
 
 
 def end_of_period(api: Conversation) -> Answer:
     """Whether a row exactly at the end of a period belongs to it."""
-    record, day = api.record, api.day.period
-    inside = [each for each in api.instants if day.start < each < day.end]
+    day, instants = api.day.period, instants_of(api.rows or [])
+    inside = [each for each in instants if day.start < each < day.end]
     if not inside:
-        raise NoAnswer(f"no row of '{record.id}' lies inside {api.day}")
+        raise NoAnswer(f"no row of '{api.record.id}' lies inside {api.day}")
     end = inside[len(inside) // 2]
-    found = instants_of(api.page(record, Period(day.start, end))["data"])
-    before, after = sum(each < end for each in api.instants), sum(each > end for each in found)
+    found = instants_of(api.page(Period(day.start, end)))
+    before = sum(each < end for each in instants)
     evidence = f"{len(found)} rows up to the time of one row, {before} before it"
-    if after:
-        raise NoAnswer(f"{evidence}, and {after} of them after it")
-    if end in found:
-        return Answer("belongs to it", Verdict.AS_ASSUMED, evidence)
-    if len(found) != before:
+    if len(found) - found.count(end) != before:
         raise NoAnswer(evidence)
-    return Answer("does not belong to it", Verdict.HANDLED, evidence, "period_end", "exclusive")
+    if end in found:
+        return Answer("belongs to it", evidence)
+    return Answer("does not belong to it", evidence, "period_end", "exclusive")
 
 
 def timestamp_of_period(api: Conversation) -> Answer:
     """Whether a period selects rows by their primary timestamp.
 
-    All rows of the day must lie in it. One row must come for its own millisecond, and not for the
-    hour after it.
+    All rows of the day must lie in it, and the millisecond of one row must give that row alone.
     """
-    day, instants = api.day.period, api.instants
+    day, instants = api.day.period, instants_of(api.rows or [])
+    if not instants:
+        raise NoAnswer(f"no row of '{api.record.id}' on {api.day}")
     outside = sum(not day.start <= each <= day.end for each in instants)
     one = instants[len(instants) // 2]
-    after = one + MILLISECOND
-    here, later = (
-        instants_of(api.page(api.record, period)["data"])
-        for period in (Period(one, after), Period(after, after + timedelta(hours=1)))
-    )
-    others = sum(each not in (one, after) for each in here)
+    here = instants_of(api.page(Period(one, one + MILLISECOND)))
+    others = sum(each not in (one, one + MILLISECOND) for each in here)
     evidence = (
-        f"{outside} of {len(instants)} rows lie outside {api.day}; rows of one time: "
-        f"{here.count(one)} in its millisecond, {later.count(one)} in the hour after it; rows of "
-        f"other times in its millisecond: {others}"
+        f"{outside} of {len(instants)} rows lie outside {api.day}; the millisecond of one row "
+        f"gave {here.count(one)} of its time and {others} of other times"
     )
-    if not outside and not others and one in here and one not in later:
-        return Answer("the primary timestamp", Verdict.AS_ASSUMED, evidence)
+    if one in here and not outside and not others:
+        return Answer("the row's primary timestamp", evidence)
     observed = "not the primary timestamp"
-    return Answer(observed, Verdict.NEEDS_YOU, evidence, "period_timestamp", "not primary")
+    return Answer(observed, evidence, "period_timestamp", "not primary", needs_you=True)
 
 
-def zone_of_period(api: Conversation) -> Answer:
-    """Whether a request's zone changes a metric, though its period is given in UTC."""
-    body = api.body(api.metric, api.day.period)
-    other = next(each for each in ZONES if each != api.timezone)
-    here, there = (
-        api.request("POST", "/metrics", body={**body, "timezone": zone}).get("data")
-        for zone in (api.timezone, other)
-    )
-    evidence = f"'{api.metric.id}' of {api.day} in {api.timezone} and in {other}"
-    if here == there:
-        return Answer("changes nothing", Verdict.AS_ASSUMED, evidence)
-    return Answer("changes the number", Verdict.NEEDS_YOU, evidence)
-
-
-def unit_of_durations(api: Conversation) -> Answer:
-    """A hint: the unit in which values equal the time between two instants of their row."""
-    records = [
-        each
-        for each in api.entries("record")
-        if any(word in f"{each.id} {each.description}".lower() for word in DURATION_WORDS)
-    ][:DURATION_RECORDS]
-    votes: Counter[str] = Counter()
-    for record in records:
-        for row in api.page(record, api.day.period)["data"]:
-            votes.update(_units_of(row))
-    evidence = ", ".join(f"{count} rows fit {unit}" for unit, count in sorted(votes.items()))
-    for unit, other in (("seconds", "milliseconds"), ("milliseconds", "seconds")):
-        if votes[unit] >= MIN_ROWS and votes[unit] > MIN_ROWS * votes[other]:
-            return Answer(unit, Verdict.AS_ASSUMED, f"{evidence}, in {len(records)} records")
-    raise NoAnswer(f"no unit fits enough rows: {evidence or 'none fits any'}")
-
-
-def _units_of(row: Json) -> set[str]:
-    """The units in which the row's value is the time between two of its instants."""
-    value = number_of(row.get("value"))
-    if value is None:
-        return set()
-    fields = [item.get("field") for item in row.get("fields") or [] if isinstance(item, dict)]
-    stamps = {
-        parse_instant(each.get("value") or each.get("timestamp"))
-        for each in fields
-        if isinstance(each, dict) and each.get("_type") in ("InstantField", "TimestampField")
-    }
-    instants = sorted(each for each in {instant_of(row), *stamps} if each)
-    lengths = {
-        (last - first).total_seconds() for first, last in itertools.combinations(instants, 2)
-    }
-    return {
-        unit
-        for unit, parts in (("seconds", 1), ("milliseconds", 1000))
-        for length in lengths
-        # A very short time fits both units.
-        if length >= MIN_SECONDS and abs(value / parts - length) <= 1
-    }
-
-
-def start_of_history(api: Conversation) -> Answer:
-    """Goes back by years to a week without data, then halves the time up to that week."""
-    if not api.count_of_days(HISTORY_DAYS):
-        raise NoAnswer(f"no rows of the {HISTORY_DAYS} days to {api.day}")
-    there, gone = 0, 0
-    for years in (1, 2, 3, 5, 8):
-        if not api.count_of_days(HISTORY_DAYS, back=365 * years):
-            gone = 365 * years
-            break
-        there = 365 * years
-    while gone - there > HISTORY_DAYS:
-        middle = (there + gone) // 2
-        if api.count_of_days(HISTORY_DAYS, back=middle):
-            there = middle
-        else:
-            gone = middle
-    earliest = api.day.date - timedelta(days=there)
-    evidence = f"'{api.metric.id}' of the {HISTORY_DAYS} days to {earliest} has a value"
-    if gone:
-        evidence += f", and none {gone - there} days before"
-    return Answer(f"to {earliest} at least", Verdict.AS_ASSUMED, evidence)
-
-
-_ABOUT_FILTERS = (
+ABOUT_FILTERS = (
     "Dixa rejects requests without a filter, so loads send all values of one attribute: the one "
     "that keeps most. Rows without a value of it are not loaded. If every conversation has a value "
     "of another attribute, name that one in DIXA_REQUIRED_FILTER."
 )
-# In this order: the first questions find the filter, the day and the rows for the later ones.
+# In this order: the first questions find the day, the filter and the rows for the later ones.
 QUESTIONS: Sequence[Question] = (
     Question("form of the token", "the raw token", token_form),
-    Question("compulsory filter, metrics", "none", filter_of_metrics, _ABOUT_FILTERS),
-    Question("compulsory filter, records", "none", filter_of_records, _ABOUT_FILTERS),
+    Question("compulsory filter, metrics", "none", filter_of_metrics, ABOUT_FILTERS),
+    Question("compulsory filter, records", "none", filter_of_records, ABOUT_FILTERS),
     Question("largest page", f"{PAGE_SIZES[0]} rows", largest_page),
     Question(
         "same question twice",
@@ -371,13 +239,4 @@ QUESTIONS: Sequence[Question] = (
         "and count those outside their day in `rows_outside_window`. Group by `partition_date` for "
         "Dixa's days, by `primary_timestamp` for the row's own.",
     ),
-    Question(
-        "zone of a request",
-        "changes no number",
-        zone_of_period,
-        "Dixa reads a period in the request's zone, though it is given in UTC. Set DIXA_TIMEZONE "
-        "to the zone of your Dixa organisation: with another zone, numbers belong to other hours.",
-    ),
-    Question("unit of durations", "none: numbers as given", unit_of_durations),
-    Question("history", "none: days without data are empty", start_of_history),
 )

@@ -1,10 +1,11 @@
 """Settings that are valid alone and cannot work together, in one instance or in two."""
 
 from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
 from typing import Protocol
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.settings.paths import is_same_file, refuse_local_data
 
 # Run launchers whose runs see the files of the code location.
 ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
@@ -28,41 +29,48 @@ class Instance(Protocol):
 
 def refuse_conflicts(one: Instance) -> None:
     """Raise if attributes of one instance conflict."""
-    if is_same_file(one.duckdb_path, one.read_copy_path):
+    database, copy, report = map(
+        str.casefold, (one.duckdb_path, one.read_copy_path, one.report_path)
+    )
+    # Some file systems ignore case.
+    if copy == database:
         raise ConfigError(
             "read_copy_path",
             f"{one.read_copy_path} is the database itself. A copy there would undo loads. Choose "
             "another name.",
         )
-    databases = filter(None, (one.duckdb_path, one.read_copy_path))
-    if any(is_same_file(one.report_path, each) for each in databases):
+    if report and report in (database, copy):
         raise ConfigError("report_path", f"{one.report_path} is a database. Choose another name.")
-    if one.is_lake:
-        refuse_local_data("lake_data", one.lake_data)
+    place = one.lake_data
+    if one.is_lake and "://" not in place and not Path(place).is_absolute():
+        raise ConfigError(
+            "lake_data",
+            f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
+            "the absolute path of a folder, or s3://….",
+        )
 
 
 def refuse_twins(instances: Sequence[Instance]) -> None:
     """Raise if two instances would be one in Dagster, or share a database."""
-    for number, one in enumerate(instances):
-        for other in instances[:number]:
-            if one.account == other.account:
-                named = f"'{one.account}'" if one.account else "the empty name"
-                raise ConfigError(
-                    "account",
-                    f"{named} occurs twice in this project. Give each DixaAnalytics an account of "
-                    "its own, which becomes the first part of its asset keys.",
-                )
-            accounts = f"the accounts '{other.account}' and '{one.account}'"
-            if one.is_lake and one.lake_data == other.lake_data:
-                raise ConfigError(
-                    "lake_data",
-                    f"{one.lake_data} holds the rows of {accounts}. Each lake needs its own.",
-                )
-            if is_same_file(one.duckdb_path, other.duckdb_path):
-                raise ConfigError(
-                    "duckdb_path",
-                    f"{one.duckdb_path} is the database of {accounts}. Each account needs its own.",
-                )
+    for other, one in combinations(instances, 2):
+        if one.account == other.account:
+            named = f"'{one.account}'" if one.account else "the empty name"
+            raise ConfigError(
+                "account",
+                f"{named} occurs twice in this project. Give each DixaAnalytics an account of "
+                "its own, which becomes the first part of its asset keys.",
+            )
+        accounts = f"the accounts '{other.account}' and '{one.account}'"
+        if one.is_lake and one.lake_data == other.lake_data:
+            raise ConfigError(
+                "lake_data",
+                f"{one.lake_data} holds the rows of {accounts}. Each lake needs its own.",
+            )
+        if one.duckdb_path.casefold() == other.duckdb_path.casefold():
+            raise ConfigError(
+                "duckdb_path",
+                f"{one.duckdb_path} is the database of {accounts}. Each account needs its own.",
+            )
 
 
 def refuse_other_machines(one: Instance, launcher: str) -> None:

@@ -11,35 +11,27 @@ from pydantic import ValidationError
 from yaml import MarkedYAMLError
 
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.settings.misspelt import VARIABLES, hint, unknown_variables, variables_in
+from dixa_assets.settings.misspelt import hint, unknown_variables, variables_read
 
-# The expected value, for each kind of validation error.
-KINDS = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "dict_type": "a mapping",
-    "list_type": "a list",
-    "sequence_str": "a list",
-    "is_instance_of": "a list",
+# The expected value, by the first word of a validation error's type.
+WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "dict": "a mapping",
+    "list": "a list",
+    "sequence": "a list",
+    "is": "a list",
 }
 # The keys of a `defs.yaml`.
 FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 
 
-def variables_read(folder: Path) -> set[str]:
-    """The environment variables that the YAML files of a folder read, and those always read."""
-    return variables_in(path.read_text() for path in folder.rglob("*.yaml")) | VARIABLES
-
-
-def refuse_misspelt_variables(read: Collection[str]) -> None:
-    """Raise for an environment variable that nothing reads and that resembles one that is read."""
+def refuse_misspelt_variables(folder: Path) -> None:
+    """Raise for an environment variable that resembles one that the folder's YAML files read."""
     mistakes = [
         (name, f"nothing reads it; did you mean {meant}?")
-        for name, meant in unknown_variables(os.environ, read)
+        for name, meant in unknown_variables(os.environ, variables_read(folder))
         if meant
     ]
     if mistakes:
@@ -47,11 +39,9 @@ def refuse_misspelt_variables(read: Collection[str]) -> None:
 
 
 def explained(error: BaseException, known: Collection[str]) -> BaseException:
-    """A one-line error for the mistake behind one of Dagster's errors about a `defs.yaml`.
+    """A one-line error for one of Dagster's about a `defs.yaml`; unchanged if the cause is unknown.
 
-    Args:
-        error: The error of loading; returned unchanged if its cause is unknown.
-        known: The existing attributes.
+    `known` are the existing attributes.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -84,5 +74,5 @@ def _of_validation(error: ValidationError, known: Collection[str]) -> ConfigErro
         return ConfigError(name, f"there is no such attribute{where}{hint(name, there)}")
     if problem["type"] == "missing":
         return ConfigError(name, f"is missing{where}.")
-    wanted = KINDS.get(problem["type"], problem["msg"])
+    wanted = WANTED.get(problem["type"].partition("_")[0], problem["msg"])
     return ConfigError(name, f"{problem['input']!r} is not {wanted}{where}.")

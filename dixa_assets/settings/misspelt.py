@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from dixa_assets.model.catalogue import Catalogue, Entry
@@ -11,6 +12,7 @@ from dixa_assets.model.options import EVERY_RECORD, LoadSettings
 from dixa_assets.model.tables import RECORD_VALUE
 
 PREFIX = "DIXA_"
+VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")
 # Variables that are read directly, not through an attribute of the component.
 VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
 # Minimal similarity of a misspelt variable to a known one. Others may belong to other programs.
@@ -23,7 +25,6 @@ class Mistake(NamedTuple):
     setting: str
     problem: str
     is_sure: bool = True
-    name: str = ""
 
 
 def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
@@ -39,6 +40,12 @@ def hint(name: str, known: Collection[str]) -> str:
         return f"; did you mean {meant}?"
     there = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
     return f"; there are {there}." if known else "."
+
+
+def variables_read(folder: Path) -> set[str]:
+    """The environment variables that the YAML files of a folder read, and those always read."""
+    texts = [path.read_text() for path in folder.rglob("*.yaml")]
+    return {*VARIABLES, *(name for each in texts for name in VARIABLE.findall(each))}
 
 
 def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -60,10 +67,7 @@ def unknown_names(
 ) -> Iterator[Mistake]:
     """Every name in the settings that the catalogue never had.
 
-    Args:
-        catalogue: All entries, with their changes: a withdrawn name is known.
-        settings: The settings that name metrics, records and attributes.
-        values: Values by filter attribute, as far as they were fetched.
+    `values` holds the values by filter attribute, as far as they were fetched.
     """
     filters, breakdowns = settings.filters, settings.breakdowns
     ids = {entry.id for entry in catalogue.entries}
@@ -76,7 +80,7 @@ def unknown_names(
         ("breakdowns", breakdowns, metrics, "metric of Dixa"),
     ]
     for entry in catalogue.entries:
-        known = entry.attributes | _withdrawn(catalogue, entry, "filter")
+        known = entry.attributes | _earlier(catalogue, entry, "filter removed")
         what = f"filter attribute of {entry.kind} '{entry.id}'"
         rows.append(("filters", filters.get(entry.id, ()), known, what))
         if entry.kind == "metric":
@@ -94,59 +98,47 @@ def unknown_names(
 
 
 def unknown_fields(
-    catalogue: Catalogue,
-    exclude_fields: Mapping[str, Sequence[str]],
-    stored: Mapping[str, Collection[str]] | None = None,
+    catalogue: Catalogue, exclude_fields: Mapping[str, Sequence[str]]
 ) -> Iterator[Mistake]:
-    """Every name in `exclude_fields` that neither the catalogue nor a table ever had.
-
-    Args:
-        catalogue: All entries, with their changes.
-        exclude_fields: Fields by record id.
-        stored: Fields by the name of the record's table.
-    """
-    if not exclude_fields:
-        return
-    records = {entry.id: entry for entry in catalogue.entries if entry.kind == "record"}
-    known_ids = {*records, EVERY_RECORD}
-    yield from _unknown("exclude_fields", exclude_fields, known_ids, "record of Dixa")
+    """Every name in `exclude_fields` that neither the catalogue nor a row ever had."""
     fields = {
         # A row's own value is a field too.
-        name: {
+        entry.id: {
             RECORD_VALUE.field,
             *(item.field for item in entry.fields),
-            *(stored or {}).get(entry.name, ()),
         }
-        | _withdrawn(catalogue, entry, "field")
-        for name, entry in records.items()
+        | _earlier(catalogue, entry, "field removed", "field only in rows")
+        for entry in catalogue.entries
+        if entry.kind == "record"
     }
-    fields[EVERY_RECORD] = {field for each in fields.values() for field in each}
+    every = fields[EVERY_RECORD] = {RECORD_VALUE.field}.union(*fields.values())
+    yield from _unknown("exclude_fields", exclude_fields, fields, "record of Dixa")
     for name in exclude_fields.keys() & fields.keys():
         what = f"field of record '{name}'" if name != EVERY_RECORD else "field of any record"
-        for mistake in _unknown("exclude_fields", exclude_fields[name], fields[name], what):
-            # Rows may have fields that the catalogue does not list. A typo resembles a known name.
-            is_typo = bool(nearest(mistake.name, fields[EVERY_RECORD]))
-            yield mistake._replace(is_sure=is_typo)
+        # Rows may have fields that the catalogue does not list. A typo resembles a known name.
+        yield from _unknown("exclude_fields", exclude_fields[name], fields[name], what, every)
 
 
 def _unknown(
-    setting: str, chosen: Iterable[str], known: Collection[str], what: str
+    setting: str,
+    chosen: Iterable[str],
+    known: Collection[str],
+    what: str,
+    typo_of: Collection[str] = (),
 ) -> Iterator[Mistake]:
+    """A mistake per unknown name; with `typo_of`, it is sure if the name resembles one of them."""
     for name in chosen:
         if name not in known:
-            yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", name=name)
+            is_sure = not typo_of or bool(nearest(name, typo_of))
+            yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", is_sure)
 
 
-def _withdrawn(catalogue: Catalogue, entry: Entry, part: str) -> set[str]:
-    """Filters or fields that an entry had before."""
+def _earlier(catalogue: Catalogue, entry: Entry, *kinds: str) -> set[str]:
+    """Filters or fields of an entry that changes of these kinds name."""
     return {
         change.item
         for change in catalogue.changes
-        if (change.kind, change.id, change.change) == (entry.kind, entry.id, f"{part} removed")
+        if (change.kind, change.id) == (entry.kind, entry.id)
+        and change.change in kinds
         and change.item
     }
-
-
-def variables_in(texts: Iterable[str]) -> set[str]:
-    """The variables of this project that occur in texts."""
-    return {name for text in texts for name in re.findall(rf"\b{PREFIX}[A-Z0-9_]+", text)}

@@ -20,28 +20,21 @@ _project: ContextVar[Path | None] = ContextVar("project", default=None)
 
 
 @contextmanager
-def beginning_at(project: Path) -> Iterator[None]:
-    """In the block, relative paths begin at `project` instead of the working folder's project."""
-    token = _project.set(project)
+def beginning_at(folder: Path) -> Iterator[None]:
+    """In the block, relative paths begin at a folder, not at the project of the working folder."""
+    token = _project.set(folder)
     try:
         yield
     finally:
         _project.reset(token)
 
 
-def resolved(setting: str, path: str | Path, *, base: Path | None = None) -> Path:
-    """The absolute path of a file in a setting, without `~` and symbolic links.
-
-    Args:
-        setting: The setting, for the error message.
-        path: The path as the user wrote it.
-        base: The folder where relative paths begin; by default the project.
-    """
-    text = str(path)
+def resolved(setting: str, text: str) -> Path:
+    """The absolute path of a file in a setting, without `~` and symbolic links."""
     if not text.strip() or any(ord(letter) < 32 for letter in text):
         raise ConfigError(setting, f"{text!r} is no path of a file.")
     try:
-        full = (base or _project.get() or _project_of(Path.cwd())) / Path(text).expanduser()
+        full = (_project.get() or _project_of(Path.cwd())) / Path(text).expanduser()
         found = full.resolve()
         is_folder = found.is_dir() or text.endswith(("/", os.sep))
     except (OSError, RuntimeError, ValueError) as error:
@@ -51,16 +44,15 @@ def resolved(setting: str, path: str | Path, *, base: Path | None = None) -> Pat
     return found
 
 
-def database_path(setting: str, path: str | Path) -> Path:
+def database_path(setting: str, text: str) -> Path:
     """`resolved`, for a file that DuckDB opens: without patterns and schemes."""
-    text = str(path)
     scheme, colon, _ = text.partition(":")
     # A single letter is a drive.
     if colon and len(scheme) != 1 and not set(scheme) & {"/", os.sep}:
         raise ConfigError(
             setting, f"'{text}' is no file on this machine, and '{scheme}:' is not supported."
         )
-    found = resolved(setting, path)
+    found = resolved(setting, text)
     if odd := [letter for letter in PATTERNS if letter in str(found)]:
         raise ConfigError(
             setting,
@@ -107,16 +99,6 @@ def published_path(setting: str, path: str, *, of_lake: bool) -> str:
     return str(database_path(setting, path))
 
 
-def refuse_local_data(setting: str, place: str) -> None:
-    """Raise if each machine would resolve a lake's folder to another place."""
-    if "://" not in place and not Path(place).is_absolute():
-        raise ConfigError(
-            setting,
-            f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
-            "the absolute path of a folder, or s3://….",
-        )
-
-
 def _refuse_password(setting: str, text: str) -> None:
     if re.search(r"password\s*=", text):
         raise ConfigError(
@@ -124,11 +106,6 @@ def _refuse_password(setting: str, text: str) -> None:
             "must not contain the password, which would be shown with the settings; Postgres reads "
             "it from PGPASSFILE or PGPASSWORD.",
         )
-
-
-def is_same_file(one: str, other: str) -> bool:
-    """True if two resolved paths can be one file; some file systems ignore case."""
-    return one.casefold() == other.casefold()
 
 
 def _project_of(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 from dixa_assets.simulator import faults
 from dixa_assets.simulator.control import build_control
 from dixa_assets.simulator.faults import NO_FAULT, Fault
+from dixa_assets.simulator.measures import measure_of
 from dixa_assets.simulator.operations import operation_of
 from dixa_assets.simulator.paging import (
     Page,
-    fingerprint_in,
     fingerprint_of,
     link_to,
     parse_page,
@@ -125,7 +125,7 @@ class Simulator:
         except Exception:
             traceback.print_exc()
             return _json({"message": "There was an internal server error"}, 500)
-        return _json(faults.changed_payload(call.fault, payload), 200, self._state.quirks.headers)
+        return _json(faults.changed_payload(call.fault, payload), 200)
 
     async def _answer(self, call: Call) -> Json:
         if call.operation is None:
@@ -141,7 +141,7 @@ class Simulator:
             case "getAnalyticsMetricsMetricid":
                 return {"data": self._find("metrics", call.id).entry}
             case "getAnalyticsRecordsRecordid":
-                return {"data": self._entry_json("records", self._find("records", call.id))}
+                return {"data": self._find("records", call.id).entry}
             case "postAnalyticsMetrics":
                 return await self._metric_data(call)
             case "postAnalyticsRecords":
@@ -151,17 +151,7 @@ class Simulator:
 
     def _list_entries(self, call: Call, kind: Kind) -> Json:
         entries = self._state.catalogue.entries(kind).values()
-        return self._catalogue_page(call, [self._entry_json(kind, entry) for entry in entries])
-
-    def _entry_json(self, kind: Kind, found: CatalogueEntry) -> Json:
-        state = self._state
-        if kind == "metrics" or not state.quirks.declares_its_fields:
-            return found.entry
-        now = state.now()
-        rows = state.world.rows(found.source, start=now - 7 * DAY, end=now, now=now)
-        extra = state.catalogue.extra_fields.get(str(found.entry["id"]), {})
-        names = dict.fromkeys(name for row in rows for name in row.names)
-        return state.quirks.entry(found.entry, [*names, *extra])
+        return self._catalogue_page(call, [entry.entry for entry in entries])
 
     def _list_filter_values(self, call: Call) -> Json:
         values = filter_values(call.id or "")
@@ -181,35 +171,23 @@ class Simulator:
         query, entry, computed = await self._compute(
             call, "metrics", world.aggregate, world.aggregate_of_conversations
         )
-        aggregates = self._state.quirks.aggregates(
-            entry.source, computed, requested=query.aggregations, offered=entry.measures
-        )
+        # Measures that the metric does not offer have no effect.
+        measures = query.aggregations or entry.measures
+        aggregates = [each for each in computed if not measures or measure_of(each) in measures]
         return {"data": {"id": query.id, "aggregates": aggregates}}
 
     async def _record_data(self, call: Call) -> Json:
         state = self._state
-        if state.quirks.key_is_enough:
-            call = self._with_body_of_key(call)
         page = self._requested_page(call, RECORDS_PER_PAGE)
         query, entry, rows = await self._compute(
             call, "records", state.world.rows, state.world.rows_of_conversations
         )
 
         def to_api(row: Row) -> Json:
-            api_row = state.catalogue.with_extra_fields(query.id, row.to_api())
-            return state.quirks.row(entry.source, api_row)
+            return state.catalogue.with_extra_fields(query.id, row.to_api())
 
         answer = self._page(call, page, rows, to_api)
         return {**answer, "data": state.quirks.page(answer["data"])}
-
-    def _with_body_of_key(self, call: Call) -> Call:
-        """The call with the body of the request that returned its page key."""
-        bodies = self._state.bodies
-        if "pageKey" not in call.query:
-            bodies[fingerprint_of(call.operation, call.id, call.body)] = call.body
-            return call
-        body = bodies.get(fingerprint_in(call.query["pageKey"]))
-        return replace(call, body=body, id=body["id"]) if body else call
 
     async def _compute(
         self,
@@ -229,16 +207,13 @@ class Simulator:
             require_filter=settings.require_filter or quirks.needs_filter == kind,
             inclusive_end=settings.end == "inclusive",
         )
-        longest = quirks.longest_days
-        if longest and query.start and query.end and query.end - query.start > longest * DAY:
-            raise ApiError(400, f"Invalid value for: body (a period has {longest} days at most)")
         entry = self._find(kind, query.id)
-        filters = quirks.effective_filters(offered(query.filters, entry.filters))
+        filters = offered(query.filters, entry.filters)
         if query.start is None or query.end is None:
             found = of_conversations(entry.source, query.csids, now=now, filters=filters)
             return query, entry, found
-        zone = call.body["timezone"]
-        start, end = quirks.effective_period(query.start, query.end, timezone=zone)
+        shift = timedelta(minutes=quirks.looks_back_minutes)
+        start, end = query.start + shift, query.end + shift
 
         def compute() -> list[T]:
             # One thread at a time, or two requests for the same days would create them twice.
@@ -272,8 +247,6 @@ class Simulator:
             page.number + 1 if page.stop < len(items) else None,
             call.base if next_form == "absolute" else "",
         )
-        if self._state.quirks.links_to_an_empty_page and items[page.start : page.stop]:
-            following = page.number + 1
         answer: Json = {"data": [to_api(item) for item in items[page.start : page.stop]]}
         if next_form == "bare_key":
             if following is not None:
@@ -310,7 +283,7 @@ async def _read(request: Request) -> Call:
     )
 
 
-def _json(payload: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def _json(payload: Any, status: int) -> Response:
     # Starlette's JSONResponse rejects NaN, which a fault needs.
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, headers, media_type="application/json")
+    return Response(text, status, media_type="application/json")

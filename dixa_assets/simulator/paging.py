@@ -47,12 +47,6 @@ def fingerprint_of(*request: Any) -> str:
     return blake2s(text.encode(), digest_size=4).hexdigest()
 
 
-def fingerprint_in(key: str) -> str:
-    """The fingerprint in a page key; empty if the key is invalid."""
-    match = _parse_key(key)
-    return match[3] if match else ""
-
-
 def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum: int) -> Page:
     """The page that a query string requests.
 
@@ -70,17 +64,13 @@ def parse_page(query: dict[str, str], *, fingerprint: str, default: int, maximum
             raise ApiError(400, "Invalid value for: query parameter pageLimit")
     if "pageKey" not in query:
         return Page(0, limit or min(default, maximum), fingerprint)
-    match = _parse_key(query["pageKey"])
+    try:
+        match = KEY.fullmatch(base64.b64decode(query["pageKey"], validate=True).decode("ascii"))
+    except ValueError:
+        match = None
     if not match or match[3] != fingerprint or not 1 <= int(match[1]) <= maximum:
         raise ApiError(400, "Invalid value for: query parameter pageKey")
     return Page(int(match[2]), limit or int(match[1]), fingerprint)
-
-
-def _parse_key(key: str) -> re.Match[str] | None:
-    try:
-        return KEY.fullmatch(base64.b64decode(key, validate=True).decode("ascii"))
-    except ValueError:
-        return None
 
 
 def link_to(path: str, key: str, *, base: str = "") -> str:

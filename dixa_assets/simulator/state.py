@@ -167,8 +167,6 @@ class State:
     quirks: Quirks = field(default_factory=Quirks)
     stopped_at: datetime | None = None
     catalogue: Catalogue = field(default_factory=Catalogue)
-    # Request bodies by fingerprint, for the quirk `key_is_enough`.
-    bodies: dict[str, Json] = field(default_factory=dict)
     log: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     faults: Faults = field(default_factory=Faults)
     bucket: TokenBucket = field(init=False)
@@ -186,7 +184,6 @@ class State:
         self.quirks = Quirks()
         self.stopped_at = now
         self.catalogue = Catalogue()
-        self.bodies.clear()
         self.log.clear()
         self.faults.clear()
         self.fill_bucket()

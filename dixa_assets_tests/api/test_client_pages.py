@@ -92,7 +92,7 @@ LINK = "/v1/analytics/metrics?pageKey"
         ({"meta": {"next": f"{LINK}=a+b/c=="}}, {"pageKey": "a+b/c=="}),
         # A key without a link is sent unchanged.
         ({"pageKey": "a+b/c%3D="}, {"pageKey": "a+b/c%3D="}),
-        # Of a link, only the two paging parameters are sent.
+        # The client sends only the two paging parameters of a link.
         ({"meta": {"next": f"{LINK}=a&pageLimit=7"}}, {"pageKey": "a", "pageLimit": "7"}),
         ({"meta": {"next": "/v1/elsewhere?pageKey=a&pageUp=1&debug=1"}}, {"pageKey": "a"}),
     ],

@@ -1,17 +1,21 @@
-"""Backfill and daily refresh through a real `dagster dev`, against the vendor's rate limit."""
+"""Backfills and the daily refresh in a real `dagster dev`, at the vendor's rate limit."""
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import duckdb
 
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.bench import empty
+from dixa_assets_tests.bench import empty, textbook_defs
+from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
@@ -23,55 +27,47 @@ from dixa_assets_tests.support.processes import (
 )
 from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
-# What the vendor allows each second, and what its answers take on the way.
+# The vendor's requests per second, and the latency of its answers.
 LIMIT = 10.0
 VENDOR = ("--rate", f"{LIMIT:g}", "--burst", "4", "--latency-ms", "150")
+TIMES, TEXTBOOK_DAYS = 3, 10
 
 ASSETS = "{ assetNodes { assetKey { path } isPartitioned } }"
+RUNS = """query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 20) {
+    ... on Runs { results { runId status creationTime startTime endTime } } } }"""
 BACKFILL = """mutation ($keys: [AssetKeyInput!]!, $days: [String!]!) {
   launchPartitionBackfill(backfillParams: {assetSelection: $keys, partitionNames: $days}) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-RUNS = """query ($tags: [ExecutionTag!]!) {
-  runsOrError(filter: {tags: $tags}) { ... on Runs { results {
-    runId status creationTime startTime endTime } } } }"""
+    ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 SCHEDULE = """mutation ($selector: ScheduleSelector!, $at: Float!) {
   scheduleDryRun(selectorData: $selector, timestamp: $at) {
-    __typename ... on DryRunInstigationTick { evaluationResult { runRequests {
-      assetSelection { path } tags { key value } jobName } } } } }"""
-LAUNCH = """mutation ($keys: [AssetKeyInput!]!, $tags: [ExecutionTag!]!) {
-  launchPipelineExecution(executionParams: {mode: "default", executionMetadata: {tags: $tags},
-    selector: {repositoryLocationName: "dixa_assets", repositoryName: "__repository__",
-      pipelineName: "dixa_load", assetSelection: $keys, assetCheckSelection: []}}) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    ... on DryRunInstigationTick { evaluationResult { runRequests {
+      assetSelection { path } tags { key value } } } } } }"""
+LAUNCH = """mutation ($parameters: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $parameters) {
+    ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
-NOTHING = """mutation { launchPipelineExecution(executionParams: {mode: "default",
-    selector: {repositoryLocationName: "empty", repositoryName: "__repository__",
-      pipelineName: "nothing"}}) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
-    ... on RunConfigValidationInvalid { errors { message } } } }"""
-# The code location beside the project's.
+SENSOR = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
+    ... on Sensor { id } } }"""
+STOP = "mutation ($id: String!) { stopSensor(id: $id) { ... on PythonError { message } } }"
+DONE = {"SUCCESS", "FAILURE", "CANCELED"}
+UNDER_WAY = {"statuses": ["QUEUED", "NOT_STARTED", "STARTING", "STARTED"]}
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "dixa_assets"}
+# A second code location, whose assets and job do nothing.
 EMPTY = f"""load_from:
   - python_module:
       module_name: dixa_assets_tests.bench.empty
       working_directory: {PROJECT}
       location_name: empty
 """
-RUN = """query ($id: ID!) { runOrError(runId: $id) { __typename ... on Run {
-    runId status creationTime startTime endTime } } }"""
-SENSOR = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
-    __typename ... on Sensor { id } } }"""
-STOP = """mutation ($id: String!) { stopSensor(id: $id) {
-    __typename ... on PythonError { message } } }"""
-DONE = {"SUCCESS", "FAILURE", "CANCELED"}
+Run = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Timed:
     """A load as the vendor and the clock saw it.
 
-    `waited` are the seconds until Dagster's daemon looked at the request for the first time; it
-    does so twice a minute. `began` is then; it, `created` and `started` (the first run), the first
-    and the last request and `ended` are instants in seconds since 1970.
+    `waited` is the number of seconds until Dagster's daemon first looked at the request, which it
+    does twice a minute. The others are instants in seconds since 1970; `began` is that first look.
     """
 
     waited: float
@@ -87,18 +83,8 @@ class Timed:
 
     @property
     def floor(self) -> float:
-        """Seconds that its requests take at the vendor's limit."""
+        """Seconds that the requests take at the vendor's limit."""
         return self.requests / LIMIT
-
-    @property
-    def ratio(self) -> float:
-        """From the run's creation to its end, over the floor."""
-        return (self.ended - self.created) / self.floor
-
-    @property
-    def asking_ratio(self) -> float:
-        """From the first request to the last, over the floor."""
-        return (self.last - self.first) / self.floor
 
 
 @dataclass(frozen=True)
@@ -111,197 +97,148 @@ class Dagster:
     settings: dict[str, str]
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The answer to a GraphQL query."""
-        data = graphql(self.url, query, **variables)
-        assert data is not None
-        return data
+        """The value of the one field of a GraphQL query."""
+        (found,) = graphql(self.url, query, **variables).values()
+        assert not {"message", "errors"} & set(found), found
+        return found
+
+    def runs(self, **wanted: Any) -> list[Run]:
+        """The latest runs, for instance `tags=` or `runIds=`."""
+        found: list[Run] = self.ask(RUNS, filter=wanted)["results"]
+        return found
+
+    def ended(self, **wanted: Any) -> list[Run]:
+        """The runs when all of them have succeeded."""
+
+        def done() -> list[Run] | None:
+            runs = self.runs(**wanted)
+            return runs if runs and all(run["status"] in DONE for run in runs) else None
+
+        runs = wait_until(done, seconds=3600, what=f"the end of {wanted}")
+        assert all(run["status"] == "SUCCESS" for run in runs), runs
+        return runs
+
+    def launch(self, job: str, location: str, tags: Sequence[Any] = (), **more: Any) -> str:
+        """Start a run; its id."""
+        selector = {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": location,
+            "pipelineName": job,
+        }
+        parameters = {
+            "mode": "default",
+            "executionMetadata": {"tags": [*tags]},
+            "selector": selector | more,
+        }
+        return str(self.ask(LAUNCH, parameters=parameters)["run"]["runId"])
+
+    def quiet(self) -> None:
+        """Return when no run is under way."""
+        time.sleep(8)
+        wait_until(lambda: not self.runs(**UNDER_WAY), seconds=600, what="the end of other runs")
 
 
 @contextmanager
-def dagster_dev(folder: Path, *vendor: str, **settings: str) -> Iterator[Dagster]:
-    """The project as `make dev` runs it, its catalogue fetched."""
-    folder.mkdir(parents=True)
+def served(
+    command: list[str], simulator: Simulator, folder: Path, settings: dict[str, str]
+) -> Iterator[Dagster]:
+    """A `dagster dev` whose code location has its assets."""
     port = free_port()
-    with running_simulator(*vendor) as simulator:
+    dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder, settings)
+    with running(["dagster", "dev", *command, "-p", str(port)], settings, folder / "log"):
+        wait_until(
+            lambda: (graphql(dagster.url, ASSETS) or {}).get("assetNodes"),
+            seconds=120,
+            what="the assets",
+        )
+        yield dagster
+
+
+@contextmanager
+def dagster_dev(folder: Path, **settings: str) -> Iterator[Dagster]:
+    """The project as `make dev` runs it, its catalogue fetched."""
+    folder.mkdir(exist_ok=True)
+    with running_simulator(*VENDOR) as simulator:
         own = settings_for(simulator, folder, DIXA_HISTORY_DAYS="0", **settings)
         own[empty.NUMBER] = str(folder / "number")
         (folder / "number").write_text("0")
         (folder / "empty.yaml").write_text(EMPTY)
-        command = ["dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-p", str(port)]
-        command += ["-w", str(folder / "empty.yaml")]
-        with running(command, own, folder / "log"):
-            dagster = Dagster(f"http://127.0.0.1:{port}", simulator, folder, own)
-            wait_until(
-                lambda: (graphql(dagster.url, ASSETS) or {}).get("assetNodes"),
-                seconds=120,
-                what="the assets",
+        command = ["-w", str(PROJECT / "workspace.yaml"), "-w", str(folder / "empty.yaml")]
+        with served(command, simulator, folder, own) as dagster:
+            # A run that publishes one load would disturb the next.
+            selector = REPOSITORY | {"sensorName": "dixa_publish"}
+            sensor = wait_until(
+                lambda: dagster.ask(SENSOR, selector=selector).get("id"),
+                seconds=60,
+                what="the sensor",
             )
-            # What it publishes after one load would run beside the next.
-            stop_sensor(dagster, "dixa_publish")
-            quiet(dagster)
+            dagster.ask(STOP, id=sensor)
+            dagster.quiet()
             yield dagster
 
 
-def stop_sensor(dagster: Dagster, name: str) -> None:
-    """Switch a sensor off."""
-    selector = {
-        "repositoryName": "__repository__",
-        "repositoryLocationName": "dixa_assets",
-        "sensorName": name,
-    }
-    sensor = wait_until(
-        lambda: dagster.ask(SENSOR, selector=selector)["sensorOrError"].get("id"),
-        seconds=60,
-        what=f"the sensor {name}",
-    )
-    stopped = dagster.ask(STOP, id=sensor)["stopSensor"]
-    assert stopped["__typename"] == "StopSensorMutationResult", stopped
+def days_until(last: int, number: int) -> list[str]:
+    """Some days in order; `last` is how many days ago the last of them was."""
+    today = datetime.now(UTC).date()
+    return [str(today - timedelta(days=last + each)) for each in reversed(range(number))]
 
 
-def quiet(dagster: Dagster) -> None:
-    """Return when no run is under way."""
-    running_now = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]})
-        { ... on Runs { results { runId } } } }"""
-    time.sleep(8)
-    wait_until(
-        lambda: not dagster.ask(running_now)["runsOrError"]["results"],
-        seconds=600,
-        what="the end of other runs",
-    )
-
-
-def backfill(dagster: Dagster, keys: Sequence[str], last_days: int, *, until: int = 1) -> Timed:
-    """Backfill assets for the days up to `until` days ago."""
-    today = date.today()  # noqa: DTZ011
-    days = [
-        (today - timedelta(days=number)).isoformat()
-        for number in range(until + last_days - 1, until - 1, -1)
-    ]
+def backfill(dagster: Dagster, keys: Sequence[str], days: Sequence[str]) -> Timed:
+    """A backfill as the UI starts it."""
     dagster.simulator.forget_requests()
     launched_at = time.time()
     assets = [{"path": key.split("/")} for key in keys]
-    launched = dagster.ask(BACKFILL, keys=assets, days=days)["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    tags = [{"key": "dagster/backfill", "value": launched["backfillId"]}]
-
-    def ended() -> list[dict[str, Any]] | None:
-        runs = dagster.ask(RUNS, tags=tags)["runsOrError"]["results"]
-        return runs if runs and all(run["status"] in DONE for run in runs) else None
-
-    runs = wait_until(ended, seconds=3600, what="the end of the backfill")
-    assert all(run["status"] == "SUCCESS" for run in runs), runs
-    picked_up = picked_up_at(dagster, launched["backfillId"], launched_at)
-    return timed(dagster, picked_up, launched_at, runs)
-
-
-def picked_up_at(dagster: Dagster, backfill_id: str, launched_at: float) -> float:
-    """When the daemon first looked at a backfill, from its log; it does so every 30 s."""
+    backfill_id = dagster.ask(BACKFILL, keys=assets, days=days)["backfillId"]
+    runs = dagster.ended(tags=[{"key": "dagster/backfill", "value": backfill_id}])
+    # The daemon looks for backfills every 30 s and logs what it finds.
     log = (dagster.folder / "log").read_text(errors="replace")
     stamp = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+?)\x1b"
     found = re.search(rf"{stamp}.*asset backfill {backfill_id}", log)
     assert found, "the daemon's log does not name the backfill"
-    return max(datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S %z").timestamp(), launched_at)
+    began = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S %z").timestamp()
+    return timed(dagster, launched_at, max(began, launched_at), runs)
 
 
 def refresh(dagster: Dagster) -> Timed:
-    """What the daily schedule asks for, launched as it would be."""
-    selector = {
-        "repositoryName": "__repository__",
-        "repositoryLocationName": "dixa_assets",
-        "scheduleName": "dixa_daily_refresh",
-    }
-    tick = dagster.ask(SCHEDULE, selector=selector, at=time.time())["scheduleDryRun"]
-    requests = tick["evaluationResult"]["runRequests"]
+    """The runs that the daily schedule requests."""
+    selector = REPOSITORY | {"scheduleName": "dixa_daily_refresh"}
+    tick = dagster.ask(SCHEDULE, selector=selector, at=time.time())["evaluationResult"]
     dagster.simulator.forget_requests()
     launched_at = time.time()
-    ids = []
-    for request in requests:
-        answer = dagster.ask(
-            LAUNCH,
-            keys=[{"path": key["path"]} for key in request["assetSelection"]],
+    ids = [
+        dagster.launch(
+            "dixa_load",
+            "dixa_assets",
             tags=request["tags"],
-        )["launchPipelineExecution"]
-        assert answer["__typename"] == "LaunchRunSuccess", answer
-        ids.append(answer["run"]["runId"])
-
-    def ended() -> list[dict[str, Any]] | None:
-        runs = [dagster.ask(RUN, id=each)["runOrError"] for each in ids]
-        return runs if all(run["status"] in DONE for run in runs) else None
-
-    runs = wait_until(ended, seconds=3600, what="the end of the refresh")
-    assert all(run["status"] == "SUCCESS" for run in runs), runs
-    return timed(dagster, launched_at, launched_at, runs)
+            assetSelection=request["assetSelection"],
+            assetCheckSelection=[],
+        )
+        for request in tick["runRequests"]
+    ]
+    return timed(dagster, launched_at, launched_at, dagster.ended(runIds=ids))
 
 
-def timed(
-    dagster: Dagster, began: float, launched_at: float, runs: Sequence[dict[str, Any]]
-) -> Timed:
-    """A load with what the simulator saw of it."""
+def timed(dagster: Dagster, launched_at: float, began: float, runs: Sequence[Run]) -> Timed:
+    """The instants of a load, and the simulator's log of its requests."""
     created = min(run["creationTime"] for run in runs)
-    # A look at the catalogue before the load is no part of it.
-    asked = [
+    # The catalogue sensor may send requests before the load.
+    sent = [
         (instant, request["status"])
         for request in dagster.simulator.requests()
         if (instant := datetime.fromisoformat(request["at"]).timestamp()) > created
     ]
     return Timed(
         waited=began - launched_at,
-        requests=len(asked),
-        refused=sum(status == 429 for _, status in asked),
+        requests=len(sent),
+        refused=sum(status == 429 for _, status in sent),
         runs=len(runs),
         began=began,
         created=created,
         started=min(run["startTime"] for run in runs),
-        first=min(asked)[0],
-        last=max(asked)[0],
+        first=min(sent)[0],
+        last=max(sent)[0],
         ended=max(run["endTime"] for run in runs),
     )
-
-
-def launch(dagster: Dagster, keys: Sequence[str], last_days: int) -> float:
-    """Seconds that one command takes to load the last days of assets, in a process of its own."""
-    today = date.today()  # noqa: DTZ011
-    first, last = today - timedelta(days=last_days), today - timedelta(days=1)
-    command = ["dagster_dg_cli.cli", "launch", "--target-path", str(PROJECT)]
-    command += ["--assets", ",".join(f"key:{key}" for key in keys)]
-    command += ["--partition-range", f"{first}...{last}"]
-    began = time.perf_counter()
-    done = run(command, dagster.settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return time.perf_counter() - began
-
-
-def start_of_nothing(dagster: Dagster) -> float:
-    """Seconds from creation to start of a run without a step, in the same instance."""
-    answer = dagster.ask(NOTHING)["launchPipelineExecution"]
-    assert answer["__typename"] == "LaunchRunSuccess", answer
-    run_id = answer["run"]["runId"]
-
-    def ended() -> dict[str, Any] | None:
-        found = dagster.ask(RUN, id=run_id)["runOrError"]
-        return found if found["status"] in DONE else None
-
-    done = wait_until(ended, seconds=60, what="the end of a run that does nothing")
-    assert done["status"] == "SUCCESS", done
-    return float(done["startTime"] - done["creationTime"])
-
-
-def where_it_went(case: str, load: Timed) -> str:
-    """The seconds of a load, as a table in Markdown."""
-    # What may go at once is ahead of the limit, by less than a burst.
-    asked = load.last - load.first
-    asking = min((load.requests - 1) / LIMIT, asked)
-    parts = {
-        "planned": load.created - load.began,
-        "queued, process started, code location loaded": load.first - load.created,
-        "requests at the limit": asking,
-        "between requests, beyond the limit": asked - asking,
-        "last answer, last write, checks, end of the run": load.ended - load.last,
-    }
-    whole = load.ended - load.began
-    lines = [f"| {what} | {seconds:.1f} | {seconds / whole:.0%} |"
-             for what, seconds in parts.items()]  # fmt: skip
-    return "\n".join([f"| {case} | s | share |", "|---|---|---|", *lines])
 
 
 def some_assets(metrics: int, records: int) -> list[str]:
@@ -310,3 +247,109 @@ def some_assets(metrics: int, records: int) -> list[str]:
         *(f"dixa_metrics/{name}" for name in list(METRICS)[:metrics]),
         *(f"dixa_records/{name}" for name in list(RECORDS)[:records]),
     ]
+
+
+# The cases
+
+
+def at_the_limit(folder: Path, quick: bool) -> Iterator[Found | str]:
+    """Two sizes of backfills and the daily refresh."""
+    times = 1 if quick else TIMES
+    with dagster_dev(folder) as dagster:
+        for metrics, records, number in ((4, 1, 20), (2, 1, 10)) if quick else LARGE_AND_SMALL:
+            assets = some_assets(metrics, records)
+            loads = [
+                backfill(dagster, assets, days_until(1 + each * number, number))
+                for each in range(times)
+            ]
+            yield from at_limit(loads)
+            yield where_it_went(f"Backfill of {len(assets)} assets x {number} days", loads[-1])
+        by_dg = by_command(dagster, assets, days_until(1, number))
+        yield Found(
+            ours=f"{loads[-1].ended - loads[-1].began + loads[-1].waited:.1f} s",
+            floor=f"{loads[-1].floor:.1f} s",
+            alternative=f"{by_dg:.1f} s by `dg launch`",
+        )
+        loads, idle = [], []
+        for _ in range(times):
+            loads.append(refresh(dagster))
+            dagster.quiet()
+            (nothing,) = dagster.ended(runIds=[dagster.launch("nothing", "empty")])
+            idle.append(nothing["startTime"] - nothing["creationTime"])
+        yield from at_limit(loads)
+        yield where_it_went("Daily refresh", loads[-1])
+        started = [load.started - load.created for load in loads]
+        yield Found(
+            ours=f"{median(started):.1f} s",
+            floor=f"{median(idle):.1f} s: a run without a step",
+            values=[seconds - median(idle) for seconds in started],
+        )
+
+
+LARGE_AND_SMALL = ((20, 5, 60), (10, 2, 30))
+
+
+def at_limit(loads: Sequence[Timed]) -> Iterator[Found]:
+    """From the run's creation to its end, then from its first request to its last."""
+    floor = median(load.floor for load in loads)
+    refused = sum(load.refused for load in loads)
+    spans: tuple[Callable[[Timed], float], ...] = (
+        lambda load: load.ended - load.created,
+        lambda load: load.last - load.first,
+    )
+    for seconds in spans:
+        yield Found(
+            ours=f"{median(map(seconds, loads)):.1f} s, {refused} refused",
+            floor=f"{floor:.1f} s: {floor * LIMIT:.0f} requests at {LIMIT:g}/s",
+            values=[seconds(load) / load.floor for load in loads],
+            flawless=not refused,
+        )
+
+
+def by_command(dagster: Dagster, keys: Sequence[str], days: Sequence[str]) -> float:
+    """Seconds of `dg launch` for some days of assets."""
+    command = ["dagster_dg_cli.cli", "launch", "--target-path", str(PROJECT)]
+    command += ["--assets", ",".join(f"key:{key}" for key in keys)]
+    command += ["--partition-range", f"{days[0]}...{days[-1]}"]
+    began = time.perf_counter()
+    run(command, dagster.settings, ok=True)
+    return time.perf_counter() - began
+
+
+def where_it_went(title: str, load: Timed) -> str:
+    """The seconds of a load, as a table in Markdown."""
+    span = load.last - load.first
+    # The requests of a burst are sent ahead of the limit.
+    at_limit = min((load.requests - 1) / LIMIT, span)
+    parts = {
+        "planned": load.created - load.began,
+        "queued, process started, code location loaded": load.first - load.created,
+        "requests at the limit": at_limit,
+        "between requests, beyond the limit": span - at_limit,
+        "last answer, last write, checks, end of the run": load.ended - load.last,
+    }
+    whole = load.ended - load.began
+    lines = [f"| {part} | {took:.1f} | {took / whole:.0%} |" for part, took in parts.items()]
+    return "\n".join([f"| {title} | s | share |", "|---|---|---|", *lines])
+
+
+def textbook(folder: Path, _: bool) -> Iterator[Found]:
+    """The backfill of a textbook project, in a `dagster dev` on Dagster's own settings."""
+    metrics = textbook_defs.METRICS
+    with running_simulator(*VENDOR) as simulator:
+        settings = settings_for(simulator, folder)
+        config = Path(settings["DAGSTER_HOME"], "dagster.yaml")
+        config.write_text("telemetry:\n  enabled: false\n")
+        with served(["-f", textbook_defs.__file__], simulator, folder, settings) as dagster:
+            load = backfill(dagster, metrics, days_until(1, TEXTBOOK_DAYS))
+    # The default is a run for each day.
+    assert load.runs == TEXTBOOK_DAYS, load
+    with duckdb.connect(str(folder / "dixa.duckdb"), read_only=True) as connection:
+        for metric in metrics:
+            days = connection.execute(f"SELECT count(DISTINCT day) FROM {metric}").fetchone()
+            assert days == (TEXTBOOK_DAYS,), metric
+    yield Found(
+        floor=f"{load.floor:.1f} s: {load.requests} requests at {LIMIT:g}/s",
+        alternative=f"{load.ended - load.began:.1f} s, {load.refused} refused",
+        values=[(load.ended - load.began) / load.floor],
+    )

@@ -1,9 +1,10 @@
-"""A database that is full, forbidden or shared, and a backfill across a change of the clocks."""
+"""A full, forbidden or shared database, and a backfill across a change of the clocks."""
 
 import os
 import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,9 +14,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dixa_assets.component import DixaAnalytics
-from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.faults import (
     CSAT,
     DAYS,
@@ -24,18 +22,14 @@ from dixa_assets_tests.support.faults import (
     MESSAGES,
     RATINGS,
     TRIES,
-    again,
-    assert_whole,
+    Scene,
     can_retry,
     failed_steps,
     few,
-    held,
-    noted,
     step,
 )
 from dixa_assets_tests.support.processes import child, hold
-from dixa_assets_tests.support.scenario import failure_of, fetched, load
-from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.scenario import failure_of
 
 pytestmark = pytest.mark.slow
 
@@ -43,9 +37,9 @@ pytestmark = pytest.mark.slow
 # The database
 
 
-def load_and_tell(analytics: DixaAnalytics, catalogue: Catalogue, pipe: Connection) -> None:
-    """Load the days and send, for each step that failed, what it said and whether it may retry."""
-    result = again(analytics, catalogue)
+def load_and_tell(scene: Scene, pipe: Connection) -> None:
+    """Load the days and send the message of each failed step, and whether a retry can help."""
+    result = scene.load()
     said: dict[str, tuple[str, Any]] = {}
     for event in result.get_step_failure_events():
         data, key = event.step_failure_data, str(event.step_key).replace("__", "/")
@@ -57,62 +51,58 @@ def load_and_tell(analytics: DixaAnalytics, catalogue: Catalogue, pipe: Connecti
 
 
 def load_with_small_files(url: str, folder: str, limit: int, pipe: Connection) -> None:
-    """Load where no file may grow beyond a limit, as where the disk is full."""
-    analytics = few(Simulator(url), Path(folder))
-    catalogue = fetched(analytics)
+    """Load with a limit on the size of files, as on a full disk."""
+    scene = Scene.at(url, folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    load_and_tell(analytics, catalogue, pipe)
+    load_and_tell(scene, pipe)
 
 
-# A file of so many bytes takes no row, the rows of no record, those of all but the messages, and
-# all rows though not what the database writes of them.
+# The limits: no row fits; no rows of a record fit; all but the messages fit; all rows fit and the
+# database's file does not.
 @pytest.mark.parametrize("size", [300, 10_000, 60_000, 200_000])
 def test_a_full_disk_fails_the_load_and_leaves_every_day_as_it_was(
-    size: int, simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path, world: World
+    size: int, scene: Scene, tmp_path: Path
 ) -> None:
-    before = held(analytics)
-    with child(load_with_small_files, simulator.url, str(tmp_path), size) as (_, pipe):
+    before = scene.held()
+    with child(load_with_small_files, scene.simulator.url, str(tmp_path), size) as (_, pipe):
         assert pipe.poll(60)
         said = pipe.recv()
     assert MESSAGES in said
     for words, retry in said.values():
-        assert analytics.duckdb_path in words
+        assert scene.analytics.duckdb_path in words
         assert any(day in words for day in DAYS)
         assert "too large" in words
         assert retry is False
-    after = held(analytics)
+    after = scene.held()
     assert {key for key, day in before if after[key, day] == before[key, day]} == set(said)
-    assert_whole(analytics, world)
+    scene.assert_whole()
 
 
 def load_without_rights(url: str, folder: str, pipe: Connection) -> None:
-    """Load as a user who may read the database and not write it."""
-    analytics = few(Simulator(url), Path(folder))
-    catalogue = fetched(analytics)
-    # Whatever is imported late must be there before the rights to read it are gone.
+    """Load as a user who may only read the database."""
+    scene = Scene.at(url, folder)
+    # Late imports must happen while this user may still read the modules.
     with TemporaryDirectory() as elsewhere:
-        assert load(
-            few(Simulator(url), Path(elsewhere)), [CSAT], FIRST, catalogue=catalogue
-        ).success
+        assert Scene.at(url, elsewhere).load(CSAT, last=FIRST).success
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
-    load_and_tell(analytics, catalogue, pipe)
+    load_and_tell(scene, pipe)
 
 
 @pytest.mark.parametrize("folder_mode", [0o555, 0o777])
 def test_a_database_that_may_not_be_written_is_named_and_left_as_it_was(
-    folder_mode: int, loaded: Path, simulator: Simulator, world: World
+    folder_mode: int, loaded: Path, scene: Scene
 ) -> None:
     # Not below tmp_path, which pytest keeps to its owner.
     with TemporaryDirectory() as name:
-        analytics = few(simulator, Path(name))
-        path = Path(shutil.copy(loaded, analytics.duckdb_path))
-        before = held(analytics)
+        there = replace(scene, analytics=few(scene.simulator, Path(name)))
+        path = Path(shutil.copy(loaded, there.analytics.duckdb_path))
+        before = there.held()
         for each in path.parent.iterdir():
             each.chmod(0o444)
         path.parent.chmod(folder_mode)
-        with child(load_without_rights, simulator.url, name) as (_, pipe):
+        with child(load_without_rights, scene.simulator.url, name) as (_, pipe):
             assert pipe.poll(60)
             said = pipe.recv()
         path.parent.chmod(0o755)
@@ -123,69 +113,66 @@ def test_a_database_that_may_not_be_written_is_named_and_left_as_it_was(
             assert words.startswith("duckdb_path: ")
             assert name in words
             assert retry is False
-        assert held(analytics) == before
+        assert there.held() == before
 
 
-def test_a_database_open_elsewhere_is_waited_for(
-    analytics: DixaAnalytics, catalogue: Catalogue, world: World
-) -> None:
-    before = held(analytics)
-    with child(hold, analytics.duckdb_path) as (_, pipe), ThreadPoolExecutor() as pool:
+def test_a_database_open_elsewhere_is_waited_for(scene: Scene) -> None:
+    before = scene.held()
+    with child(hold, scene.analytics.duckdb_path) as (_, pipe), ThreadPoolExecutor() as pool:
         assert pipe.recv() == "held"
-        loading = pool.submit(again, analytics, catalogue)
+        loading = pool.submit(scene.load)
         with pytest.raises(TimeoutError):
             loading.result(timeout=5)
         pipe.send("let go")
         assert loading.result(timeout=60).success
-    after = held(analytics)
+    after = scene.held()
     assert all(after[which] != before[which] for which in before)
-    assert_whole(analytics, world)
+    scene.assert_whole()
 
 
 def test_a_database_that_stays_open_elsewhere_is_reported_with_its_holder(
-    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue, tmp_path: Path
+    scene: Scene, tmp_path: Path
 ) -> None:
-    before = held(analytics)
-    impatient = few(simulator, tmp_path, database_wait_seconds=0.3)
-    with child(hold, analytics.duckdb_path) as (process, pipe):
+    before = scene.held()
+    impatient = replace(scene, analytics=few(scene.simulator, tmp_path, database_wait_seconds=0.3))
+    with child(hold, scene.analytics.duckdb_path) as (process, pipe):
         assert pipe.recv() == "held"
         holder = f"(process {process.pid})"
-        result = again(impatient, catalogue)
+        result = impatient.load()
     assert failed_steps(result) == {step(key) for key in KEYS}
     for key in KEYS:
         said = failure_of(result, step(key))
         assert holder in said
-        assert analytics.duckdb_path in said
+        assert scene.analytics.duckdb_path in said
         assert can_retry(result, key) is True
-    assert held(analytics) == before
+    assert scene.held() == before
 
 
 def load_twice(url: str, folder: str, pipe: Connection) -> None:
-    """Load the same days two times, and send each run with what failed."""
-    analytics = few(Simulator(url), Path(folder))
-    catalogue = fetched(analytics)
+    """Load the same days two times; send each run with its failed steps."""
+    scene = Scene.at(url, folder)
     pipe.send("ready")
     pipe.recv()
     for _ in range(2):
-        result = again(analytics, catalogue)
+        result = scene.load()
         pipe.send((result.run_id, failed_steps(result)))
 
 
 def test_two_processes_that_load_the_same_days_leave_one_version_of_each_whole(
-    simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path, world: World
+    scene: Scene, tmp_path: Path
 ) -> None:
     with (
-        child(load_twice, simulator.url, str(tmp_path)) as (_, one),
-        child(load_twice, simulator.url, str(tmp_path)) as (_, other),
+        child(load_twice, scene.simulator.url, str(tmp_path)) as (_, one),
+        child(load_twice, scene.simulator.url, str(tmp_path)) as (_, other),
     ):
         assert [pipe.recv() for pipe in (one, other)] == ["ready", "ready"]
         for pipe in (one, other):
             pipe.send("go")
         ended = [pipe.recv() for pipe in (one, other, one, other)]
     assert [failed for _, failed in ended] == [set()] * 4
-    assert_whole(analytics, world)
+    scene.assert_whole()
     for key in KEYS:
-        versions = analytics.build_warehouse().query(
+        versions = scene.analytics.build_warehouse().query(
             "SELECT one.partition_date::VARCHAR AS day, list(DISTINCT one.run_id) AS runs, "
             "list(DISTINCT log.run_id) AS noted, count(DISTINCT log.rowid) AS lines "
             f"FROM {key.replace('/', '.')} AS one JOIN dixa_catalogue.loads AS log "
@@ -205,24 +192,24 @@ def test_two_processes_that_load_the_same_days_leave_one_version_of_each_whole(
 @pytest.mark.parametrize(
     ("changing", "hours"), [("2025-10-26", 25), ("2025-03-30", 23)], ids=["autumn", "spring"]
 )
-def test_a_clock_change_that_fails_in_mid_backfill_is_mended_by_loading_it_alone(
-    changing: str, hours: int, simulator: Simulator, catalogue: Catalogue, tmp_path: Path,
-    world: World,
-) -> None:  # fmt: skip
-    analytics = few(simulator, tmp_path)
-    before, after = (date.fromisoformat(changing) + timedelta(days=n) for n in (-1, 1))
-    around = (str(before), changing, str(after))
-    simulator.tell("faults", kind="malformed_json", id="ratings", skip=1, times=TRIES)
+def test_a_clock_change_that_fails_in_a_backfill_is_repaired_by_loading_it_alone(
+    changing: str,
+    hours: int,
+    scene: Scene,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "new").mkdir()
+    new = replace(scene, analytics=few(scene.simulator, tmp_path / "new"))
+    around = [str(date.fromisoformat(changing) + timedelta(days=n)) for n in (-1, 0, 1)]
+    new.fault("malformed_json", id="ratings", skip=1, times=TRIES)
     key = dg.AssetKey(RATINGS.split("/"))
-    with dg.instance_for_test() as instance:
-        result = load(
-            analytics, [CSAT, RATINGS], around[0], around[2], instance=instance, catalogue=catalogue
-        )
-        assert failed_steps(result) == {step(RATINGS)}
-        assert f"1 of 3 days failed ({changing})" in failure_of(result, step(RATINGS))
-        assert instance.get_materialized_partitions(key) == {around[0], around[2]}
-        assert load(analytics, [RATINGS], changing, instance=instance, catalogue=catalogue).success
-        assert instance.get_materialized_partitions(key) == set(around)
-    assert_whole(analytics, world, CSAT, RATINGS, days=around)
-    length = noted(analytics, RATINGS, "date_diff('hour', interval_start, interval_end)")
+    result = new.load(CSAT, RATINGS, first=around[0], last=around[2], instance=instance)
+    assert failed_steps(result) == {step(RATINGS)}
+    assert f"1 of 3 days failed ({changing})" in failure_of(result, step(RATINGS))
+    assert instance.get_materialized_partitions(key) == {around[0], around[2]}
+    assert new.load(RATINGS, first=changing, last=changing, instance=instance).success
+    assert instance.get_materialized_partitions(key) == set(around)
+    new.assert_whole(CSAT, RATINGS, days=around)
+    length = new.noted(RATINGS, "date_diff('hour', interval_start, interval_end)")
     assert length == dict.fromkeys(around, 24) | {changing: hours}

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from dixa_assets.launch.console import WIDTH, Console, banner, log_writer
+from dixa_assets.launch.console import WIDTH, banner, lines_to_show, log_writer
 
 RUN = "0bf32d92-1c89-4446-8649-5b1a53aaca52"
 UI = "http://127.0.0.1:3000"
 
 
 def shown(*lines: str) -> list[str]:
-    console = Console(UI)
-    return [text for line in lines for text in console.lines_to_show(line)]
+    return [*lines_to_show(lines, UI)]
 
 
 def event(kind: str, text: str, *, at: str = "06:27:54", level: str = "DEBUG") -> str:
@@ -32,7 +31,6 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         report=Path(".demo/dixa_report.html"),
         read_copy=Path(".demo/dixa_read.duckdb"),
         log=Path(".demo/dagster.log"),
-        ending="Ctrl-C stops it.",
     )
     assert len(text.splitlines()) <= 10
     for place in (f"{UI}/assets\n", f"{UI}/assets/dixa_metrics/csat", "dixa_report.html"):

@@ -102,20 +102,26 @@ def test_days_are_stored_in_order_when_their_answers_arrive_out_of_order(
     warehouse: Warehouse,
 ) -> None:
     vendor = TruncatingVendor([day.period.start for day in DAYS])
-    is_last_answered = Event()
+    is_last_answered, is_first_stored = Event(), Event()
 
     def answer(request: Request) -> Response:
         start = datetime.fromisoformat(request.json()["periodFilter"]["start"])
         if start == DAYS[0].period.start:
             assert is_last_answered.wait(10)
-        elif start == DAYS[2].period.start:
+        elif start == DAYS[1].period.start:
+            assert is_first_stored.wait(10)
+        else:
             is_last_answered.set()
         return vendor.answer(request)
 
-    spec = LoadSpec(Entry("record", "events", "events"), COPENHAGEN)
-    with serve(answer) as server:
-        loaded = load_days(server.url, warehouse, spec, DAYS)
-    assert [(one.day, one.counts.rows) for one in loaded] == [(day, 1) for day in DAYS]
+    task = Task(LoadSpec(Entry("record", "events", "events"), COPENHAGEN), DAYS)
+    with serve(answer) as server, loader_for(server.url, warehouse, threads=3) as loader:
+        loaded = loader.load(task, run_id="a-run")
+        first = next(loaded)
+        is_first_stored.set()
+        assert [(one.day, one.counts.rows) for one in (first, *loaded)] == [
+            (day, 1) for day in DAYS
+        ]
 
 
 def test_a_failed_day_keeps_its_rows_and_the_other_days_are_loaded(
@@ -211,7 +217,9 @@ def test_days_ahead_are_limited_in_number_and_bytes(
         lambda: len(requests_for(simulator, "nps")) >= least, seconds=10, what="requests ahead"
     )
     assert len(requests_for(simulator, "nps")) <= most
-    # The limits do not stop the asset that is loaded now.
+    # The limits do not stop the asset that is loaded now, whether or not it was fetched ahead.
+    third = task_of("handling_time")
+    assert len([*loader.load(third, run_id="a-run", upcoming=[second])]) == 3
     assert len([*loader.load(second, run_id="a-run")]) == 40
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dixa_assets.errors import CatalogueError
@@ -237,7 +237,6 @@ catalogues = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(catalogues)
 def test_a_catalogue_written_and_read_is_the_same(catalogue: Catalogue) -> None:
     again = Catalogue.from_json(catalogue.to_json())
@@ -246,7 +245,6 @@ def test_a_catalogue_written_and_read_is_the_same(catalogue: Catalogue) -> None:
     assert list(again.filter_names) == list(catalogue.filter_names)
 
 
-@settings(deadline=None)
 @given(catalogues, catalogues)
 def test_versions_are_equal_if_and_only_if_catalogues_are(one: Catalogue, other: Catalogue) -> None:
     assert (one.version == other.version) == (

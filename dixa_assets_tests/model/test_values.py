@@ -264,7 +264,7 @@ def test_a_text_that_names_no_instant_is_none(text: Any) -> None:
 
 SCALARS = [BOOLEAN, BIGINT, DOUBLE, VARCHAR, TIMESTAMPTZ]
 TYPES = [None, *SCALARS, JSON, *(f"{one}[]" for one in SCALARS)]
-# What a type can hold without loss, directly: the edges upwards.
+# The types that hold each type's values without loss: the edges upwards.
 HOLDS: dict[str | None, set[str | None]] = {
     None: {None},
     **{one: {None, one} for one in SCALARS},

@@ -1,12 +1,14 @@
 """Loads, from the simulator's HTTP to the rows in DuckDB, against the simulator's own truth."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from dixa_assets.component import DixaAnalytics
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import Filter, World
@@ -15,14 +17,12 @@ from dixa_assets_tests.support.scenario import (
     days,
     failure_of,
     fetched,
-    flat,
     load,
-    midnight,
-    stored,
-    truth,
 )
 from dixa_assets_tests.support.simulator import NOW, Simulator
+from dixa_assets_tests.support.truth import assert_equal
 
+CSAT, RATINGS = "dixa_metrics/csat", "dixa_records/ratings"
 CLOCK_CHANGES = {
     "Europe/Copenhagen": [("2025-03-29", "2025-03-31"), ("2025-10-25", "2025-10-27")],
     "America/Santiago": [("2025-04-04", "2025-04-07"), ("2025-09-06", "2025-09-08")],
@@ -42,65 +42,45 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
         assert load(analytics, keys, first, last).success
 
     loaded = [day for first, last in CLOCK_CHANGES[zone] for day in days(first, last)]
-    with analytics.build_warehouse().reading() as query:
-        for day in loaded:
-            start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-            rows = query(
-                "SELECT metric, measure, status, value, interval_start, interval_end "
-                "FROM dixa.metrics_daily WHERE partition_date = ?",
-                [day],
-            )
-            assert {(row.interval_start, row.interval_end) for row in rows} == {(start, end)}
-            found: dict[str, dict[tuple[str, str | None], float]] = {name: {} for name in METRICS}
-            for row in rows:
-                found[row.metric][row.measure, row.status] = row.value
-            for metric in METRICS:
-                expected = truth(world.aggregate(metric, start=start, end=end, now=NOW))
-                assert found[metric] == expected, (metric, day)
-            for record in RECORDS:
-                held = world.rows(record, start=start, end=end, now=NOW)
-                assert stored(query, record, day) == sorted(flat(row.to_api()) for row in held)
+    assert_equal(analytics, world, *keys, days=loaded)
 
 
-def test_a_day_that_fails_leaves_the_others_loaded_and_is_named(
-    simulator: Simulator, tmp_path: Path
+def test_a_failed_day_is_named_and_the_other_days_are_loaded(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     simulator.tell(
-        "faults", kind="status", status=400, operation="postAnalyticsMetrics", id="csat",
-        skip=2, times=1, body='{"message":"Invalid value for: body"}',
-    )  # fmt: skip
+        "faults",
+        kind="status",
+        status=400,
+        operation="postAnalyticsMetrics",
+        id="csat",
+        skip=2,
+        times=1,
+        body='{"message":"Invalid value for: body"}',
+    )
     analytics = component(simulator, tmp_path, windows_at_a_time=1)
-    with dg.instance_for_test() as instance:
-        result = load(
-            analytics, ["dixa_metrics/csat"], "2025-11-01", "2025-11-05", instance=instance
-        )
-        materialized = instance.get_materialized_partitions(dg.AssetKey(["dixa_metrics", "csat"]))
+    result = load(analytics, [CSAT], "2025-11-01", "2025-11-05", instance=instance)
     assert not result.success
-    assert materialized == {"2025-11-01", "2025-11-02", "2025-11-04", "2025-11-05"}
-    said = failure_of(result, "dixa_metrics__csat")
-    assert "1 of 5 days failed (2025-11-03)" in said
-    assert "400" in said
-    assert "Invalid value for: body" in said
+    assert instance.get_materialized_partitions(dg.AssetKey(CSAT.split("/"))) == {
+        *("2025-11-01", "2025-11-02", "2025-11-04", "2025-11-05"),
+    }
+    message = failure_of(result, "dixa_metrics__csat")
+    for part in ("1 of 5 days failed (2025-11-03)", "400", "Invalid value for: body"):
+        assert part in message
 
 
-def test_an_asset_that_fails_for_good_keeps_no_other_from_loading(
-    simulator: Simulator, tmp_path: Path
-) -> None:
+def test_other_assets_load_if_one_fails(simulator: Simulator, analytics: DixaAnalytics) -> None:
     simulator.tell("faults", kind="status", status=404, id="csat", times=None, body="gone")
-    analytics = component(simulator, tmp_path)
-    keys = ["dixa_metrics/csat", "dixa_metrics/nps", "dixa_records/ratings"]
+    keys = [CSAT, "dixa_metrics/nps", RATINGS]
     result = load(analytics, keys, "2025-11-01", "2025-11-03")
     assert {event.step_key for event in result.get_step_failure_events()} == {"dixa_metrics__csat"}
     loads = analytics.build_warehouse().query(
         "SELECT asset_key, count(*) AS days FROM dixa_catalogue.loads GROUP BY 1 ORDER BY 1"
     )
-    assert loads.to_dict("list") == {
-        "asset_key": ["dixa_metrics/nps", "dixa_records/ratings"],
-        "days": [3, 3],
-    }
+    assert loads.values.tolist() == [["dixa_metrics/nps", 3], [RATINGS, 3]]
 
 
-def test_a_refused_key_stops_the_load_at_once_and_rules_out_retries(
+def test_a_refused_key_stops_the_load_at_once_and_a_retry_cannot_help(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path, windows_at_a_time=2)
@@ -109,7 +89,7 @@ def test_a_refused_key_stops_the_load_at_once_and_rules_out_retries(
         "faults", kind="status", status=401, times=None, body='{"message":"Unauthorized"}'
     )
     simulator.forget_requests()
-    result = load(analytics, ["dixa_metrics/csat"], "2025-10-01", "2025-10-31", catalogue=catalogue)
+    result = load(analytics, [CSAT], "2025-10-01", "2025-10-31", catalogue=catalogue)
     failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
     assert failure is not None
     assert failure.metadata["a retry can help"].value is False
@@ -118,41 +98,39 @@ def test_a_refused_key_stops_the_load_at_once_and_rules_out_retries(
     assert len(simulator.requests()) <= 4
 
 
-def test_an_empty_day_replaces_what_was_there_and_counts_as_loaded(
-    simulator: Simulator, tmp_path: Path
+def test_an_empty_day_replaces_its_rows_and_counts_as_loaded(
+    simulator: Simulator, analytics: DixaAnalytics, instance: dg.DagsterInstance
 ) -> None:
-    analytics = component(simulator, tmp_path)
-    count = "SELECT count(*) AS n FROM dixa_records.ratings"
-    with dg.instance_for_test() as instance:
-        load(analytics, ["dixa_records/ratings"], "2025-11-01", instance=instance)
-        assert analytics.build_warehouse().query(count).n[0] > 0
-        simulator.tell("faults", kind="empty", operation="postAnalyticsRecords", times=1)
-        load(analytics, ["dixa_records/ratings"], "2025-11-01", instance=instance)
-        assert instance.get_materialized_partitions(dg.AssetKey(["dixa_records", "ratings"])) == {
-            "2025-11-01"
-        }
-    assert analytics.build_warehouse().query(count).n[0] == 0
+    def rows_after_load() -> int:
+        assert load(analytics, [RATINGS], "2025-11-01", instance=instance).success
+        rows = analytics.build_warehouse().query("SELECT count(*) AS n FROM dixa_records.ratings")
+        return int(rows.n[0])
+
+    assert rows_after_load() > 0
+    simulator.tell("faults", kind="empty", operation="postAnalyticsRecords", times=1)
+    assert rows_after_load() == 0
+    ratings = dg.AssetKey(RATINGS.split("/"))
+    assert instance.get_materialized_partitions(ratings) == {"2025-11-01"}
 
 
 def test_late_ratings_arrive_with_a_reload_of_their_day(
-    simulator: Simulator, world: World, tmp_path: Path
+    simulator: Simulator, world: World, analytics: DixaAnalytics
 ) -> None:
-    analytics = component(simulator, tmp_path)
-    count = "SELECT count(*) AS n FROM dixa_records.ratings"
+    day = {
+        "start": datetime(2025, 10, 14, 22, tzinfo=UTC),
+        "end": datetime(2025, 10, 15, 22, tzinfo=UTC),
+    }
     seen = []
-    for now in (datetime(2025, 10, 16, 0, tzinfo=UTC), datetime(2025, 11, 1, 0, tzinfo=UTC)):
+    for now in (datetime(2025, 10, 16, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC)):
         simulator.tell("clock", now=now.isoformat())
-        load(analytics, ["dixa_records/ratings"], "2025-10-15")
-        window = {
-            "start": datetime(2025, 10, 14, 22, tzinfo=UTC),
-            "end": datetime(2025, 10, 15, 22, tzinfo=UTC),
-        }
-        seen.append(analytics.build_warehouse().query(count).n[0])
-        assert seen[-1] == len(world.rows("ratings", now=now, **window))
+        load(analytics, [RATINGS], "2025-10-15")
+        rows = analytics.build_warehouse().query("SELECT count(*) AS n FROM dixa_records.ratings")
+        seen.append(rows.n[0])
+        assert seen[-1] == len(world.rows("ratings", now=now, **day))
     assert seen[0] < seen[1]
 
 
-def test_breakdowns_ask_once_per_value_and_stand_beside_the_total(
+def test_a_breakdown_adds_a_row_per_value_to_the_total(
     simulator: Simulator, world: World, tmp_path: Path
 ) -> None:
     analytics = component(
@@ -178,17 +156,17 @@ def test_breakdowns_ask_once_per_value_and_stand_beside_the_total(
             assert row.value == found[0]["value"]
 
 
-def test_a_breakdown_the_metric_does_not_offer_is_refused_with_those_it_does(
+def test_the_error_of_an_unknown_breakdown_names_the_attributes_of_the_metric(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path, breakdowns={"closed_conversations": ["agent_id"]})
     result = load(analytics, ["dixa_metrics/closed_conversations"], "2025-11-01")
-    said = failure_of(result, "dixa_metrics__closed_conversations")
-    assert "'agent_id' is no filter attribute" in said
-    assert "queue_id" in said
+    message = failure_of(result, "dixa_metrics__closed_conversations")
+    assert "'agent_id' is no filter attribute" in message
+    assert "queue_id" in message
 
 
-def test_filters_narrow_metric_and_record_alike_and_are_noted(
+def test_filters_narrow_metric_and_record_and_are_logged(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(
@@ -206,21 +184,21 @@ def test_filters_narrow_metric_and_record_alike_and_are_noted(
     assert [json.loads(text) for text in filters.f] == [{"channel": ["EMAIL"]}]
 
 
-def test_a_tenant_that_insists_on_a_filter_is_served_when_one_is_named(
+def test_an_api_that_requires_a_filter_gets_all_values_of_the_named_attribute(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     simulator.tell("settings", require_filter=True)
-    refused = load(component(simulator, tmp_path), ["dixa_metrics/csat"], "2025-11-01")
+    refused = load(component(simulator, tmp_path), [CSAT], "2025-11-01")
     assert "DIXA_REQUIRED_FILTER" in failure_of(refused, "dixa_metrics__csat")
     analytics = component(simulator, tmp_path, required_filter="initial_direction")
-    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01").success
+    assert load(analytics, [CSAT], "2025-11-01").success
     bodies = [r["body"] for r in simulator.requests() if r["operation"] == "postAnalyticsMetrics"]
     assert bodies[-1]["filters"] == [
         {"attribute": "initial_direction", "values": ["INBOUND", "OUTBOUND"]}
     ]
 
 
-def test_what_has_no_such_attribute_is_filtered_by_one_of_its_own(
+def test_an_entry_without_the_required_attribute_is_filtered_by_one_of_its_own(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     keys = ["dixa_metrics/agent_presence_duration", "dixa_records/agent_presence"]
@@ -243,12 +221,11 @@ def test_what_has_no_such_attribute_is_filtered_by_one_of_its_own(
 def test_excluded_fields_are_in_no_column_and_no_byte_of_the_database(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.tell(
-        "records/fields", id="ratings", field="secret_note",
-        data={"_type": "StringField", "value": "very-personal-7f3a", "label": "also-personal-7f3a"},
-    )  # fmt: skip
+    secret = {"value": "very-personal-7f3a", "label": "also-personal-7f3a"}
+    data = {"_type": "StringField", **secret}
+    simulator.tell("records/fields", id="ratings", field="secret_note", data=data)
     analytics = component(simulator, tmp_path, exclude_fields={"*": ["secret_note"]})
-    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
+    assert load(analytics, [RATINGS], "2025-11-01").success
     columns = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings").columns
     assert not [name for name in columns if "secret" in name]
     for path in tmp_path.rglob("*"):
@@ -256,16 +233,15 @@ def test_excluded_fields_are_in_no_column_and_no_byte_of_the_database(
 
 
 def test_a_new_field_becomes_a_column_and_a_new_type_widens_it(
-    simulator: Simulator, tmp_path: Path
+    simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
-    analytics = component(simulator, tmp_path)
     for day, data in (
         ("2025-11-01", None),
         ("2025-11-02", {"_type": "IntField", "value": 5}),
         ("2025-11-03", {"_type": "DoubleField", "value": 2.5}),
     ):
         simulator.tell("records/fields", id="ratings", field="added_later", data=data)
-        assert load(analytics, ["dixa_records/ratings"], day).success
+        assert load(analytics, [RATINGS], day).success
     warehouse = analytics.build_warehouse()
     found = warehouse.query(
         "SELECT partition_date::VARCHAR AS day, max(added_later) AS v "
@@ -284,10 +260,11 @@ def test_a_new_field_becomes_a_column_and_a_new_type_widens_it(
 
 
 @pytest.mark.parametrize("odd", ["select", 'Naïve "quote"; drop table x', "an id with spaces"])
-def test_odd_ids_load_like_any_other(odd: str, simulator: Simulator, tmp_path: Path) -> None:
+def test_odd_ids_load_like_other_ids(
+    odd: str, simulator: Simulator, analytics: DixaAnalytics
+) -> None:
     for kind, like in (("metrics", "closed_conversations"), ("records", "closed_conversations")):
         simulator.tell(kind, entry={"id": odd, "description": "odd"}, like=like)
-    analytics = component(simulator, tmp_path)
     catalogue = fetched(analytics)
     odd_keys = [f"{e.schema}/{e.name}" for e in catalogue.entries if e.id == odd]
     assert len(odd_keys) == 2
@@ -298,9 +275,8 @@ def test_odd_ids_load_like_any_other(odd: str, simulator: Simulator, tmp_path: P
     assert sorted(loads.n)[2] == sorted(loads.n)[3] > 1
 
 
-def test_each_day_is_reported_with_its_own_figures(simulator: Simulator, tmp_path: Path) -> None:
-    analytics = component(simulator, tmp_path)
-    result = load(analytics, ["dixa_metrics/csat"], "2025-11-01", "2025-11-03")
+def test_each_day_has_its_own_metadata(analytics: DixaAnalytics) -> None:
+    result = load(analytics, [CSAT], "2025-11-01", "2025-11-03")
     events = result.asset_materializations_for_node("dixa_metrics__csat")
     assert sorted(str(event.partition) for event in events) == [
         "2025-11-01",
@@ -310,16 +286,14 @@ def test_each_day_is_reported_with_its_own_figures(simulator: Simulator, tmp_pat
     stored_values = analytics.build_warehouse().query(
         "SELECT partition_date::VARCHAR AS day, value FROM dixa_metrics.csat"
     )
-    told = {str(event.partition): event.metadata["Percentage"].value for event in events}
-    assert told == dict(zip(stored_values.day, stored_values.value, strict=True))
+    values = {str(event.partition): event.metadata["Percentage"].value for event in events}
+    assert values == dict(zip(stored_values.day, stored_values.value, strict=True))
     assert {event.metadata["requests"].value for event in events} == {1}
 
 
-def test_filter_values_and_the_catalogue_land_in_tables(
-    simulator: Simulator, tmp_path: Path
+def test_filter_values_and_the_catalogue_are_loaded_into_tables(
+    analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    analytics = component(simulator, tmp_path)
-    catalogue = fetched(analytics)
     tables = ("metrics", "records", "filters", "aggregations", "fields", "relations", "changes")
     keys = ["dixa_filters/queue_id", *(f"dixa_catalogue/{name}" for name in tables)]
     result = load(analytics, keys, "2025-11-01", catalogue=catalogue)
@@ -333,8 +307,8 @@ def test_filter_values_and_the_catalogue_land_in_tables(
 
 
 @pytest.mark.parametrize("name", ["nul\\u0000inside", "lone \\ud800 surrogate", "value_label"])
-def test_a_field_name_that_no_table_can_hold_keeps_no_row_out(
-    name: str, simulator: Simulator, tmp_path: Path
+def test_a_row_with_an_impossible_field_name_is_stored(
+    name: str, simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
     body = """{"data": [{
         "primaryTimestampField": {"name": "at", "timestamp": "2025-11-01T09:00:00.000Z"},
@@ -342,24 +316,26 @@ def test_a_field_name_that_no_table_can_hold_keeps_no_row_out(
         "fields": [{"name": "NAME", "field":
             {"_type": "StringField", "value": "kept\\u0000", "label": "half \\ud800"}}]}]}"""
     simulator.tell(
-        "faults", kind="status", status=200, operation="postAnalyticsRecords", times=1,
-        body=body.replace("NAME", name), content_type="application/json",
-    )  # fmt: skip
-    analytics = component(simulator, tmp_path)
-    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
+        "faults",
+        kind="status",
+        status=200,
+        operation="postAnalyticsRecords",
+        times=1,
+        body=body.replace("NAME", name),
+        content_type="application/json",
+    )
+    assert load(analytics, [RATINGS], "2025-11-01").success
     rows = analytics.build_warehouse().query("SELECT * FROM dixa_records.ratings")
     assert "kept\x00" in rows.to_dict("records")[0].values()
 
 
-def test_a_metric_whose_id_comes_back_in_capitals_goes_on_in_its_own_table(
-    simulator: Simulator, tmp_path: Path
+def test_a_metric_keeps_its_table_if_its_id_returns_in_capitals(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    analytics = component(simulator, tmp_path)
-    before = fetched(analytics)
-    assert load(analytics, ["dixa_metrics/csat"], "2025-11-01", catalogue=before).success
+    assert load(analytics, [CSAT], "2025-11-01", catalogue=catalogue).success
     simulator.withdraw("metrics", "csat")
     simulator.tell("metrics", entry={"id": "CSAT"}, like="csat")
-    after = fetched(analytics, before)
-    assert load(analytics, ["dixa_metrics/csat"], "2025-11-02", catalogue=after).success
+    after = fetched(analytics, catalogue)
+    assert load(analytics, [CSAT], "2025-11-02", catalogue=after).success
     rows = analytics.build_warehouse().query("SELECT partition_date FROM dixa_metrics.csat")
     assert len(rows) == 2

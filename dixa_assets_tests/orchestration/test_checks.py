@@ -1,4 +1,4 @@
-"""Each check passes on sound data, and says what is wrong with the other kind."""
+"""The checks that end a load: they pass on sound data and describe each difference."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,18 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.orchestration.partitions import range_request
+from dixa_assets.orchestration.partitions import build_partitions_def, range_request
 from dixa_assets_tests.support.scenario import component, fetched, load, tampered
 from dixa_assets_tests.support.simulator import Simulator
 
 FIRST, LAST = "2025-11-05", "2025-11-09"
 METRIC, RECORD = "dixa_metrics/closed_conversations", "dixa_records/closed_conversations"
+CSAT, RATINGS = "dixa_metrics/csat", "dixa_records/ratings"
 
 
 @pytest.fixture
 def analytics(simulator: Simulator, tmp_path: Path) -> DixaAnalytics:
+    """Without automatic history, the first loaded day is the first expected one."""
     return component(simulator, tmp_path, history_days=0)
 
 
@@ -28,7 +30,7 @@ def evaluations(
     last: str = LAST,
     catalogue: Catalogue | None = None,
 ) -> dict[tuple[str, str], Any]:
-    """What the checks say after a load, by asset and check."""
+    """The results of the checks of a load, by asset and check."""
     result = load(analytics, keys, first, last, catalogue=catalogue)
     return {
         (each.asset_key.to_user_string(), each.check_name): each
@@ -36,11 +38,17 @@ def evaluations(
     }
 
 
+def days_of(analytics: DixaAnalytics) -> list[str]:
+    """All days up to yesterday."""
+    days = build_partitions_def(analytics.start_date, analytics.timezone)
+    return list(days.get_partition_keys())
+
+
 def cases_of(evaluation: Any) -> list[dict[str, Any]]:
     return [dict(record.data) for record in evaluation.metadata["cases"].records]
 
 
-def test_sound_data_pass_every_check_but_for_the_days_not_yet_loaded(
+def test_sound_data_pass_every_check_except_that_later_days_are_missing(
     analytics: DixaAnalytics,
 ) -> None:
     found = evaluations(analytics, [METRIC, RECORD])
@@ -55,7 +63,7 @@ def test_sound_data_pass_every_check_but_for_the_days_not_yet_loaded(
         (RECORD, "window"): True,
     }
     assert {each.severity for each in found.values()} == {dg.AssetCheckSeverity.WARN}
-    # The vendor's catalogue of fields and its rows differ: told, and no failure.
+    # The vendor's catalogue and its rows differ. The check lists it and passes.
     assert "differ" in found[RECORD, "schema"].description
     assert cases_of(found[RECORD, "schema"])
 
@@ -64,25 +72,18 @@ def test_completeness_passes_when_every_day_since_the_first_is_loaded(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path, history_days=3)
-    days = analytics_days(analytics)
-    found = evaluations(analytics, ["dixa_metrics/csat"], days[-3], days[-1])
-    complete = found["dixa_metrics/csat", "completeness"]
+    days = days_of(analytics)
+    found = evaluations(analytics, [CSAT], days[-3], days[-1])
+    complete = found[CSAT, "completeness"]
     assert complete.passed
     assert f"All 3 days to {days[-1]} are loaded" in complete.description
 
 
-def analytics_days(analytics: DixaAnalytics) -> list[str]:
-    definitions = analytics.build_definitions(fetched(analytics))
-    node = definitions.resolve_asset_graph().get(dg.AssetKey(["dixa_metrics", "csat"]))
-    assert node.partitions_def is not None
-    return list(node.partitions_def.get_partition_keys())
-
-
 def test_completeness_lists_the_gaps(analytics: DixaAnalytics) -> None:
-    days = analytics_days(analytics)
-    load(analytics, ["dixa_metrics/csat"], days[-6])
-    found = evaluations(analytics, ["dixa_metrics/csat"], days[-3], days[-2])
-    gaps = found["dixa_metrics/csat", "completeness"]
+    days = days_of(analytics)
+    load(analytics, [CSAT], days[-6])
+    found = evaluations(analytics, [CSAT], days[-3], days[-2])
+    gaps = found[CSAT, "completeness"]
     assert not gaps.passed
     assert gaps.metadata["days missing"].value == 3
     assert cases_of(gaps) == [
@@ -94,16 +95,11 @@ def test_completeness_lists_the_gaps(analytics: DixaAnalytics) -> None:
 def test_the_schema_check_names_new_missing_and_retyped_fields(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
-    for day, value in (("2025-11-05", 5), ("2025-11-06", "five")):
-        kind = "LongField" if isinstance(value, int) else "StringField"
-        simulator.tell(
-            "records/fields",
-            id="ratings",
-            field="unannounced",
-            data={"_type": kind, "value": value},
-        )
-        found = evaluations(analytics, ["dixa_records/ratings"], day, day)
-    schema = found["dixa_records/ratings", "schema"]
+    for day, kind, value in (("05", "LongField", 5), ("06", "StringField", "five")):
+        data = {"_type": kind, "value": value}
+        simulator.tell("records/fields", id="ratings", field="unannounced", data=data)
+        found = evaluations(analytics, [RATINGS], f"2025-11-{day}", f"2025-11-{day}")
+    schema = found[RATINGS, "schema"]
     assert not schema.passed
     cases = cases_of(schema)
     assert {"what": "in the data, not in the catalogue", "field": "unannounced"} in cases
@@ -116,8 +112,7 @@ def test_the_schema_check_names_new_missing_and_retyped_fields(
 def test_the_schema_check_passes_when_catalogue_and_data_agree(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
-    catalogue = fetched(analytics)
-    load(analytics, ["dixa_records/handling_time"], FIRST, catalogue=catalogue)
+    load(analytics, ["dixa_records/handling_time"], FIRST)
     columns = analytics.build_warehouse().query(
         "SELECT DISTINCT field FROM dixa_catalogue.columns "
         "WHERE table_name = 'handling_time' AND field <> '' AND type IS NOT NULL"
@@ -129,9 +124,7 @@ def test_the_schema_check_passes_when_catalogue_and_data_agree(
     assert found["dixa_records/handling_time", "schema"].passed
 
 
-def test_a_measure_that_never_comes_is_named(
-    simulator: Simulator, analytics: DixaAnalytics
-) -> None:
+def test_a_measure_without_values_is_named(simulator: Simulator, analytics: DixaAnalytics) -> None:
     entry = {"id": "nps", "aggregations": [{"measure": "Percentage"}, {"measure": "StdDev"}]}
     simulator.tell("metrics", entry=entry, like="nps")
     schema = evaluations(analytics, ["dixa_metrics/nps"])["dixa_metrics/nps", "schema"]
@@ -139,13 +132,13 @@ def test_a_measure_that_never_comes_is_named(
     assert cases_of(schema) == [{"what": "in the catalogue, in no answer", "measure": "StdDev"}]
 
 
-def test_a_null_where_the_catalogue_promises_a_value_is_counted_with_a_sample(
+def test_a_null_in_a_field_that_is_not_nullable_is_counted_with_a_sample(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
     declared = [{"field": "queue_id", "description": "", "nullable": False}]
     entry = {"id": "ratings", "description": "", "fieldsMetadata": declared}
     simulator.tell("records", entry=entry, like="ratings")
-    found = evaluations(analytics, ["dixa_records/ratings"])["dixa_records/ratings", "not_null"]
+    found = evaluations(analytics, [RATINGS])[RATINGS, "not_null"]
     nulls = analytics.build_warehouse().query(
         "SELECT count(*) AS n FROM dixa_records.ratings WHERE queue_id IS NULL"
     )
@@ -157,7 +150,7 @@ def test_a_null_where_the_catalogue_promises_a_value_is_counted_with_a_sample(
 
 
 @pytest.mark.parametrize(("outside", "says"), [(1, ""), (200, "another timestamp")])
-def test_rows_outside_their_window_are_counted_and_many_point_to_another_timestamp(
+def test_rows_outside_their_day_are_counted_and_a_large_share_points_to_another_timestamp(
     outside: int, says: str, analytics: DixaAnalytics
 ) -> None:
     load(analytics, [RECORD], FIRST, LAST)
@@ -173,7 +166,7 @@ def test_rows_outside_their_window_are_counted_and_many_point_to_another_timesta
     assert [case["day"] for case in cases_of(found)] == ["2025-11-06"]
 
 
-def test_rows_the_vendor_returns_for_the_wrong_day_are_kept_and_reported(
+def test_rows_of_another_day_are_stored_and_reported(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
     body = """{"data": [{"primaryTimestampField":
@@ -214,7 +207,7 @@ def test_a_metric_that_differs_from_its_rows_is_shown_with_both_figures(
     assert case["metric"] == pytest.approx(case["record"] + 1)
 
 
-def test_a_lost_row_is_noticed_by_reconciliation(analytics: DixaAnalytics) -> None:
+def test_reconciliation_finds_a_lost_row(analytics: DixaAnalytics) -> None:
     load(analytics, [METRIC, RECORD], FIRST, LAST)
     tampered(
         analytics,
@@ -226,8 +219,10 @@ def test_a_lost_row_is_noticed_by_reconciliation(analytics: DixaAnalytics) -> No
     assert found.metadata["days that differ"].value == 1
 
 
-def test_a_per_group_metric_is_not_compared_with_rows(analytics: DixaAnalytics) -> None:
-    definitions = analytics.build_definitions(fetched(analytics))
+def test_a_per_group_metric_is_not_compared_with_rows(
+    analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    definitions = analytics.build_definitions(catalogue)
     compared = {
         key.asset_key.path[-1]
         for key in definitions.resolve_asset_graph().asset_check_keys
@@ -237,7 +232,7 @@ def test_a_per_group_metric_is_not_compared_with_rows(analytics: DixaAnalytics) 
     assert not compared & {"conversation_assignments_per_agent", "messages_per_conversation"}
 
 
-def test_without_the_record_reconciliation_says_that_nothing_can_be_said(
+def test_reconciliation_without_the_record_is_open(
     analytics: DixaAnalytics,
 ) -> None:
     found = evaluations(analytics, [METRIC])[METRIC, "reconciliation"]
@@ -246,7 +241,7 @@ def test_without_the_record_reconciliation_says_that_nothing_can_be_said(
     assert "nothing can be said" in found.description
 
 
-def test_a_record_without_the_value_a_metric_averages_is_not_called_unloaded(
+def test_reconciliation_with_a_record_without_values_gives_that_reason(
     analytics: DixaAnalytics,
 ) -> None:
     keys = ["dixa_metrics/knowledge_search_score", "dixa_records/knowledge_article_usage"]
@@ -267,19 +262,19 @@ def test_differently_filtered_loads_are_not_compared(
     assert found.metadata["days compared"].value == 0
 
 
-def test_checks_ask_nothing_of_the_api(simulator: Simulator, analytics: DixaAnalytics) -> None:
-    catalogue = fetched(analytics)
+def test_checks_send_no_request(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
     simulator.forget_requests()
     assert evaluations(analytics, [METRIC], FIRST, FIRST, catalogue)
     assert [each["operation"] for each in simulator.requests()] == ["postAnalyticsMetrics"]
 
 
-def test_the_checks_of_a_load_with_a_failed_day_still_speak(
-    simulator: Simulator, analytics: DixaAnalytics
+def test_the_checks_of_a_load_with_a_failed_day_run(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    catalogue = fetched(analytics)
     simulator.tell("faults", kind="status", status=400, skip=1, times=1, body="no")
-    # One after the other, so that it is the second day that fails.
+    # One request at a time, so that the second day fails.
     one_by_one = analytics.model_copy(update={"windows_at_a_time": 1})
     gaps = evaluations(one_by_one, [METRIC], catalogue=catalogue)[METRIC, "completeness"]
     assert not gaps.passed
@@ -295,11 +290,10 @@ def test_records_load_before_the_metrics_that_are_compared_with_them(
 
 
 def test_live_assets_have_a_freshness_policy_and_retired_ones_none(
-    simulator: Simulator, analytics: DixaAnalytics
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    before = fetched(analytics)
     simulator.withdraw("metrics", "csat")
-    graph = analytics.build_definitions(fetched(analytics, before)).resolve_asset_graph()
+    graph = analytics.build_definitions(fetched(analytics, catalogue)).resolve_asset_graph()
     assert graph.get(dg.AssetKey(["dixa_metrics", "nps"])).freshness_policy is not None
     assert graph.get(dg.AssetKey(["dixa_metrics", "csat"])).freshness_policy is None
 
@@ -307,7 +301,7 @@ def test_live_assets_have_a_freshness_policy_and_retired_ones_none(
 @pytest.mark.parametrize(
     ("attribute", "passes"), [("queue_id", False), ("initial_direction", True)]
 )
-def test_what_a_compulsory_filter_leaves_out_is_said_on_the_asset_and_by_a_check(
+def test_an_asset_and_a_check_name_the_rows_that_a_required_filter_excludes(
     simulator: Simulator, tmp_path: Path, attribute: str, passes: bool
 ) -> None:
     record = "dixa_records/created_conversations"
@@ -328,25 +322,22 @@ def test_what_a_compulsory_filter_leaves_out_is_said_on_the_asset_and_by_a_check
         assert attribute in graph.get(dg.AssetKey(key.split("/"))).metadata["left out"]
 
 
-def test_a_check_runs_alone_and_loads_nothing(simulator: Simulator, tmp_path: Path) -> None:
-    analytics = component(simulator, tmp_path)
-    catalogue = fetched(analytics)
-    assert load(analytics, ["dixa_records/ratings"], "2025-11-01", catalogue=catalogue).success
+def test_a_check_runs_alone_and_loads_nothing(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    assert load(analytics, [RATINGS], FIRST, catalogue=catalogue).success
     simulator.forget_requests()
-    check = dg.AssetCheckKey(dg.AssetKey(["dixa_records", "ratings"]), "window")
+    check = dg.AssetCheckKey(dg.AssetKey(RATINGS.split("/")), "window")
     result = load(analytics, dg.AssetSelection.checks(check), catalogue=catalogue)
     assert result.success
     assert [found.asset_check_key for found in result.get_asset_check_evaluations()] == [check]
     assert simulator.requests() == []
 
 
-def test_a_load_that_plans_no_checks_makes_them_all_the_same(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    analytics = component(simulator, tmp_path)
-    key = dg.AssetKey(["dixa_records", "ratings"])
-    assert range_request([key], "2025-11-01", "2025-11-01").asset_check_keys == []
-    result = load(analytics, dg.AssetSelection.assets(key).without_checks(), "2025-11-01")
+def test_a_load_that_plans_no_checks_runs_them(analytics: DixaAnalytics) -> None:
+    key = dg.AssetKey(RATINGS.split("/"))
+    assert range_request([key], FIRST, FIRST).asset_check_keys == []
+    result = load(analytics, dg.AssetSelection.assets(key).without_checks(), FIRST)
     assert result.success
     made = {found.check_name for found in result.get_asset_check_evaluations()}
     assert made == {"completeness", "not_null", "schema", "window"}

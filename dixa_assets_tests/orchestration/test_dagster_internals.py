@@ -1,4 +1,4 @@
-"""What this project relies on in Dagster's insides: an upgrade that changes it fails here."""
+"""The parts of Dagster's insides that this project uses: an upgrade that changes one fails here."""
 
 import ast
 import inspect
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.defs_state.base import set_defs_state_storage
+from dagster._grpc.client import DagsterGrpcClient
 
 import dixa_assets
 from dixa_assets.model.catalogue import Catalogue
@@ -20,7 +21,7 @@ def daily(context: dg.AssetExecutionContext) -> None:
     context.log.info(", ".join(context.partition_keys))
 
 
-def test_only_one_module_takes_what_dagster_does_not_promise() -> None:
+def test_only_one_module_imports_names_that_are_not_public() -> None:
     house = Path(dixa_assets.__file__).parent
     users = set()
     for path in house.rglob("*.py"):
@@ -31,36 +32,34 @@ def test_only_one_module_takes_what_dagster_does_not_promise() -> None:
     assert users == {"orchestration/dagster_internals.py"}
 
 
-def test_two_tags_make_a_run_of_a_range_of_days() -> None:
+def test_two_tags_make_a_run_of_a_range_of_days(instance: dg.DagsterInstance) -> None:
     request = range_request([daily.key], "2025-11-03", "2025-11-05")
     assert request.tags == {
         dagster_internals.ASSET_PARTITION_RANGE_START_TAG: "2025-11-03",
         dagster_internals.ASSET_PARTITION_RANGE_END_TAG: "2025-11-05",
     }
-    with dg.instance_for_test() as instance:
-        assert dg.materialize([daily], tags=dict(request.tags), instance=instance).success
-        loaded = dagster_internals.loaded_partitions(instance, daily.key)
+    assert dg.materialize([daily], tags=dict(request.tags), instance=instance).success
+    loaded = dagster_internals.loaded_partitions(instance, daily.key)
     assert set(loaded) == {"2025-11-03", "2025-11-04", "2025-11-05"}
 
 
-def test_runs_that_have_not_ended_are_those_under_way_and_those_to_come() -> None:
+def test_unfinished_runs_are_queued_starting_running_or_canceling() -> None:
     # Older releases know no SUSPENDED.
     assert {status.value for status in dagster_internals.NOT_FINISHED_STATUSES} - {"SUSPENDED"} == {
         *("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"),
     }
 
 
-def test_a_version_that_was_stored_is_the_latest_and_the_one_that_is_pinned() -> None:
-    with dg.instance_for_test() as instance:
-        storage = instance.defs_state_storage
-        assert isinstance(storage, dagster_internals.DefsStateStorage)
-        assert state.load(storage, "a key") is None
-        state.save(storage, "a key", Catalogue())
-        assert state.load(storage, "a key") == Catalogue()
-        with set_defs_state_storage(storage):
-            assert dagster_internals.DefsStateStorage.get() is storage
-            assert state.pin("a key") == Catalogue().version
-            known = dagster_internals.DefinitionsLoadContext.get().get_defs_key_state_info("a key")
+def test_a_stored_version_is_the_latest_and_is_pinned(instance: dg.DagsterInstance) -> None:
+    storage = instance.defs_state_storage
+    assert isinstance(storage, dagster_internals.DefsStateStorage)
+    assert state.load(storage, "a key") is None
+    state.save(storage, "a key", Catalogue())
+    assert state.load(storage, "a key") == Catalogue()
+    with set_defs_state_storage(storage):
+        assert dagster_internals.DefsStateStorage.get() is storage
+        assert state.pin("a key") == Catalogue().version
+        known = dagster_internals.DefinitionsLoadContext.get().get_defs_key_state_info("a key")
     assert known is None or known.version == Catalogue().version
 
 
@@ -71,17 +70,15 @@ def test_state_can_be_kept_as_versions_in_a_storage() -> None:
     )
 
 
-def test_a_code_server_can_be_told_to_reload_and_says_who_it_is() -> None:
+def test_a_code_server_reloads_and_has_an_id() -> None:
     make = dagster_internals.GrpcServerCodeLocationOrigin.create_client
     client = inspect.signature(make).return_annotation
     assert "DagsterGrpcClient" in str(client)
-    from dagster._grpc.client import DagsterGrpcClient
-
     assert "timeout" in inspect.signature(DagsterGrpcClient.reload_code).parameters
     assert callable(DagsterGrpcClient.get_server_id)
 
 
-def test_a_step_knows_what_its_process_takes_after_it() -> None:
+def test_a_step_knows_the_next_steps_of_its_process() -> None:
     after: dict[str, list[str]] = {}
 
     def asset(name: str, priority: int) -> dg.AssetsDefinition:

@@ -52,12 +52,11 @@ class Switch:
         return {"filter"} if self.question in (FOR_METRICS, FOR_RECORDS) else {*self.differs}
 
 
-TOKEN, ZONE, ORDER = "form of the token", "zone of a request", "same question twice"
+TOKEN, ORDER = "form of the token", "same question twice"
 FOR_METRICS, FOR_RECORDS = "compulsory filter, metrics", "compulsory filter, records"
 REQUIRED, CHANNEL = "compulsory; channel leaves most", {"required_filter": "channel"}
 OF_RECORDS = {"required_filter_of_records": "channel"}
 NO_REASON = {"needs_filter": "metrics", "is_terse": True}
-IN_MAY_2024 = r"to 2024-0(4-2[4-9]|4-30|5-0[1-9]|5-1[0-6]) at least"
 SWITCHES = {
     "Bearer": Switch(
         TOKEN, "'Bearer' before it", HANDLED, {"auth": "bearer"}, {"auth_scheme": "Bearer"}
@@ -86,11 +85,6 @@ SWITCHES = {
         {"end": "exclusive"},
         {"is_end_exclusive": True},
     ),
-    "zone's clock": Switch(ZONE, "changes the number", NEEDS_YOU, {"shifts_by_zone": True}),
-    "milliseconds": Switch(
-        "unit of durations", "milliseconds", AS_ASSUMED, {"in_milliseconds": True}
-    ),
-    "history": Switch("history", IN_MAY_2024, AS_ASSUMED, {"history_since": "2024-05-02"}),
 }
 
 
@@ -143,7 +137,7 @@ def stored() -> Iterator[DefsStateStorage]:
 
 def probed(analytics: DixaAnalytics) -> tuple[dict[str, Fact], Catalogue]:
     """The findings by question, and the catalogue that is stored then."""
-    facts = probe_account(analytics, echo=lambda line: None)
+    facts = probe_account(analytics)
     with stored() as storage:
         kept = state.load(storage, analytics.defs_state_config.key)
     assert kept
@@ -224,7 +218,6 @@ def test_every_question_has_an_answer_and_the_page_has_no_row_and_no_token(
     facts, kept = probed(analytics)
     assert [*facts] == [question.name for question in QUESTIONS]
     assert {fact.verdict for fact in facts.values()} == {AS_ASSUMED}, facts
-    assert facts["unit of durations"].observed == "seconds"
     assert Adaptation.of(kept.facts) == Adaptation()
     page = (tmp_path / "probe.md").read_text()
     assert all(fact.question in page for fact in facts.values())
@@ -282,7 +275,7 @@ def test_earlier_findings_are_kept_when_the_api_does_not_answer(
     simulator.forget_requests()
     facts, later = probed(analytics)
     assert Adaptation.of(later.facts) == Adaptation.of(kept.facts)
-    assert facts["history"] in kept.facts
+    assert facts[ORDER] in kept.facts
     assert len(simulator.requests()) < 10
 
 
@@ -291,7 +284,7 @@ def test_the_finding_about_records_is_kept_with_the_one_about_metrics(
 ) -> None:
     simulator.tell("quirks", needs_filter="metrics")
     _, kept = probed(analytics)
-    simulator.tell("faults", kind="status", status=503, operation="postAnalyticsMetrics", times=1)
+    simulator.tell("faults", kind="status", status=503, operation="postAnalyticsMetrics", times=2)
     _, later = probed(analytics)
     assert Adaptation.of(later.facts) == Adaptation.of(kept.facts) == Adaptation(**CHANNEL)
 
@@ -303,6 +296,7 @@ def test_findings_of_deleted_questions_are_ignored_and_dropped_by_the_next_probe
         finding("days together", "days_together", "1"),
         finding("longest period", "longest_period", "31"),
         finding("rate headers"),
+        finding("history"),
         finding("timestamp of a period", "period_timestamp", "another"),
     )
     assert Adaptation.of(earlier) == Adaptation(is_by_primary=False)
@@ -346,7 +340,7 @@ def test_a_catalogue_of_many_pages_leaves_enough_requests_for_all_questions(
     simulator.forget_requests()
     facts, _ = probed(analytics)
     assert len(simulator.requests()) <= 80
-    assert facts["history"].verdict == AS_ASSUMED
+    assert {fact.verdict for fact in facts.values()} == {AS_ASSUMED}
 
 
 def test_the_check_warns_of_a_filter_that_may_leave_out_rows(

@@ -1,20 +1,17 @@
 """Mutated answers through client, extract and warehouse: a day is replaced whole, or untouched.
 
-`python -m dixa_assets_tests.stress.fuzz --cases 10000` runs many and prints one line; the first
-case that breaks the rule is printed in its smallest form, and `--case '…'` runs that one again. A
-case is JSON: which asset is loaded, in how many pages, and what becomes of them on the wire.
+`python -m dixa_assets_tests.stress fuzz --cases 10000` runs many cases and prints the smallest one
+that breaks the rule; `--case '…'` runs that case again. A case is JSON: the asset, the number of
+pages, and the changes of the pages on the wire.
 """
 
-import argparse
 import contextlib
 import faulthandler
 import json
-import logging
 import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import Counter
@@ -33,18 +30,21 @@ from dixa_assets.api.requests import Request
 from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import Window
-from dixa_assets.model.tables import relation_of
+from dixa_assets.model.days import Day
+from dixa_assets.model.options import LoadSpec
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.load_log import Batch
+from dixa_assets.warehouse.load_log import Load
+from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.stress.fuzz_cases import ROWS, TARGETS, TOKEN, cases
-from dixa_assets_tests.stress.fuzz_vendor import Served, Server, Vendor
+from dixa_assets_tests.stress.fuzz_vendor import Served, Vendor
 from dixa_assets_tests.support.client import Impatient
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
+from dixa_assets_tests.support.serve import Server, serve
+from dixa_assets_tests.support.simulator import COPENHAGEN, Json
+from dixa_assets_tests.support.truth import period_of, sent_rows
 
 DAYS = [datetime(2025, 11, number).date() for number in (4, 5, 6)]  # noqa: DTZ001
 DAY = DAYS[1]
@@ -60,14 +60,14 @@ class Violation(AssertionError):
 class Fuzz:
     """A server, a client and a database with three days of five assets, for many cases."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
-        self._server = server
+    def __init__(self, folder: Path, server: Server, vendor: Vendor) -> None:
+        self._server, self._vendor = server, vendor
         self._world = World()
         self._folder = folder
         self._client = Impatient(
             TOKEN,
-            Patience(attempts=2, answer_seconds=5.0),
-            base_url=f"http://127.0.0.1:{server.server_port}",
+            Patience(attempts=2, answer_seconds=5),
+            base_url=server.url,
         )
         self._base = folder / "base.duckdb"
         for target in TARGETS:
@@ -105,11 +105,9 @@ class Fuzz:
         return type(error).__name__ if error else "replaced"
 
     def _serve(self, case: Json, day: Any) -> None:
-        window = Window.of_day(day, COPENHAGEN)
-        about = {"start": window.start, "end": window.end, "now": NOW}
         target = case["target"]
-        if target in RECORDS and TARGETS[target]:
-            rows = [row.to_api() for row in self._world.rows(target, **about)[:ROWS]]
+        if TARGETS[target]:
+            rows = sent_rows(self._world, target, day)[:ROWS]
             size = -(-len(rows) // case["pages"])
             pages = [
                 {"data": rows[start : start + size], "meta": {}}
@@ -118,21 +116,21 @@ class Fuzz:
             for number, page in enumerate(pages[:-1], 1):
                 page["meta"] = {"next": f"/v1/analytics/records?pageKey=K{number}"}
         else:
-            pages = [{"data": {"id": target, "aggregates": self._world.aggregate(target, **about)}}]
-        Vendor.case, Vendor.pages, Vendor.served = case, pages, []
+            aggregates = self._world.aggregate(target, **period_of(day))
+            pages = [{"data": {"id": target, "aggregates": aggregates}}]
+        self._vendor.prepare(case, pages)
 
     def _load(self, path: Path, target: str, day: Any, run_id: str) -> None:
-        entry = _entry(target)
-        relation = relation_of(entry)
-        warehouse = Warehouse(path, timezone=COPENHAGEN, wait_seconds=5)
-        window = Window.of_day(day, COPENHAGEN)
+        spec = LoadSpec(_entry(target), COPENHAGEN)
+        relation, local_day = spec.relation, Day.of(day, COPENHAGEN)
+        warehouse = Warehouse(path, WarehouseSettings(database_wait_seconds=5))
         self._client._page_size = PAGE_SIZES[0]
         with warehouse.staging() as folder, Staged(folder / "rows", relation.stored_in) as staged:
-            extract(self._client, Request(entry), window, staged)
-            warehouse.replace(relation, [Batch(run_id, time.monotonic(), [staged], [window])])
+            extract(self._client, Request(spec), local_day, staged)
+            warehouse.replace(relation, [Load(run_id, time.monotonic(), [staged], local_day)])
 
     def _problem(self, path: Path, target: str, error: DixaAssetsError | None) -> str | None:
-        """What is wrong with the database or the error, if anything."""
+        """The problem of the database or of the error, None without one."""
         if error:
             said = str(error)
             if TOKEN.lower() in said.lower():
@@ -177,7 +175,7 @@ class Fuzz:
         self, connection: duckdb.DuckDBPyConnection, target: str, own: tuple[str, str]
     ) -> str | None:
         """How the day differs from what the last reading said, if it does."""
-        said = _last_reading(Window.of_day(DAY, COPENHAGEN))
+        said = _last_reading(self._vendor.served, Day.of(DAY, COPENHAGEN))
         if TARGETS[target]:
             relation, where = f"dixa_records.{target}", f"partition_date = '{DAY}'"
         else:
@@ -236,13 +234,13 @@ def _is(own: tuple[str, str], table: str, which: tuple[str, ...]) -> bool:
     }.get(table, [])
 
 
-def _last_reading(window: Window) -> list[Any]:
+def _last_reading(served: list[Served], day: Day) -> list[Any]:
     """The rows of the last usable first page and all pages since; none that lies on the end."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
         rows: list[Any] = []
-        for answer in Vendor.served:
+        for answer in served:
             payload = _usable(answer)
             if payload is None:
                 continue
@@ -253,7 +251,7 @@ def _last_reading(window: Window) -> list[Any]:
                 rows = [part for each in data.get("aggregates") or [] for part in _parts(each)]
                 continue
             rows = (rows if answer.key else []) + (data or [])
-        return [row for row in rows if _instant(row) != window.end]
+        return [row for row in rows if _instant(row) != day.period.end]
     finally:
         sys.setrecursionlimit(limit)
 
@@ -325,9 +323,9 @@ def _plain_columns(target: str, rows: list[Any]) -> dict[str, list[str]]:
 
 
 def _entry(target: str) -> Entry:
-    is_record = TARGETS[target] is not None
-    kind, entries = ("record", RECORDS) if is_record else ("metric", METRICS)
-    return replace(Entry.from_api(kind, entries[target].to_api()), name=target)  # type: ignore[arg-type]
+    if TARGETS[target]:
+        return replace(Entry.from_api("record", RECORDS[target].to_api()), name=target)
+    return replace(Entry.from_api("metric", METRICS[target].to_api()), name=target)
 
 
 def _shown(case: Json) -> str:
@@ -337,18 +335,13 @@ def _shown(case: Json) -> str:
 @contextlib.contextmanager
 def fuzzing() -> Iterator[Fuzz]:
     """Everything a case needs, gone afterwards."""
+    vendor = Vendor()
     with (
         tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder,
-        Server(("127.0.0.1", 0), Vendor) as server,
+        serve(vendor.answer) as server,
+        contextlib.closing(Fuzz(Path(folder), server, vendor)) as fuzz,
     ):
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            with contextlib.closing(Fuzz(Path(folder), server)) as fuzz:
-                yield fuzz
-        finally:
-            server.shutdown()
-            thread.join()
+        yield fuzz
 
 
 def run(number: int, first_seed: int) -> Counter[str]:
@@ -375,33 +368,3 @@ def run(number: int, first_seed: int) -> Counter[str]:
         finally:
             faulthandler.cancel_dump_traceback_later()
     return ends
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", type=json.loads, help="a case to run again, as it was printed")
-    wanted = parser.parse_args()
-    logging.getLogger("dixa_assets").setLevel(logging.ERROR)
-    began = time.monotonic()
-    try:
-        if wanted.case:
-            with fuzzing() as fuzz:
-                print(fuzz.check(wanted.case))
-            return 0
-        ends = run(wanted.cases, wanted.seed)
-    except Violation as violation:
-        print(f"broken: {violation}")
-        return 1
-    replaced = ends.pop("replaced", 0)
-    untouched = ", ".join(f"{name} {count}" for name, count in ends.most_common())
-    print(
-        f"{replaced + ends.total()} cases, seed {wanted.seed}: {replaced} replaced, "
-        f"{ends.total()} untouched ({untouched}), {time.monotonic() - began:.0f} s"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,91 +1,71 @@
-"""The server that answers as a case of the fuzzing says."""
+"""A vendor that answers as a case of the fuzzing says."""
 
 import copy
 import json
 import re
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
+from dixa_assets_tests.support.serve import Request, Response
 from dixa_assets_tests.support.simulator import Json
+
+BAD_KEY = {"message": "Invalid value for: query parameter pageKey"}
 
 
 @dataclass
 class Served:
-    """An answer that went out: to which page key, and whether all of it could be read."""
+    """An answer that was sent: its page key, and whether the client can read all of it."""
 
     key: str
     body: bytes
     is_whole: bool
 
 
-class Vendor(BaseHTTPRequestHandler):
-    """Answers page by page what the current case says."""
+class Vendor:
+    """Answers with the pages of the current case, each changed as the case says."""
 
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
-    case: ClassVar[Json] = {}
-    pages: ClassVar[list[Json]] = []
-    served: ClassVar[list[Served]] = []
+    def __init__(self) -> None:
+        self.prepare({"changes": [], "wires": []}, [])
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        key = parse_qs(urlsplit(self.path).query).get("pageKey", [""])[0]
-        if key and key not in [f"K{number}" for number in range(1, len(self.pages))]:
-            self._send(key, 400, b'{"message": "Invalid value for: query parameter pageKey"}', {})
-            return
+    def prepare(self, case: Json, pages: list[Json]) -> None:
+        """Take another case and the pages that it changes."""
+        self._case, self._pages = case, pages
+        self.served: list[Served] = []
+
+    def answer(self, request: Request) -> Response:
+        key = request.query.get("pageKey", "")
+        if key and key not in [f"K{number}" for number in range(1, len(self._pages))]:
+            return self._send(key, Response(json.dumps(BAD_KEY).encode(), status=400))
         page = int(key[1:]) if key else 0
         before = sum(1 for one in self.served if one.key == key)
-        payload: Any = copy.deepcopy(self.pages[page])
-        for change in self.case["changes"]:
-            if change["page"] % len(self.pages) == page and before < change["times"]:
-                payload = changed(payload, copy.deepcopy(change))
-        body, status, headers, cut = to_text(payload).encode(), 200, {}, 1.0
-        for wire in self.case["wires"]:
-            if wire["page"] % len(self.pages) == page and before < wire["times"]:
-                status = wire.get("status", status)
-                headers |= wire.get("headers", {})
-                cut = wire.get("cut", cut)
-                if "body" in wire:
-                    body = wire["body"].encode("utf-8", "surrogatepass")
-                if "encoding" in wire:
-                    text = body.decode("utf-8", "replace")
-                    body = text.encode(wire["encoding"], "replace")
-        self._send(key, status, body, headers, cut)
 
-    def _send(
-        self, key: str, status: int, body: bytes, headers: Mapping[str, str], cut: float = 1.0
-    ) -> None:
-        # What says it is compressed and is not cannot be read, and is asked for again.
-        is_readable = headers.get("content-encoding") not in ("gzip", "deflate")
-        self.served.append(Served(key, body, 200 <= status < 300 and cut == 1.0 and is_readable))
-        self.send_response(status, "As it is")
-        for name, value in {"content-type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: int(len(body) * cut)])
-        self.close_connection = cut < 1.0 or status < 200
+        def concerned(kind: str) -> list[Json]:
+            """The changes or wires of this page and this try."""
+            return [
+                each
+                for each in self._case[kind]
+                if each["page"] % len(self._pages) == page and before < each["times"]
+            ]
 
-    def log_message(self, *_: object) -> None:
-        pass
+        payload: Any = copy.deepcopy(self._pages[page])
+        for change in concerned("changes"):
+            payload = changed(payload, copy.deepcopy(change))
+        body, status, headers, part = to_text(payload).encode(), 200, dict[str, str](), 1.0
+        for wire in concerned("wires"):
+            status, part = wire.get("status", status), wire.get("cut", part)
+            headers |= wire.get("headers", {})
+            if "body" in wire:
+                body = wire["body"].encode("utf-8", "surrogatepass")
+            if "encoding" in wire:
+                body = body.decode("utf-8", "replace").encode(wire["encoding"], "replace")
+        return self._send(key, Response(body, status, headers, part))
 
-
-class Server(ThreadingHTTPServer):
-    """Keeps what went wrong in it, so that no fault of its own is taken for one of a case."""
-
-    daemon_threads = True
-    failure: BaseException | None = None
-
-    def handle_error(self, *_: object) -> None:
-        """Keep the exception, unless the client hung up."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError):
-            self.failure = error
+    def _send(self, key: str, response: Response) -> Response:
+        # Plain text under a header that says it is compressed cannot be read.
+        is_plain = response.headers.get("content-encoding") not in ("gzip", "deflate")
+        is_whole = 200 <= response.status < 300 and response.part == 1.0 and is_plain
+        self.served.append(Served(key, response.content, is_whole))
+        return response
 
 
 def changed(payload: Any, change: Json) -> Any:
@@ -120,7 +100,7 @@ def changed(payload: Any, change: Json) -> Any:
     return payload if holder is not None and name != "" else holder[""]
 
 
-# What no Python value can say: `raw:` goes out as it is, `deep:` as lists in lists.
+# Texts that no Python value has: `raw:` is sent as it is, `deep:` as nested lists.
 _RAW = re.compile(r'"(raw|deep):([^"\\]*)"')
 
 

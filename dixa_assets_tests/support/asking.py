@@ -1,4 +1,4 @@
-"""The simulator asked over plain HTTP, as anybody would without this project's client."""
+"""Requests to the simulator over plain HTTP, without this project's client."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Catalogues made by hand of a metric and a record, and what is said to be new in them."""
+"""Catalogues of a metric and a record, and their changes."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def entry_of(catalogue: Catalogue, entry_id: str, kind: str = "metric") -> Entry
 
 
 def news(known: Catalogue, later: Catalogue) -> list[tuple[Any, ...]]:
-    """What was added to the list of changes, without instants."""
+    """The changes of the later catalogue that the known one does not have, without instants."""
     assert later.changes[: len(known.changes)] == known.changes
     return [
         (one.kind, one.id, one.change, one.item, one.before, one.after)

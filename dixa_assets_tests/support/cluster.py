@@ -1,4 +1,4 @@
-"""A deployment on many machines: each process has a home and folders of its own, and the wheel."""
+"""A deployment on many machines: each process has its own home, its own folders and the wheel."""
 
 import os
 import signal
@@ -18,7 +18,12 @@ import yaml
 
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.processes import PROJECT, free_port, wait_until
+from dixa_assets_tests.support.processes import (
+    PROJECT,
+    free_port,
+    outside_settings,
+    wait_until,
+)
 from dixa_assets_tests.support.services import (
     OwnServer,
     answers,
@@ -34,7 +39,7 @@ RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
 
 @dataclass
 class Cluster:
-    """What runs, where, and what can be done to it."""
+    """The processes of a deployment, their folder and their servers."""
 
     folder: Path
     python: Path
@@ -71,7 +76,7 @@ class Cluster:
         return answer.json()["data"] if answer.is_success else None
 
     def start(self, name: str, *command: str) -> None:
-        """A process on a machine of its own, which has `deploy/`'s files and nothing else."""
+        """A process on a machine of its own, which has the files of `deploy/` and nothing else."""
         home = self.folder / name
         (home / "dagster").mkdir(parents=True, exist_ok=True)
         (home / "tmp").mkdir(exist_ok=True)
@@ -81,23 +86,25 @@ class Cluster:
             (home / "dagster" / file).write_text(text)
         workspace = yaml.safe_load((PROJECT / "deploy" / "workspace.yaml").read_text())
         (server,) = workspace["load_from"]
+        shared_server = server["grpc_server"] | {"host": "127.0.0.1"}
         workspace["load_from"] = [
-            {"grpc_server": server["grpc_server"] | {
-                "host": "127.0.0.1", "port": port, "location_name": module.partition(".")[0],
-            }}
+            {"grpc_server": shared_server | {"port": port, "location_name": module.split(".")[0]}}
             for module, port in self.code.items()
-        ]  # fmt: skip
+        ]
         (home / "dagster" / "workspace.yaml").write_text(yaml.safe_dump(workspace))
         own = {"HOME": home, "TMPDIR": home / "tmp", "DAGSTER_HOME": home / "dagster"}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [str(self.python), *command],
                 env=self.settings | {key: str(value) for key, value in own.items()},
-                cwd=home, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                cwd=home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def start_all(self, workers: int) -> None:
-        # Processes that begin on an empty database at the same moment fail each other.
+        # Processes that start together on an empty database make each other fail.
         self.start("migrate", "-m", "dagster", "instance", "migrate")
         assert self.processes.pop("migrate").wait(timeout=120) == 0
         server = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
@@ -113,20 +120,18 @@ class Cluster:
 
     def start_worker(self, name: str) -> None:
         run = "from dagster_celery.cli import main; main()"
-        self.start(
-            name, "-c", run, "worker", "start", "-A", "dagster_celery.app",
-            "-y", "dagster/celery.yaml", "-n", name, "--", "--concurrency=1",
-        )  # fmt: skip
+        options = f"-A dagster_celery.app -y dagster/celery.yaml -n {name} -- --concurrency=1"
+        self.start(name, "-c", run, "worker", "start", *options.split())
 
     def kill(self, name: str) -> None:
-        """End a machine without a word."""
+        """Kill a process and its children."""
         process = self.processes.pop(name)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def runs(self, backfill: str = "") -> list[dict[str, Any]]:
-        """Every run, or those of a backfill, with their tags as a dictionary."""
+        """All runs, or the runs of a backfill, with their tags as a dictionary."""
         data = self.ask(RUNS)
         found = data["runsOrError"]["results"] if data else []
         for run in found:
@@ -134,7 +139,7 @@ class Cluster:
         return [run for run in found if backfill in ("", run["tags"].get("dagster/backfill"))]
 
     def holder(self, run: dict[str, Any]) -> str:
-        """The worker that has a run; empty while none has."""
+        """The worker that has a run; empty if none has it yet."""
         from celery import Celery
 
         app = Celery(
@@ -150,17 +155,13 @@ class Cluster:
 def running_cluster(
     folder: Path, simulator: Simulator, python: Path, **settings: str
 ) -> Iterator[Cluster]:
-    """Servers and settings; the processes that a test starts on them end with it."""
+    """Servers and settings; the processes that a test starts end with the block."""
     with own_postgres() as postgres, own_redis(folder / "redis") as redis:
         server = f"postgres@127.0.0.1:{postgres.port}"
         with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as connection:
             for name in ("dagster", "dixa_lake"):
                 connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
-        outside = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("DIXA_", "DAGSTER_", "PYTHON"))
-        }
+        outside = outside_settings("DIXA_", "DAGSTER_", "PYTHON")
         dsn = f"dbname=dixa_lake host=127.0.0.1 port={postgres.port} user=postgres"
         own = {
             "PATH": f"{python.parent}:{os.environ['PATH']}",
@@ -191,7 +192,7 @@ def running_cluster(
 
 
 def wheel_environment(folder: Path) -> Path:
-    """A Python that has the project as a wheel, and everything else from this one's folder."""
+    """A Python with the project as a wheel and all other packages of this environment."""
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(PROJECT)], check=True)
@@ -206,7 +207,7 @@ def wheel_environment(folder: Path) -> Path:
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "others.pth").write_text(f"{here}\n")
     python = folder / "venv" / "bin" / "python"
-    # What dagster-celery starts for a worker, by name.
+    # dagster-celery starts a worker by this name.
     celery = python.with_name("celery")
     celery.write_text(f"#!{python}\nfrom celery.__main__ import main\nmain()\n")
     celery.chmod(0o755)

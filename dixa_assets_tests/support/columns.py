@@ -22,7 +22,7 @@ def fresh(empty: Path) -> Warehouse:
 
 
 def load_days(warehouse: Warehouse, table: Table, *days: Rows) -> Written:
-    """Load one day after the other; the last one's outcome."""
+    """Load one day after the other; the outcome of the last."""
     return [load(warehouse, table, day, rows) for day, rows in zip(DAYS, days, strict=False)][-1]
 
 
@@ -65,7 +65,7 @@ def column_names(warehouse: Warehouse, table: Table) -> dict[tuple[str, str], st
 
 
 def column_comments(warehouse: Warehouse, table: Table) -> dict[str, str]:
-    """Comments of the columns of a table or view."""
+    """The comments of the columns of a table or view."""
     found = warehouse.query(
         "SELECT column_name, coalesce(comment, '') AS said FROM duckdb_columns() "
         "WHERE schema_name = ? AND table_name = ?",

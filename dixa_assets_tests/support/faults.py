@@ -1,6 +1,7 @@
-"""A few assets and days under faults: what is there, what was asked, and what the run said."""
+"""Four assets and three days under faults: rows, requests, and the messages of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,144 +11,119 @@ import dagster as dg
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.world import World
-from dixa_assets.warehouse.sql import Query
-from dixa_assets_tests.support.scenario import (
-    component,
-    failure_of,
-    flat,
-    load,
-    midnight,
-    stored,
-    tampered,
-    truth,
-)
-from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json, Simulator
+from dixa_assets_tests.support import truth
+from dixa_assets_tests.support.scenario import component, failure_of, fetched, load, tampered
+from dixa_assets_tests.support.simulator import Simulator
 
 CSAT, NPS = "dixa_metrics/csat", "dixa_metrics/nps"
 RATINGS, MESSAGES = "dixa_records/ratings", "dixa_records/messages_sent"
 KEYS = (CSAT, RATINGS, MESSAGES)
 # On each of these days the messages fill two pages, and everything else fits into one.
 FIRST, FAULTY, LAST = DAYS = ("2025-11-04", "2025-11-05", "2025-11-06")
-# How often a request is sent before it is given up.
+# Tries of one request.
 TRIES = 8
 ROW = {"primaryTimestampField": {"name": "at", "timestamp": "2025-11-05T09:00:00.000Z"}}
+# Rows and lines of the load log, each with its run and instant, by asset and day.
+Held = dict[tuple[str, str], list[str]]
 
 
 def few(simulator: Simulator, folder: Path, **attributes: Any) -> DixaAnalytics:
-    """A component of four assets that asks for one day after the other."""
+    """A component of four assets that requests one day after the other."""
     ids = ["csat", "nps", "ratings", "messages_sent"]
     return component(simulator, folder, **{"windows_at_a_time": 1, "include": ids} | attributes)
 
 
 def ask_for_days_alone(analytics: DixaAnalytics) -> None:
-    """Make the log say that rows lay outside their day, so that days are not asked for together."""
+    """Log rows outside their day, so that the loader requests each day alone."""
     tampered(analytics, "UPDATE dixa_catalogue.loads SET rows_outside_window = 1")
 
 
-# What is there, and what should be
+@dataclass(frozen=True)
+class Scene:
+    """A simulator, a component and its catalogue; without names of assets, `KEYS` are meant."""
 
+    simulator: Simulator
+    analytics: DixaAnalytics
+    catalogue: Catalogue
+    world: World
 
-def held(analytics: DixaAnalytics, *keys: str) -> dict[tuple[str, str], list[str]]:
-    """Rows and lines in the load log by asset and day, each with its run and instant."""
-    found: dict[tuple[str, str], list[str]] = {}
-    with analytics.build_warehouse().reading() as query:
-        for key in keys or KEYS:
-            rows = query(
-                "SELECT partition_date::VARCHAR AS day, one::VARCHAR AS row "
-                f"FROM {key.replace('/', '.')} AS one UNION ALL "
-                "SELECT partition_date::VARCHAR, one::VARCHAR FROM dixa_catalogue.loads AS one "
-                "WHERE asset_key = ? ORDER BY ALL",
-                [key],
+    @classmethod
+    def at(cls, url: str, folder: str) -> "Scene":
+        """The scene of a database that exists, for another process."""
+        analytics = few(Simulator(url), Path(folder))
+        return cls(Simulator(url), analytics, fetched(analytics), World())
+
+    def fault(self, kind: str, **wish: Any) -> None:
+        """Let the simulator fail."""
+        self.simulator.tell("faults", kind=kind, **wish)
+
+    def load(
+        self, *keys: str, first: str = FIRST, last: str = LAST, **how: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Load some days, by default the three."""
+        return load(self.analytics, keys or KEYS, first, last, catalogue=self.catalogue, **how)
+
+    def held(self, *keys: str) -> Held:
+        """The rows and the load log in the database."""
+        found: Held = {}
+        with self.analytics.build_warehouse().reading() as query:
+            for key in keys or KEYS:
+                rows = query(
+                    "SELECT partition_date::VARCHAR AS day, one::VARCHAR AS row "
+                    f"FROM {key.replace('/', '.')} AS one UNION ALL SELECT "
+                    "partition_date::VARCHAR, one::VARCHAR FROM dixa_catalogue.loads AS one "
+                    "WHERE asset_key = ? ORDER BY ALL",
+                    [key],
+                )
+                for day, row in zip(rows.day, rows.row, strict=True):
+                    found.setdefault((key, day), []).append(row)
+        return found
+
+    def noted(self, key: str, column: str) -> dict[str, int]:
+        """A column of the load log, by day."""
+        rows = self.analytics.build_warehouse().query(
+            f"SELECT partition_date::VARCHAR AS day, {column} AS n FROM dixa_catalogue.loads "
+            "WHERE asset_key = ?",
+            [key],
+        )
+        return dict(zip(rows.day, rows.n, strict=True))
+
+    def assert_equal(self, *keys: str, days: Iterable[str] = DAYS) -> None:
+        """Every row of some days is the simulator's, and there is no other."""
+        truth.assert_equal(self.analytics, self.world, *(keys or KEYS), days=days)
+
+    def assert_whole(self, *keys: str, days: Sequence[str] = DAYS) -> None:
+        """Some assets have these days, each with the simulator's rows, and no other day."""
+        assert set(self.held(*keys)) == {(key, day) for key in keys or KEYS for day in days}
+        self.assert_equal(*keys, days=days)
+
+    def rows_of(self, key: str, day: str) -> int:
+        """The number of the simulator's rows."""
+        return truth.rows_of(self.world, key, day).total()
+
+    def requested(self, key: str) -> list[str]:
+        """The local day of each request for an asset, in order."""
+        return [(start + timedelta(hours=2)).date().isoformat() for start, _ in self._requests(key)]
+
+    def pages(self, day: str) -> list[bool]:
+        """For each request for a day of the messages, whether it had a page key."""
+        midnight = truth.period_of(date.fromisoformat(day))["start"]
+        return [
+            "pageKey" in query for start, query in self._requests(MESSAGES) if start == midnight
+        ]
+
+    def _requests(self, key: str) -> list[tuple[datetime, Any]]:
+        """The start of the period and the query of each request for an asset."""
+        schema, name = key.split("/")
+        operation = "postAnalyticsMetrics" if schema == "dixa_metrics" else "postAnalyticsRecords"
+        return [
+            (
+                datetime.fromisoformat(request["body"]["periodFilter"]["start"]),
+                request["query"],
             )
-            for day, row in rows:
-                found.setdefault((key, day), []).append(row)
-    return found
-
-
-def rows_of(world: World, name: str, day: str) -> list[Json]:
-    """The simulator's rows of a record's day, as its API sends them."""
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    end = midnight(date.fromisoformat(day) + timedelta(days=1), COPENHAGEN)
-    return [row.to_api() for row in world.rows(name, start=start, end=end, now=NOW)]
-
-
-def expected(world: World, key: str, day: str) -> Any:
-    """What the simulator holds of an asset's day."""
-    schema, name = key.split("/")
-    if schema == "dixa_records":
-        return sorted(map(flat, rows_of(world, name, day)))
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    end = midnight(date.fromisoformat(day) + timedelta(days=1), COPENHAGEN)
-    return truth(world.aggregate(name, start=start, end=end, now=NOW))
-
-
-def contents(query: Query, key: str, day: str) -> Any:
-    """What the database holds of an asset's day, in the form of `expected`."""
-    schema, name = key.split("/")
-    if schema == "dixa_records":
-        return stored(query, name, day)
-    rows = query(
-        "SELECT measure, status, value FROM dixa.metrics_daily "
-        "WHERE metric = ? AND partition_date = ?",
-        [name, day],
-    )
-    values = {(row.measure, row.status): row.value for row in rows}
-    assert len(values) == len(rows)
-    return values
-
-
-def assert_equal(
-    analytics: DixaAnalytics, world: World, *keys: str, days: Sequence[str] = DAYS
-) -> None:
-    """Every row of some days is the simulator's, and there is no other."""
-    with analytics.build_warehouse().reading() as query:
-        for key in keys or KEYS:
-            for day in days:
-                assert contents(query, key, day) == expected(world, key, day), (key, day)
-
-
-def assert_whole(
-    analytics: DixaAnalytics, world: World, *keys: str, days: Sequence[str] = DAYS
-) -> None:
-    """Some assets have these days, each with the simulator's rows, and no other day."""
-    assert set(held(analytics, *keys)) == {(key, day) for key in keys or KEYS for day in days}
-    assert_equal(analytics, world, *keys, days=days)
-
-
-def noted(analytics: DixaAnalytics, key: str, what: str) -> dict[str, int]:
-    """A column of the load log, by day."""
-    rows = analytics.build_warehouse().query(
-        f"SELECT partition_date::VARCHAR AS day, {what} AS n FROM dixa_catalogue.loads "
-        "WHERE asset_key = ?",
-        [key],
-    )
-    return dict(zip(rows.day, rows.n, strict=True))
-
-
-# What was asked, and what was said
-
-
-def asked(simulator: Simulator, key: str) -> list[str]:
-    """The local days an asset's requests were about, in order."""
-    schema, name = key.split("/")
-    operation = "postAnalyticsMetrics" if schema == "dixa_metrics" else "postAnalyticsRecords"
-    starts = [
-        datetime.fromisoformat(request["body"]["periodFilter"]["start"])
-        for request in simulator.requests()
-        if request["operation"] == operation and request["body"]["id"] == name
-    ]
-    return [(start + timedelta(hours=2)).date().isoformat() for start in starts]
-
-
-def pages_asked(simulator: Simulator, day: str) -> list[bool]:
-    """For each request about a day of the messages, whether it had a page key."""
-    start = midnight(date.fromisoformat(day), COPENHAGEN)
-    return [
-        "pageKey" in request["query"]
-        for request in simulator.requests()
-        if request["operation"] == "postAnalyticsRecords"
-        and datetime.fromisoformat(request["body"]["periodFilter"]["start"]) == start
-    ]
+            for request in self.simulator.requests()
+            if request["operation"] == operation and request["body"]["id"] == name
+        ]
 
 
 def step(key: str) -> str:
@@ -159,15 +135,10 @@ def failed_steps(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 def can_retry(result: dg.ExecuteInProcessResult, key: str) -> Any:
-    """What the run's page says about another try."""
+    """Whether the run's page says that a retry can help."""
     [failure] = [e for e in result.get_step_failure_events() if e.step_key == step(key)]
     assert failure.step_failure_data.user_failure_data is not None
     return failure.step_failure_data.user_failure_data.metadata["a retry can help"].value
-
-
-def again(analytics: DixaAnalytics, catalogue: Catalogue, *keys: str) -> dg.ExecuteInProcessResult:
-    """Load the three days once more."""
-    return load(analytics, keys or KEYS, FIRST, LAST, catalogue=catalogue)
 
 
 def assert_one_day_failed(result: dg.ExecuteInProcessResult, key: str, cause: str) -> None:

@@ -26,13 +26,13 @@ def record(
     about: str = "A record.",
     fields: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:
-    """The table of a record; `fields` are the declared ones with their descriptions."""
+    """The table of a record; `fields` has the descriptions of the declared fields."""
     declared = tuple(FieldMetadata(field, description) for field, description in fields.items())
     return relation_of(Entry("record", name, name, about, fields=declared)).table
 
 
 def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Value]]) -> Staged:
-    """Rows of a record, one second apart from the day's midnight in UTC."""
+    """Rows of a record, one for each second after the day's midnight in UTC."""
     staged = Staged(folder / "rows.jsonl", table)
     for second, fields in enumerate(rows):
         instant = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(seconds=second)

@@ -1,4 +1,4 @@
-"""`make demo` and `make dev` as their users run them, and how Ctrl-C ends them."""
+"""`make demo` and `make dev` as their users start and stop them."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dixa_assets_tests.support.processes import PROJECT, free_port, graphql
+from dixa_assets_tests.support.processes import PROJECT, free_port, graphql, outside_settings
 
 STATE = """{ assetNodes { assetKey { path }
   partitionStats { numMaterialized numPartitions } } }"""
@@ -26,16 +26,16 @@ class Launched:
     def lines(self) -> list[str]:
         return self.console.read_text().splitlines()
 
+    def _stats(self) -> list[dict[str, int]]:
+        data = graphql(self.url, STATE) or {"assetNodes": []}
+        return [node["partitionStats"] for node in data["assetNodes"] if node["partitionStats"]]
+
     def filled(self) -> list[bool]:
         """For each asset with days, whether all of them are loaded."""
-        data = graphql(self.url, STATE) or {"assetNodes": []}
-        stats = [node["partitionStats"] for node in data["assetNodes"]]
-        return [one["numMaterialized"] == one["numPartitions"] for one in stats if one]
+        return [one["numMaterialized"] == one["numPartitions"] for one in self._stats()]
 
     def is_loading(self) -> bool:
-        data = graphql(self.url, STATE) or {"assetNodes": []}
-        stats = [node["partitionStats"] for node in data["assetNodes"]]
-        return any(one["numMaterialized"] for one in stats if one)
+        return any(one["numMaterialized"] for one in self._stats())
 
     def simulator(self) -> int:
         """The id of the simulator's process."""
@@ -82,18 +82,16 @@ def launched(what: str, folder: Path, **settings: str) -> Iterator[Launched]:
     """`make demo` or `make dev` without make, in a folder of its own."""
     for name in ("dagster.yaml", "workspace.yaml"):
         (folder / name).write_text((PROJECT / name).read_text())
-    outside = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DIXA_", "DAGSTER_"))
-    }
     port, console = free_port(), folder / "console"
     with console.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dixa_assets.launch", what, "--port", str(port)],
-            env=outside | {"HOME": str(folder)} | settings, cwd=folder,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            env=outside_settings() | {"HOME": str(folder)} | settings,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         yield Launched(process, console, f"http://127.0.0.1:{port}")
     finally:

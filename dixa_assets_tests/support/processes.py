@@ -1,5 +1,6 @@
-"""Real processes for tests, Dagster's above all: their settings, start and certain end."""
+"""Processes that tests start, most of them Dagster's: settings, start and end."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -23,21 +24,16 @@ from dixa_assets_tests.support.simulator import KEY, Simulator
 PROJECT = Path(__file__).parents[2]
 T = TypeVar("T")
 
-# Real processes, forked from one that has the imports behind it.
+# Forked from a process that has the slow imports already.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__, "dixa_assets_tests.conftest"])
 
 
 def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, str]:
-    """An environment in which everything Dagster and the project write goes below `folder`."""
+    """An environment in which Dagster and the project write below `folder` only."""
     home = folder / "dagster_home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
-    outside = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DIXA_", "DAGSTER_"))
-    }
     own = {
         "HOME": str(folder),
         "DAGSTER_HOME": str(home),
@@ -46,7 +42,13 @@ def settings_for(simulator: Simulator, folder: Path, **more: str) -> dict[str, s
         "DIXA_DUCKDB_PATH": str(folder / "dixa.duckdb"),
         "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
     }
-    return outside | own | more
+    return outside_settings() | own | more
+
+
+def outside_settings(*without: str) -> dict[str, str]:
+    """This process's environment without the project's variables and Dagster's."""
+    without = without or ("DIXA_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)}
 
 
 @contextmanager
@@ -58,12 +60,16 @@ def running(
     python: str = sys.executable,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python module as a process group of its own, of which nothing is left afterwards."""
+    """A Python module in a process group of its own, which is killed when the block ends."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [python, "-m", *arguments], env=settings, cwd=cwd or settings["HOME"],
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            [python, "-m", *arguments],
+            env=settings,
+            cwd=cwd or settings["HOME"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             yield process
         finally:
@@ -75,16 +81,49 @@ def running(
             process.wait()
 
 
-def run(arguments: list[str], settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A Python module run to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], env=settings, cwd=settings["HOME"],
-        capture_output=True, text=True, check=False, timeout=180,
-    )  # fmt: skip
+def run(
+    arguments: list[str], settings: dict[str, str], *, ok: bool | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python module to its end; `ok` says whether it must succeed (None: either)."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=settings,
+        cwd=settings["HOME"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert ok in (None, done.returncode == 0), done.stdout + done.stderr
+    return done
+
+
+CALL = """
+import json, sys
+from importlib import import_module
+module, name, arguments = sys.argv[1:]
+print(json.dumps(getattr(import_module(module), name)(*json.loads(arguments))))
+"""
+
+
+def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a module in a new Python process, which imports that module alone.
+
+    Arguments and result are values of JSON.
+    """
+    module, name = function.__module__, function.__name__
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, module, name, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:
-    """The first answer of `probe` that is not None or False."""
+    """The first result of `probe` that is not None or False."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = probe()
@@ -95,7 +134,7 @@ def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T
 
 
 def hold(path: str, pipe: Connection) -> None:
-    """Keep a database open until told to let go."""
+    """Keep a database open until a message arrives."""
     with duckdb.connect(path):
         pipe.send("held")
         pipe.recv()
@@ -105,7 +144,7 @@ def hold(path: str, pipe: Connection) -> None:
 def child(
     target: Callable[..., None], *arguments: Any
 ) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
-    """A process running `target` with a pipe to this one, killed in the end."""
+    """A process that runs `target` with a pipe to this one; killed when the block ends."""
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=target, args=(*arguments, there))
     process.start()
@@ -141,15 +180,15 @@ def graphql(url: str, query: str, **variables: Any) -> Any:
 
 @contextmanager
 def folder_of_command(name: str) -> Iterator[Path]:
-    """A folder for a test that is a command; kept when it raises or says so by SystemExit.
+    """A temporary folder for a command; kept when the command raises or exits.
 
-    A request to terminate becomes an ordinary exit, which ends what the command has started.
+    SIGTERM raises SystemExit, so that the command ends the processes it started.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     try:
         yield folder
     except BaseException:
-        print(f"What was found is kept in {folder}")
+        print(f"The files are kept in {folder}")
         raise
     shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from dixa_assets_tests.support.processes import child
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What the client gets; content that is not bytes is sent as JSON.
+    """The answer for the client; content that is not bytes is sent as JSON.
 
     `part` is the share of the body that is sent before the connection closes.
     """

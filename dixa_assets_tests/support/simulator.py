@@ -1,4 +1,4 @@
-"""The simulated Dixa as a process of its own: how it is started, asked and told what to do."""
+"""The simulated Dixa in a process of its own, and its controls."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Simulator:
-    """The simulated Dixa: its address, and what tests ask it and tell it to do."""
+    """A running simulated Dixa."""
 
     url: str
 
@@ -49,7 +49,7 @@ class Simulator:
 
 @contextmanager
 def running(*arguments: str, key: str = KEY) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A simulator process on a free port and its address; it is ended in any case."""
+    """A simulator process on a free port and its address; the end of the block kills it."""
     command = [sys.executable, "-m", "dixa_assets.simulator", "--port", "0", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIXA_API_KEY": key}
@@ -63,6 +63,6 @@ def running(*arguments: str, key: str = KEY) -> Iterator[tuple[subprocess.Popen[
 
 @contextmanager
 def running_simulator(*arguments: str, key: str = KEY) -> Iterator[Simulator]:
-    """A simulator for as long as the block lasts."""
+    """A simulator that runs until the block ends."""
     with running(*arguments, key=key) as (_, url):
         yield Simulator(url)

@@ -1,0 +1,106 @@
+"""All benchmarks: their names, what each measures, and the targets, by the page with the table."""
+
+from dixa_assets_tests.bench import accounts, catalogue, dagster_runs, history, many, pipeline
+from dixa_assets_tests.bench.table import Case, Row
+
+LARGE = "Backfill, 20 metrics and 5 records x 60 days"
+SMALL = "Backfill, 10 metrics and 2 records x 30 days"
+REFRESH = "Daily refresh, all assets x 7 days"
+SPAN = ": first to last request"
+SECONDS = "+{:.1f} s"
+SHARED = ", ≤ 0.5% refused, ≥ 50% of a share"
+
+BENCHMARKS = (
+    Case(
+        "limit",
+        dagster_runs.at_the_limit,
+        (
+            Row(LARGE, "≤", 1.04),
+            Row(LARGE + SPAN, "≤", 1.02),
+            Row(SMALL, "≤", 1.15),
+            Row(SMALL + SPAN, "≤", 1.02),
+            Row(f"{SMALL}: from the click to the end"),
+            Row(REFRESH, "≤", 1.12),
+            Row(REFRESH + SPAN, "≤", 1.02),
+            Row(f"{REFRESH}: created to started", "≤", 1.5, SECONDS),
+        ),
+    ),
+    Case(
+        "textbook",
+        dagster_runs.textbook,
+        (Row("Backfill of a textbook project, 3 metrics x 10 days"),),
+        runs="whole",
+    ),
+    Case(
+        "requests",
+        pipeline.requests,
+        (
+            Row("Requests of a first backfill, a record of 7 rows a day x 60 days", "=", 1),
+            Row("Requests of a first backfill, a record of 20,050 rows a day x 20 days", "=", 1),
+            Row("Requests of a daily refresh, all assets x 7 days", "=", 1),
+        ),
+    ),
+    Case(
+        "pipeline",
+        pipeline.pipeline,
+        (
+            Row("Pipeline, 300,000 rows of 12 fields, limit off", "≥", 0.75),
+            Row("The same, against dlt's `rest_api` source", "≥", 7, "{:.1f}"),
+        ),
+    ),
+    Case("memory", pipeline.memory, (Row("Peak memory, a day of 1,000,000 rows", "≤", 1.15),)),
+    Case(
+        "history",
+        history.history,
+        (Row("Loaded partition, after 20 assets x 1,825 days", "≤", 1.1),),
+        runs="whole",
+    ),
+    Case(
+        "file",
+        history.file_size,
+        (Row("Database file, 30 assets x 30 days, each replaced three times", "≤", 1.5),),
+        runs="whole",
+    ),
+    Case(
+        "catalogue",
+        catalogue.catalogue,
+        tuple(
+            row
+            for entries in ("39", "1,000")
+            for row in (
+                Row(f"{entries} entries: a new metric becomes an asset", "≤", 5, SECONDS),
+                Row(f"{entries} entries: code location, look at the catalogue"),
+            )
+        ),
+        runs="whole",
+    ),
+)
+MANY_MACHINES = (
+    Case(
+        "lake",
+        many.lake_and_file,
+        (
+            Row("A day of 50 rows, staged and written", "≤", 2),
+            Row("A day of 50,000 rows, staged and written", "≤", 1.2),
+        ),
+    ),
+    Case(
+        "writers",
+        many.four_writers,
+        (Row("Four processes writing days of one table", "≥", 4, "{:.1f}/s"),),
+    ),
+    Case(
+        "pace",
+        many.shared_pace,
+        (Row("10 requests/s shared by four processes", "≥", 0.98, also=SHARED),),
+    ),
+    Case(
+        "workers",
+        many.two_workers,
+        (Row("Backfill of one account, 5 assets x 10 days, in two runs", "≤", 1.1),),
+    ),
+    Case("accounts", accounts.in_locations_of(1), runs="named"),
+    Case("accounts-together", accounts.in_locations_of(accounts.ACCOUNTS), runs="named"),
+)
+# The cases by the page under docs/ that has their table.
+PAGES = {"benchmarks": BENCHMARKS, "many-machines": MANY_MACHINES}

@@ -1,0 +1,160 @@
+"""The cost of a catalogue of the usual and of a large size."""
+
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from dixa_assets.simulator.metrics import METRICS
+from dixa_assets.simulator.records import RECORDS
+from dixa_assets_tests.bench.contestants import import_seconds
+from dixa_assets_tests.bench.dagster_runs import DONE, VENDOR, Dagster, dagster_dev
+from dixa_assets_tests.bench.table import Found
+from dixa_assets_tests.support.processes import (
+    PROJECT,
+    call_in_process,
+    run,
+    settings_for,
+    wait_until,
+)
+from dixa_assets_tests.support.scenario import component, fetched
+from dixa_assets_tests.support.simulator import Simulator, running_simulator
+
+BUILT_IN = len(METRICS) + len(RECORDS)
+# Seconds between two looks at the catalogue while a new metric is timed.
+LOOK_SECONDS = 10
+REPEATS = 3
+VISIBLE = "query ($key: [String!]!) { assetNodeOrError(assetKey: {path: $key}) { __typename } }"
+RECENT_RUNS = "{ runsOrError(limit: 20) { ... on Runs { results { status endTime } } } }"
+RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "empty") {
+    __typename ... on PythonError { message } } }"""
+
+
+def catalogue(folder: Path, quick: bool) -> Iterator[Found]:
+    """A new metric, then the code location, with the built-in entries and with many."""
+    for entries in (BUILT_IN, 200 if quick else 1_000):
+        place = folder / str(entries)
+        place.mkdir()
+        yield new_metric(place / "dev", entries)
+        with running_simulator(*VENDOR) as simulator:
+            grow(simulator, entries)
+            yield code_location(simulator, place)
+
+
+def grow(simulator: Simulator, entries: int) -> None:
+    """Add copies of the built-in entries, related to each other, up to a number of entries."""
+    left = entries - BUILT_IN
+    kinds = [("metrics", metric) for metric in METRICS.values()]
+    kinds += [("records", record) for record in RECORDS.values()]  # type: ignore[misc]
+    for number in count(2):
+        for kind, one in kinds:
+            if not left:
+                return
+            entry = one.to_api()
+            entry["id"] = f"{one.id}_{number}"
+            for related in {"relatedRecordIds", "relatedMetricIds"} & set(entry):
+                entry[related] = [f"{other}_{number}" for other in entry[related]]
+            simulator.tell(kind, entry=entry, like=one.id)
+            left -= 1
+
+
+def code_location(simulator: Simulator, folder: Path) -> Found:
+    """Seconds of a process that loads the code location, and of a look at the catalogue."""
+    settings = settings_for(simulator, folder)
+    store = ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)]
+    run(store, settings, ok=True)
+    validate = ["dagster", "definitions", "validate", "-w", str(PROJECT / "workspace.yaml")]
+    # At the vendor's pace.
+    analytics = component(simulator, folder, requests_per_second=10.0, burst=2)
+    known = fetched(analytics)
+    process, look = [], []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        run(validate, settings, ok=True)
+        process.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        fetched(analytics, known)
+        look.append(time.perf_counter() - began)
+    imports = median(call_in_process(import_seconds) for _ in range(REPEATS))
+    return Found(
+        ours=f"{median(process):.1f} s, {median(look):.1f} s",
+        floor=f"{imports:.1f} s for the imports alone",
+    )
+
+
+def new_metric(folder: Path, entries: int) -> Found:
+    """Seconds from the vendor adding a metric to its asset being in the UI.
+
+    Dagster's share is the time from a reload to an asset of as many that do nothing.
+    """
+    look = str(LOOK_SECONDS)
+    with dagster_dev(folder, DIXA_CATALOGUE_REFRESH_SECONDS=look) as dagster:
+        settled(dagster)
+        if entries > BUILT_IN:
+            grow(dagster.simulator, entries)
+            arrival(dagster, "the_last_of_many")
+            settled(dagster)
+        seconds = []
+        for number in range(REPEATS):
+            seconds.append(arrival(dagster, f"brand_new_{number}"))
+            settled(dagster)
+        reload_empty(dagster, entries)
+        empty = median(reload_empty(dagster, entries + 1 + number) for number in range(REPEATS))
+    worst = max(seconds)
+    return Found(
+        ours=f"{worst:.1f} s at worst",
+        floor=f"{LOOK_SECONDS} s from look to look",
+        alternative=f"+{empty:.1f} s for as many assets that do nothing",
+        values=[worst - LOOK_SECONDS],
+    )
+
+
+def until_visible(dagster: Dagster, *key: str) -> float:
+    """Seconds until an asset is in the UI."""
+    began = time.perf_counter()
+    wait_until(
+        lambda: dagster.ask(VISIBLE, key=key)["__typename"] == "AssetNode",
+        seconds=180,
+        what=f"the asset {key}",
+    )
+    return time.perf_counter() - began
+
+
+def reload_empty(dagster: Dagster, number: int) -> float:
+    """Reload the other code location with a number of assets; seconds until the last is there."""
+    (dagster.folder / "number").write_text(f"{number}")
+    began = time.perf_counter()
+    dagster.ask(RELOAD)
+    until_visible(dagster, f"empty_{number - 1}")
+    return time.perf_counter() - began
+
+
+def arrival(dagster: Dagster, metric: str) -> float:
+    """Add a metric right after a look at the catalogue, which is the worst moment."""
+    dagster.simulator.forget_requests()
+    wait_until(
+        lambda: any(
+            each["operation"] == "getAnalyticsRecords" for each in dagster.simulator.requests()
+        ),
+        seconds=60,
+        what="a look at the catalogue",
+    )
+    # A look ends with the pages of the records, which take less than a second.
+    time.sleep(1)
+    dagster.simulator.tell("metrics", entry={"id": metric}, like="csat")
+    return until_visible(dagster, "dixa_metrics", metric)
+
+
+def settled(dagster: Dagster) -> None:
+    """Return when the history sensor requests no more loads; it looks every 15 s."""
+
+    def calm() -> bool:
+        runs = dagster.ask(RECENT_RUNS)["results"]
+        return (
+            bool(runs)
+            and all(run["status"] in DONE for run in runs)
+            and time.time() - max(run["endTime"] for run in runs) > 20
+        )
+
+    wait_until(calm, seconds=600, what="the end of the sensor's loads")

@@ -1,0 +1,153 @@
+"""Rows per second with the limit off, memory, and the number of requests that loads need."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dagster as dg
+
+from dixa_assets.simulator.world import World
+from dixa_assets_tests.bench import contestants
+from dixa_assets_tests.bench.table import Found
+from dixa_assets_tests.bench.vendor import ASSET, PAGE_LIMIT, requests_to, vendor
+from dixa_assets_tests.support.processes import call_in_process
+from dixa_assets_tests.support.scenario import component, days, fetched, load
+from dixa_assets_tests.support.serve import serve_in_process
+from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
+from dixa_assets_tests.support.truth import sent_rows
+
+TIMES, DAYS = 3, 10
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A load in a process of its own: rows, seconds, peak bytes, nanoseconds by function."""
+
+    rows: int
+    seconds: float
+    memory: int
+    spent: dict[str, int]
+
+    @property
+    def rate(self) -> float:
+        """Rows per second."""
+        return self.rows / self.seconds
+
+
+def run(function: Callable[..., dict[str, Any]], expected: int, *arguments: Any) -> Loaded:
+    """Run a contestant, which must load exactly the expected number of rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = [folder if each is Path else each for each in arguments]
+        loaded = Loaded(**call_in_process(function, *own))
+    assert loaded.rows == expected, f"{function.__name__} loaded {loaded.rows} rows of {expected}"
+    return loaded
+
+
+def pipeline(_: Path, quick: bool) -> Iterator[Found | str]:
+    """Ours and the floor by turns, because a machine is slower at times; dlt once."""
+    rows = 60_000 if quick else 300_000
+    dlt_days = 1 if quick else 3
+    ours, floors = [], []
+    with serve_in_process(vendor, rows // DAYS) as url:
+        for _turn in range(1 if quick else TIMES):
+            ours.append(run(contestants.load_with_ours, rows, url, DAYS, Path))
+            # One page after another, or six at a time as a load does: the faster is the floor.
+            fetched = [
+                run(contestants.fetch_and_discard, rows, url, DAYS, days_at_once)
+                for days_at_once in (1, 6)
+            ]
+            floors.append(max(fetched, key=lambda loaded: loaded.rate))
+        profile = run(contestants.load_with_ours, rows, url, DAYS, Path, True)
+        dlt = None
+        if find_spec("dlt"):
+            there = rows // DAYS * dlt_days
+            dlt = run(contestants.load_with_dlt, there, url, dlt_days, Path)
+    rates = [loaded.rate for loaded in ours]
+    yield Found(
+        ours=f"{median(rates):,.0f} rows/s",
+        floor=f"{median(each.rate for each in floors):,.0f} rows/s fetched, decoded, discarded",
+        values=[rate / floor.rate for rate, floor in zip(rates, floors, strict=True)],
+    )
+    yield Found(
+        ours=f"{median(rates):,.0f} rows/s",
+        alternative=f"{dlt.rate:,.0f} rows/s" if dlt else "dlt is not installed",
+        values=[rate / dlt.rate for rate in rates] if dlt else (),
+    )
+    total = sum(profile.spent.values())
+    lines = [
+        f"| {what} | {spent / total:.0%} | {spent / rows / 1000:.1f} |"
+        for what, spent in list(profile.spent.items())[:12]
+    ]
+    head = "| pipeline, by function | share | µs of the processor for each row |\n|---|---|---|"
+    yield "\n".join([head, *lines])
+
+
+def memory(_: Path, quick: bool) -> Iterator[Found]:
+    """Peak memory of a day with many rows, and of one with a tenth of them."""
+    peaks = []
+    for rows in (100_000, 10_000) if quick else (1_000_000, 100_000):
+        with serve_in_process(vendor, rows) as url:
+            loads = [
+                run(contestants.load_with_ours, rows, url, 1, Path)
+                for _ in range(1 if quick else TIMES)
+            ]
+        peaks.append([loaded.memory / 1e6 for loaded in loads])
+    large, small = peaks
+    yield Found(
+        ours=f"{median(large):.0f} MB",
+        floor=f"{median(small):.0f} MB for a tenth of the rows",
+        values=[each / median(small) for each in large],
+    )
+
+
+def requests(folder: Path, quick: bool) -> Iterator[Found]:
+    """Requests of a record's first backfill, with few and with many rows, and of a refresh."""
+    last = datetime.now(UTC).date() - timedelta(days=2)
+    for rows_per_day, number in ((7, 60), (20_050, 2 if quick else 20)):
+        with serve_in_process(vendor, rows_per_day) as url:
+            place = folder / str(rows_per_day)
+            place.mkdir()
+            analytics = component(Simulator(url), place, timezone="UTC")
+            first = last - timedelta(days=number - 1)
+            assert load(analytics, [ASSET], str(first), str(last)).success
+            yield fewest(requests_to(url), number * math.ceil(rows_per_day / PAGE_LIMIT))
+    with running_simulator("--rate", "0", "--now", NOW.isoformat()) as simulator:
+        analytics = component(simulator, folder)
+        catalogue = fetched(analytics)
+        definitions = analytics.build_definitions(catalogue)
+        context = dg.build_schedule_context(scheduled_execution_time=NOW)
+        schedule = definitions.resolve_schedule_def("dixa_daily_refresh")
+        (request,) = schedule.evaluate_tick(context).run_requests
+        assert request.asset_selection
+        keys = {"/".join(key.path) for key in request.asset_selection}
+        first_day, last_day = (
+            request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")
+        )
+        simulator.forget_requests()
+        assert load(analytics, sorted(keys), first_day, last_day, catalogue=catalogue).success
+        yield fewest(len(simulator.requests()), fewest_of_refresh(keys, first_day, last_day))
+
+
+def fewest_of_refresh(keys: set[str], first: str, last: str) -> int:
+    """One request for each filter, each metric and day, and each page of a record's day."""
+    world, needed = World(), 0
+    for key in keys:
+        schema, name = key.split("/")
+        if schema == "dixa_filters":
+            needed += 1
+            continue
+        for day in days(first, last):
+            rows = sent_rows(world, name, day) if schema == "dixa_records" else []
+            needed += max(math.ceil(len(rows) / PAGE_LIMIT), 1)
+    return needed
+
+
+def fewest(sent: int, needed: int) -> Found:
+    """Requests that were sent, over the fewest possible."""
+    return Found(f"{sent:,} requests", f"{needed:,} days and pages", values=[sent / needed])

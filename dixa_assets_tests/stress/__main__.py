@@ -1,0 +1,65 @@
+"""`python -m dixa_assets_tests.stress crash`, `soak` or `fuzz`; exits with 1 on a violation."""
+
+import argparse
+import json
+import logging
+import sys
+import time
+
+from dixa_assets_tests.stress import fuzz
+from dixa_assets_tests.stress.crash import Crash
+from dixa_assets_tests.stress.soak import CONVERSATIONS_PER_DAY, soak
+from dixa_assets_tests.support.processes import folder_of_command
+from dixa_assets_tests.support.simulator import NOW, running_simulator
+
+WORLD = ("--now", NOW.isoformat())
+CRASH_VENDOR = ("--rate", "0", "--latency-ms", "60", *WORLD)
+SOAK_VENDOR = ("--rate", "10", "--burst", "4", *WORLD)
+SOAK_VENDOR += ("--conversations-per-day", str(CONVERSATIONS_PER_DAY))
+
+
+def crash_or_soak(options: argparse.Namespace) -> None:
+    """Run loads in processes; the folder is kept on a violation."""
+    is_crash = options.program == "crash"
+    vendor = CRASH_VENDOR if is_crash else SOAK_VENDOR
+    with folder_of_command(options.program) as folder, running_simulator(*vendor) as simulator:
+        if is_crash:
+            tally = Crash(simulator, folder, seed=options.seed).run(options.kills)
+        else:
+            tally = soak(simulator, folder, minutes=options.minutes, seed=options.seed)
+        print(tally)
+        if tally.violations:
+            sys.exit(1)
+
+
+def fuzzed(options: argparse.Namespace) -> None:
+    """Run many cases, or one again; the smallest case that breaks the rule is printed."""
+    logging.getLogger("dixa_assets").setLevel(logging.ERROR)
+    try:
+        if options.case:
+            with fuzz.fuzzing() as one:
+                print(one.check(options.case))
+            return
+        ends = fuzz.run(options.cases, options.seed)
+    except fuzz.Violation as violation:
+        sys.exit(f"broken: {violation}")
+    print(f"{ends.total()} cases: {', '.join(f'{name} {n}' for name, n in ends.most_common())}")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress")
+    parser.add_argument("program", choices=("crash", "soak", "fuzz"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=50, help="of crash")
+    parser.add_argument("--minutes", type=float, default=10, help="of soak")
+    parser.add_argument("--cases", type=int, default=10_000, help="of fuzz")
+    parser.add_argument("--case", type=json.loads, help="of fuzz: a case as it was printed")
+    options = parser.parse_args()
+    began = time.monotonic()
+    (fuzzed if options.program == "fuzz" else crash_or_soak)(options)
+    print(f"{time.monotonic() - began:.0f} s, seed {options.seed}")
+
+
+if __name__ == "__main__":
+    main()

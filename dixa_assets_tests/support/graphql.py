@@ -1,0 +1,31 @@
+"""Requests to a running Dagster, as its UI sends them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dixa_assets_tests.support.processes import graphql, wait_until
+
+ASSETS = "{ assetNodes { assetKey { path } } }"
+BACKFILL = """mutation ($keys: [AssetKeyInput!]!, $days: [String!]!) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $keys, partitionNames: $days}) {
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message } } }"""
+BACKFILL_STATUS = """query ($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
+
+
+def assets_in(data: Any) -> set[str]:
+    """The keys in the answer to `ASSETS`; none while Dagster does not answer."""
+    nodes = data["assetNodes"] if data else []
+    return {"/".join(node["assetKey"]["path"]) for node in nodes}
+
+
+def backfill(url: str, keys: Sequence[str], days: Sequence[str]) -> None:
+    """Start a backfill and wait for its success."""
+    started = graphql(url, BACKFILL, keys=[{"path": key.split("/")} for key in keys], days=days)
+
+    def has_ended() -> bool:
+        status = graphql(url, BACKFILL_STATUS, id=started["launchPartitionBackfill"]["backfillId"])
+        return bool(status["partitionBackfillOrError"]["status"] == "COMPLETED_SUCCESS")
+
+    wait_until(has_ended, seconds=240, what=f"the backfill of {', '.join(keys)}")
