@@ -77,12 +77,6 @@ def build_request(client: DixaClient, spec: LoadSpec) -> Request:
     required = spec.required_filter
     if required and required not in filters:
         filters[required] = [item.value for item in fetch_filter_values(client, required)]
-        if not filters[required]:
-            raise ApiContractBroken(
-                f"filter '{required}'",
-                "Dixa lists no values for it. A compulsory filter without values could empty every "
-                "day, so nothing was requested. Check required_filter.",
-            )
     check_attributes(spec.entry, filters=filters, breakdowns=spec.breakdowns)
     breakdowns = {name: fetch_filter_values(client, name) for name in spec.breakdowns}
     return Request(spec, filters, breakdowns)
@@ -117,7 +111,8 @@ def check_attributes(
         if not values:
             raise ConfigError(
                 f"filters of {entry.kind} '{entry.id}'",
-                f"'{attribute}' has no values. An empty filter could empty every day.",
+                f"'{attribute}' has no values, in the settings or at Dixa. Nothing was requested, "
+                "because an empty filter could empty every day.",
             )
     for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
         for attribute in attributes:
