@@ -72,20 +72,13 @@ class Staged:
         """Rows in the file."""
         return self.counts.rows
 
-    def add_row(self, own: Mapping[str, Any], fields: Mapping[str, Value] | None = None) -> None:
-        """Add a row.
-
-        Args:
-            own: The project's own columns by name, and the keys that `put_field` added.
-            fields: More fields by their name in the API.
+    def add_row(self, line: Mapping[str, Any]) -> None:
+        """Add a row: the project's own columns by name, and the keys that `put_field` added.
 
         Raises:
             ApiContractBroken: A value fits into no column.
             WarehouseError: The file cannot be written.
         """
-        line = dict(own)
-        for name, value in (fields or {}).items():
-            self._put_value(line, name, value)
         try:
             text = _encode(line)
         except ValueError:
@@ -124,15 +117,27 @@ class Staged:
         found, number = speakable(name), 2
         while self.keys.get((found, "value")) in line:
             found, number = f"{speakable(name)}_{number}", number + 1
-        self._put_value(line, found, read_value(typed))
+        self.put_value(line, found, read_value(typed))
         claimed = typed.get("_type") if isinstance(typed, dict) else None
-        if isinstance(claimed, str) and claimed not in FIELD_TYPES:
+        if not isinstance(claimed, str):
+            return
+        if claimed not in FIELD_TYPES:
             self.unknown[name] = claimed
-        if found == name and isinstance(claimed, str) and claimed in PLAIN:
-            expected, _ = PLAIN[claimed]
-            if type(typed.get("value")) is expected:
-                keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
-                self._shortcuts[name] = claimed, expected, *keys
+        elif found == name and type(typed.get("value")) is PLAIN.get(claimed):
+            keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
+            self._shortcuts[name] = claimed, PLAIN[claimed], *keys
+
+    def put_value(self, line: dict[str, Any], name: str, value: Value) -> None:
+        """Put a value into a row under construction, under a name that the row does not have."""
+        parts: list[tuple[str, str | None, Any]] = [("value", value.type, value.content)]
+        if value.label is not None:
+            label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
+            parts.append(("label", label_type, value.label))
+        for part, type_, content in parts:
+            line[self.key_of(name, part)] = content
+            if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
+                self.types.inexact.add((name, part))
+            self.types.see((name, part), type_)
 
     def __enter__(self) -> Self:
         return self
@@ -160,31 +165,9 @@ class Staged:
             f"{self.table.key}: its rows cannot be written to {self.path} ({error.strerror})."
         )
 
-    def key_of(self, field: str) -> str:
-        """The key of a field's value in rows."""
-        return self._key((field, "value"))
-
-    def _key(self, source: tuple[str, str]) -> str:
-        key = self.keys.get(source)
-        if key is None:
-            key = self.keys[source] = f"_{len(self.keys)}"
-        return key
-
-    def _put_value(self, line: dict[str, Any], name: str, value: Value) -> None:
-        self._put(line, (name, "value"), value.type, value.content)
-        if value.label is not None:
-            label_type = "VARCHAR[]" if isinstance(value.label, list) else VARCHAR
-            self._put(line, (name, "label"), label_type, value.label)
-
-    def _put(
-        self, line: dict[str, Any], source: tuple[str, str], type_: str | None, content: Any
-    ) -> None:
-        line[self._key(source)] = content
-        if type_ == BIGINT and abs(content) > EXACT_IN_DOUBLE:
-            self.types.inexact.add(source)
-        elif type_ is not None and type_ == self.types.of.get(source):
-            return
-        self.types.see(source, type_)
+    def key_of(self, field: str, part: str = "value") -> str:
+        """The key of a field's value or label in rows."""
+        return self.keys.setdefault((field, part), f"_{len(self.keys)}")
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,9 @@
 """Fixtures of all tests: one simulated Dixa, its truth, a component and an empty warehouse."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import dagster as dg
 import pytest
 from hypothesis import settings
 
+from dixa_assets.__main__ import main
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.tables import METRIC_VALUES
@@ -16,6 +19,7 @@ from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import lake, open_lake
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
@@ -34,6 +38,15 @@ pytest.register_assert_rewrite(
 
 # Modules that begin first, because they take minutes: none is waited for in the end.
 LONGEST = ("test_reuse", "test_demo", "test_launch", "test_many_machines", "test_end_to_end")
+
+
+@dataclass(frozen=True)
+class Done:
+    """The exit code and the output of a command."""
+
+    code: int
+    out: str
+    err: str
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,6 +102,30 @@ def instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance of its own."""
     with dg.instance_for_test() as instance:
         yield instance
+
+
+@pytest.fixture
+def command(
+    simulator: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Done]:
+    """Runs `dixa_assets` with arguments, in `tmp_path`; keywords are environment variables."""
+    for name in [each for each in os.environ if each.startswith(("DIXA_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str, **settings: str) -> Done:
+        with monkeypatch.context() as process:
+            for name, value in settings_for(simulator, tmp_path, **settings).items():
+                process.setenv(name, value)
+            process.setattr(sys, "argv", ["dixa_assets", *arguments])
+            code = main()
+        return Done(code, *capsys.readouterr())
+
+    return command
 
 
 @pytest.fixture

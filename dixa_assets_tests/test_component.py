@@ -72,7 +72,7 @@ def test_an_empty_catalogue_gives_the_sensor_that_fetches_the_first() -> None:
         assert [sensor.name for sensor in definitions.sensors or ()] == ["dixa_catalogue"]
 
 
-def test_definitions_are_built_without_a_network(
+def test_definitions_are_built_without_network_and_database(
     analytics: DixaAnalytics,
     catalogue: Catalogue,
     instance: dg.DagsterInstance,
@@ -88,6 +88,7 @@ def test_definitions_are_built_without_a_network(
         )
         dg.Definitions.validate_loadable(definitions)
     assert definitions.resolve_asset_graph().get(CSAT).owners == ["team:support"]
+    assert not Path(analytics.duckdb_path).exists()
 
 
 def test_a_retired_metric_stays_an_asset_and_leaves_the_schedule(

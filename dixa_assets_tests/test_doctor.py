@@ -4,55 +4,25 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from dixa_assets import doctor
+from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.processes import PROJECT, settings_for
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import component, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The exit code of the doctor and its lines."""
-
-    code: int
-    out: str
-    err: str
-
-
-Examine = Callable[..., Diagnosis]
+Examine = Callable[..., Done]
 
 
 @pytest.fixture
-def examine(
-    simulator: Simulator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Examine:
-    """Examines an account; keywords are environment variables, and None removes one."""
-    for name in [each for each in os.environ if each.startswith(("DIXA_", "DAGSTER_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-    def examine(account: str | None = None, **settings: str | None) -> Diagnosis:
-        with monkeypatch.context() as environment:
-            for name, value in (settings_for(simulator, tmp_path) | settings).items():
-                if value is None:
-                    environment.delenv(name, raising=False)
-                else:
-                    environment.setenv(name, value)
-            code = doctor.run(account)
-        return Diagnosis(code, *capsys.readouterr())
-
-    return examine
+def examine(command: Callable[..., Done]) -> Examine:
+    """Runs the doctor with environment variables."""
+    return partial(command, "doctor")
 
 
 @pytest.mark.parametrize(
@@ -206,10 +176,10 @@ def test_each_account_of_a_project_is_examined(
     assert found.code == 1
     assert "✗ DIXA_API_KEY_GLOBEX: is missing" in found.err
     assert "days of America/Santiago" in found.out
-    found = examine("acme", DIXA_API_KEY_ACME=KEY)
+    found = examine("--account", "acme", DIXA_API_KEY_ACME=KEY)
     assert (found.code, found.err) == (0, "")
     assert "Santiago" not in found.out
-    found = examine("acmee", DIXA_API_KEY_ACME=KEY)
+    found = examine("--account", "acmee", DIXA_API_KEY_ACME=KEY)
     message = "this project has no account 'acmee'; did you mean acme?"
     assert found.err == f"✗ DixaAnalytics: {message}\n"
 

@@ -32,9 +32,7 @@ from dixa_assets_tests.support.simulator import KEY, Simulator
 
 pytestmark = pytest.mark.slow
 
-MATERIALIZED = """query ($key: [String!]!) {
-  assetNodeOrError(assetKey: {path: $key}) { ... on AssetNode {
-    partitionStats { numMaterialized } } } }"""
+DAYS = "{ assetNodes { assetKey { path } partitionStats { numMaterialized } } }"
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,14 @@ class Dagster:
     def assets(self) -> set[str]:
         return assets_in(graphql(self.url, ASSETS))
 
-    def days_of(self, asset: str) -> int:
-        node = graphql(self.url, MATERIALIZED, key=asset.split("/"))["assetNodeOrError"]
-        return int(node["partitionStats"]["numMaterialized"]) if node.get("partitionStats") else 0
+    def days(self) -> dict[str, int]:
+        """The number of materialized days of each asset that has days."""
+        data = graphql(self.url, DAYS)
+        return {
+            "/".join(node["assetKey"]["path"]): node["partitionStats"]["numMaterialized"]
+            for node in (data["assetNodes"] if data else ())
+            if node["partitionStats"]
+        }
 
     def query(self, sql: str) -> Any:
         return DixaAnalytics(duckdb_path=str(self.database)).build_warehouse().query(sql)
@@ -75,11 +78,10 @@ def dagster_dev(
 def test_assets_and_their_days_appear_without_any_action(dagster_dev: Dagster) -> None:
     expected = {f"dixa_metrics/{name}" for name in METRICS}
     expected |= {f"dixa_records/{name}" for name in RECORDS}
-    wait_until(lambda: expected <= dagster_dev.assets(), seconds=60, what="every entry an asset")
     wait_until(
-        lambda: all(dagster_dev.days_of(asset) == 2 for asset in expected),
-        seconds=120,
-        what="two days of every asset",
+        lambda: dagster_dev.days() == dict.fromkeys(expected, 2),
+        seconds=300,
+        what="two days of every metric and record",
     )
     loaded = dagster_dev.query("SELECT count(DISTINCT metric) AS n FROM dixa.metrics_daily")
     assert loaded.n[0] == len(METRICS)
@@ -124,7 +126,7 @@ def test_a_metric_the_vendor_adds_becomes_an_asset_with_data(
         lambda: "dixa_metrics/brand_new" in dagster_dev.assets(), seconds=20, what="the new asset"
     )
     wait_until(
-        lambda: dagster_dev.days_of("dixa_metrics/brand_new") == 2, seconds=90, what="its data"
+        lambda: dagster_dev.days().get("dixa_metrics/brand_new") == 2, seconds=90, what="its data"
     )
     changes = "SELECT change FROM dixa_catalogue.changes WHERE id = 'brand_new'"
     wait_until(

@@ -12,7 +12,7 @@ from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.settings.messages import explained
 from dixa_assets_tests.support.processes import PROJECT
-from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
 
@@ -171,16 +171,12 @@ def test_an_unknown_name_among_known_ones_stops_no_load(
     assert analytics.build_definitions(catalogue).assets
 
 
-def test_names_that_dixa_withdrew_and_fields_of_the_tables_are_known(
+def test_a_metric_that_dixa_withdrew_is_known(
     simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    data = {"_type": "StringField", "value": "x"}
-    simulator.tell("records/fields", id="ratings", field="undocumented", data=data)
-    assert load(analytics, ["dixa_records/ratings"], "2025-11-01").success
     simulator.withdraw("metrics", "csat")
     later = fetched(analytics, catalogue)
-    excluded = {"ratings": ["undocumented"]}
-    chosen = component(simulator, tmp_path, include=["csat", "ratings"], exclude_fields=excluded)
+    chosen = component(simulator, tmp_path, include=["csat"])
     assert chosen.mistakes(later) == []
     chosen.build_definitions(later)
 

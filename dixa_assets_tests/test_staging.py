@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,13 +16,20 @@ from dixa_assets.staging import Staged
 from dixa_assets_tests.support.staged import lines
 
 
+def put_row(staged: Staged, fields: Mapping[str, Value]) -> None:
+    line: dict[str, Any] = {}
+    for name, value in fields.items():
+        staged.put_value(line, name, value)
+    staged.add_row(line)
+
+
 @given(numbers=st.permutations([1, 0.5, 2**60 + 1]))
 def test_a_column_of_fractions_and_an_integer_beyond_double_is_text(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[float]
 ) -> None:
     staged = Staged(tmp_path_factory.mktemp("staged") / "rows", METRIC_VALUES)
     for number in numbers:
-        staged.add_row({}, {"n": read_value({"value": number})})
+        put_row(staged, {"n": read_value({"value": number})})
     staged.close()
     assert staged.types.of["n", "value"] == VARCHAR
 
@@ -29,17 +37,16 @@ def test_a_column_of_fractions_and_an_integer_beyond_double_is_text(
 def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:
     staged = stage()
     tags = Value("VARCHAR[]", ["x"], ["X"])
-    staged.add_row({"a": 1}, {"q": Value(VARCHAR, "1", "One"), "t": tags})
-    staged.add_row({"a": 2}, {"q": Value(VARCHAR, "2"), "t": NOTHING})
+    put_row(staged, {"q": Value(VARCHAR, "1", "One"), "t": tags})
+    put_row(staged, {"q": Value(VARCHAR, "2"), "t": NOTHING})
     assert lines(staged) == [
         {
-            "a": 1,
             ("q", "value"): "1",
             ("q", "label"): "One",
             ("t", "value"): ["x"],
             ("t", "label"): ["X"],
         },
-        {"a": 2, ("q", "value"): "2", ("t", "value"): None},
+        {("q", "value"): "2", ("t", "value"): None},
     ]
     assert staged.types.of == {
         ("q", "value"): VARCHAR,
@@ -51,7 +58,7 @@ def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> 
 
 def test_half_a_character_becomes_a_question_mark(stage: Callable[..., Staged]) -> None:
     staged = stage()
-    staged.add_row({}, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
+    put_row(staged, {"text": read_value({"value": json.loads('"a\\ud83db"')})})
     assert lines(staged) == [{("text", "value"): "a?b"}]
 
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -18,7 +18,6 @@ from dixa_assets.model.shape import undescribed
 from dixa_assets.model.values import speakable
 
 Kind = Literal["metric", "record"]
-T = TypeVar("T")
 # The name of the table that all metrics share, in the same schema as their views.
 RESERVED_METRIC_NAME = "metric_values"
 
@@ -30,11 +29,6 @@ class FilterAttribute:
     attribute: str
     description: str = ""
 
-    @classmethod
-    def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """From `{filterAttribute, description?}`."""
-        return cls(_named(data, "filterAttribute"), _text(data.get("description")))
-
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
@@ -42,11 +36,6 @@ class Aggregation:
 
     measure: str
     description: str = ""
-
-    @classmethod
-    def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """From `{measure, description?}`."""
-        return cls(_named(data, "measure"), _text(data.get("description")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +45,6 @@ class FieldMetadata:
     field: str
     description: str = ""
     nullable: bool = True
-
-    @classmethod
-    def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """From `{field, description, nullable}`; only the name is required."""
-        nullable = data.get("nullable")
-        return cls(
-            _named(data, "field"),
-            _text(data.get("description")),
-            nullable if isinstance(nullable, bool) else True,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +82,18 @@ class Entry:
         return cls(
             kind=kind,
             id=_named(data, "id"),
-            description=_text(data.get("description")),
-            filters=_unique(map(FilterAttribute.from_api, data.get("filters") or []), "attribute"),
-            aggregations=_unique(
-                map(Aggregation.from_api, data.get("aggregations") or []), "measure"
+            description=_described(data),
+            filters=tuple(
+                FilterAttribute(name, text)
+                for name, text, _ in _parts(data, "filters", "filterAttribute")
             ),
-            fields=_unique(map(FieldMetadata.from_api, data.get("fieldsMetadata") or []), "field"),
+            aggregations=tuple(
+                Aggregation(name, text) for name, text, _ in _parts(data, "aggregations", "measure")
+            ),
+            fields=tuple(
+                FieldMetadata(name, text, part.get("nullable") is not False)
+                for name, text, part in _parts(data, "fieldsMetadata", "field")
+            ),
             related_ids=tuple(dict.fromkeys(item for item in related if isinstance(item, str))),
         )
 
@@ -245,11 +230,8 @@ class Listing:
         entries: dict[tuple[Kind, str], Entry] = {}
         problems = []
         odd: list[tuple[Kind, str, str]] = []
-        lists: tuple[tuple[Kind, Sequence[Mapping[str, Any]]], ...] = (
-            ("metric", metrics),
-            ("record", records),
-        )
-        for kind, items in lists:
+        lists: dict[Kind, Sequence[Mapping[str, Any]]] = {"metric": metrics, "record": records}
+        for kind, items in lists.items():
             usable = []
             for item in items:
                 try:
@@ -262,7 +244,7 @@ class Listing:
                     continue
                 entries[kind, entry.id] = entry
                 usable.append(item)
-            if not any(entry.kind == kind for entry in entries.values()):
+            if not usable:
                 raise CatalogueError(
                     f"Dixa's catalogue of {kind}s has no usable {kind}. This is treated as a "
                     "fault, not as an empty catalogue; nothing was changed."
@@ -273,8 +255,10 @@ class Listing:
 
 def to_identifier(text: str) -> str:
     """`text` as letters, digits and underscores, not starting with a digit."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_") if not _plain(text) else text
+    name = text
+    if not re.fullmatch(r"[A-Za-z0-9_]+", text):
+        ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+        name = re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
@@ -288,12 +272,9 @@ def distinct_identifier(text: str, taken: Iterable[str]) -> str:
     return found
 
 
-def _plain(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_]+", text) is not None
-
-
-def _text(value: Any) -> str:
-    return speakable(value) if isinstance(value, str) else ""
+def _described(data: Mapping[str, Any]) -> str:
+    text = data.get("description")
+    return speakable(text) if isinstance(text, str) else ""
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:
@@ -305,7 +286,7 @@ def _named(data: Mapping[str, Any], key: str) -> str:
     return name
 
 
-def _unique(items: Iterable[T], key: str) -> tuple[T, ...]:
-    """The items without those whose name an earlier item has."""
-    named = {getattr(item, key): item for item in reversed(list(items))}
-    return tuple(reversed(named.values()))
+def _parts(data: Mapping[str, Any], key: str, named: str) -> list[tuple[str, str, Any]]:
+    """Name, description and content of the parts in a list; the first of those with one name."""
+    parts = {_named(part, named): part for part in reversed(data.get(key) or [])}
+    return [(name, _described(part), part) for name, part in reversed(parts.items())]

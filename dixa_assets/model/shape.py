@@ -4,7 +4,7 @@ The description is the OpenAPI document of Analytics v1: MetricMetadata, MetricR
 their parts. Undocumented parts are read as far as possible, and reported.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _FILTERS = ("filterAttribute", "description")
@@ -29,22 +29,18 @@ _NEXT_GENERATION = frozenset({"primaryFilters", "aggregates", "category"})
 
 
 def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """The parts that the vendor's description lacks, as pairs: kind of the part, its name.
+    """The parts of usable items that the description lacks: kind of the part, its name.
 
-    Args:
-        kind: metric or record.
-        items: The usable items of that list.
+    `kind` is that of the list, metric or record.
     """
-    return {found for item in items for found in _undescribed(kind, item)}
-
-
-def _undescribed(kind: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = set()
     for part, keys in _DESCRIBED[kind].items():
-        for each in item.get(part) or () if part else (item,):
+        for each in (one for item in items for one in (item.get(part) or () if part else (item,))):
             for key in each.keys() - {*keys}:
                 if not part and key in _NEXT_GENERATION:
-                    yield "answers like the Intelligence API", str(key)
+                    found.add(("answers like the Intelligence API", str(key)))
                 else:
-                    yield "unknown key", f"{part}.{key}".strip(".")
+                    found.add(("unknown key", f"{part}.{key}".strip(".")))
             if part == "aggregations" and each["measure"] not in _MEASURES:
-                yield "unknown measure", each["measure"]
+                found.add(("unknown measure", each["measure"]))
+    return found

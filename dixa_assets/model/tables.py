@@ -136,9 +136,7 @@ def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
     return Relation.whole(table)
 
 
-# Filter values. Each attribute has a table, whose comment ends with the attribute and a period.
-
-_FILTER_COMMENT = "The values Dixa offers for the filter attribute "
+# Filter values. Each attribute has a table.
 
 
 def filter_relation(attribute: str, name: str) -> Relation:
@@ -146,7 +144,7 @@ def filter_relation(attribute: str, name: str) -> Relation:
     table = Table(
         "dixa_filters",
         name,
-        f"{_FILTER_COMMENT}{attribute}.",
+        f"The values Dixa offers for the filter attribute {attribute}.",
         (
             Column("value", VARCHAR, "The value, as in filters and records."),
             Column("label", VARCHAR, "Its display name."),
@@ -154,12 +152,6 @@ def filter_relation(attribute: str, name: str) -> Relation:
         ),
     )
     return Relation.whole(table)
-
-
-def filter_attribute(comment: str) -> str | None:
-    """The attribute in the comment of a filter's table; None for another comment."""
-    is_own = comment.startswith(_FILTER_COMMENT) and comment.endswith(".")
-    return comment.removeprefix(_FILTER_COMMENT)[:-1] if is_own else None
 
 
 # The catalogue.

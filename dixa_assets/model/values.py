@@ -5,7 +5,6 @@ type of a column is the `widest` of the types of its values so far.
 """
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -65,50 +64,48 @@ def widest(first: str | None, second: str | None, *, exact: bool = True) -> str 
     return "VARCHAR[]" if first.endswith("[]") else VARCHAR
 
 
+# The fields whose content is stored unchanged if it has this type in Python.
+PLAIN: dict[str, type] = {
+    "BooleanField": bool,
+    "IntField": int,
+    "LongField": int,
+    "DoubleField": float,
+    "StringField": str,
+    "UUIDField": str,
+}
+# The types of values that the vendor documents.
+FIELD_TYPES = frozenset({*PLAIN, "InstantField", "ListField", "TimestampField"})
+# The column types of plain content.
+_TYPES: dict[type, str] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: VARCHAR}
+
+
 def read_value(typed: Any) -> Value:
     """A typed value of the API, `{_type, value, label?}` or similar, as a `Value`.
 
-    A known type decides if the content agrees with it; otherwise the content decides. A value of an
-    unknown type is kept whole, as JSON.
+    The content decides about the type, except for instants, which are texts, and for whole numbers
+    of a field of fractions. A value of an unknown type is kept whole, as JSON.
     """
     if not isinstance(typed, dict):
         return _from_content(typed)
-    kind = typed.get("_type")
-    # A short cut for plain values of the type that they claim: nearly all are.
-    if type(kind) is str and kind in PLAIN:
-        expected, type_ = PLAIN[kind]
-        content, label = typed.get("value"), typed.get("label")
-        if type(content) is expected and (type_ != BIGINT or _integer(content)):
-            return Value(type_, content, label if isinstance(label, str) else None)
+    kind, label = typed.get("_type"), typed.get("label")
     if not isinstance(kind, str | None):
         return Value(JSON, typed)
-    label = typed.get("label")
-    label = label if isinstance(label, str) else None
+    is_unknown = kind is not None and kind not in FIELD_TYPES
     if kind == "ListField" or (kind is None and "values" in typed):
         return _read_list(typed.get("values"))
     if kind == "TimestampField" or (kind is None and "timestamp" in typed):
-        name = typed.get("name")
-        value = _instant(typed.get("timestamp")) or _from_content(typed.get("timestamp"))
-        return Value(value.type, value.content, name if isinstance(name, str) else None)
-    if kind in _READERS and not typed.keys() - {"_type"}:
+        value, label = _from_instant(typed.get("timestamp")), typed.get("name")
+    elif not is_unknown and not typed.keys() - {"_type"}:
         return NOTHING
-    if kind not in _READERS or "value" not in typed:
+    elif is_unknown or "value" not in typed:
         return Value(JSON, typed)
-    content = typed["value"]
-    reader = _READERS[kind]
-    value = (reader(content) if reader else None) or _from_content(content)
-    return value if label is None else Value(value.type, value.content, label)
-
-
-# Types whose values are stored unchanged if the content has the expected Python type.
-PLAIN: dict[str, tuple[type, str]] = {
-    "BooleanField": (bool, BOOLEAN),
-    "IntField": (int, BIGINT),
-    "LongField": (int, BIGINT),
-    "DoubleField": (float, DOUBLE),
-    "StringField": (str, VARCHAR),
-    "UUIDField": (str, VARCHAR),
-}
+    elif kind == "InstantField":
+        value = _from_instant(typed["value"])
+    else:
+        value = _from_content(typed["value"])
+        if kind == "DoubleField" and value.type == BIGINT and abs(value.content) <= EXACT_IN_DOUBLE:
+            value = Value(DOUBLE, float(value.content))
+    return Value(value.type, value.content, label if isinstance(label, str) else None)
 
 
 def parse_instant(text: Any) -> datetime | None:
@@ -125,58 +122,17 @@ def parse_instant(text: Any) -> datetime | None:
         return None
 
 
-def _boolean(content: Any) -> Value | None:
-    return Value(BOOLEAN, content) if isinstance(content, bool) else None
-
-
-def _integer(content: Any) -> Value | None:
-    if isinstance(content, int) and not isinstance(content, bool) and -INT64 <= content < INT64:
-        return Value(BIGINT, content)
-    return None
-
-
-def _double(content: Any) -> Value | None:
-    if isinstance(content, float):
-        return Value(DOUBLE, content)
-    if _integer(content) and abs(content) <= EXACT_IN_DOUBLE:
-        return Value(DOUBLE, float(content))
-    return None
-
-
-def _string(content: Any) -> Value | None:
-    return Value(VARCHAR, content) if isinstance(content, str) else None
-
-
-def _instant(content: Any) -> Value | None:
+def _from_instant(content: Any) -> Value:
     instant = parse_instant(content)
-    return Value(TIMESTAMPTZ, instant.isoformat()) if instant else None
-
-
-_READERS: dict[str | None, Callable[[Any], Value | None] | None] = {
-    "BooleanField": _boolean,
-    "IntField": _integer,
-    "LongField": _integer,
-    "DoubleField": _double,
-    "StringField": _string,
-    "UUIDField": _string,
-    "InstantField": _instant,
-    None: None,
-}
-
-
-# The types of values that the vendor documents.
-FIELD_TYPES = frozenset({*filter(None, _READERS), "ListField", "TimestampField"})
+    return Value(TIMESTAMPTZ, instant.isoformat()) if instant else _from_content(content)
 
 
 def _from_content(content: Any) -> Value:
     if content is None:
         return NOTHING
-    if isinstance(content, int) and not isinstance(content, bool) and not _integer(content):
+    if type(content) is int and not -INT64 <= content < INT64:
         return Value(VARCHAR, str(content))
-    for reader in (_boolean, _integer, _double, _string):
-        if value := reader(content):
-            return value
-    return Value(JSON, content)
+    return Value(_TYPES.get(type(content), JSON), content)
 
 
 def _read_list(items: Any) -> Value:

@@ -117,7 +117,7 @@ def _remembered(warehouse: Warehouse) -> Catalogue:
 def _with_findings(live: Catalogue, warehouse: Warehouse) -> Catalogue:
     """The catalogue with what loads found in rows, if the database can be read now."""
     try:
-        types, fields = warehouse.unknown_types(), warehouse.fields()
+        types, fields = warehouse.undescribed()
     except DixaAssetsError:
         return live
     return note_findings(live, types, fields, datetime.now(UTC).isoformat(timespec="seconds"))

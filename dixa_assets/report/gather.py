@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from statistics import median
@@ -90,14 +89,15 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
             subject,
             loads[entry.key],
             log,
-            charts[entry.id] if is_metric else [_row_counts(log, shown)],
-            {check.name: check.look(query, subject) for check in checks_of(subject)},
             shown,
-        )
-        page = replace(
-            page,
+            {check.name: check.look(query, subject) for check in checks_of(subject)},
+            charts=charts[entry.id] if is_metric else [_row_counts(log, shown)],
             breakdowns=breakdowns[entry.id] if is_metric else (),
-            related=[e for e in entries if e.key in loads and _are_related(entry, e)],
+            related=[
+                each
+                for each in entries
+                if each.key in loads and each.kind != entry.kind and each.id in entry.related_ids
+            ],
             unknown_shapes=unknown_shapes[entry.id] if is_metric else 0,
         )
         pages.append(page)
@@ -109,19 +109,15 @@ def _page(
     subject: Subject,
     load: Any,
     log: Mapping[str, Any],
-    charts: Sequence[Chart],
-    findings: Mapping[str, Finding],
     days: Sequence[date],
+    findings: Mapping[str, Finding],
+    **parts: Any,
 ) -> Page:
-    """The page of an entry, without other entries and breakdowns."""
     filters = [row.filters for row in log.values()] or ["{}"]
     return Page(
         entry=subject.entry,
-        charts=charts,
-        latest=list(_latest(charts, days)),
-        breakdowns=(),
-        related=(),
         findings=findings,
+        latest=list(_latest(parts["charts"], days)),
         states=_states(days, log, findings),
         lags=[log[str(day)].lag if str(day) in log else None for day in days],
         first_day=load.first,
@@ -129,7 +125,7 @@ def _page(
         loaded_at=load.loaded_at,
         filters=json.loads(filters[-1]),
         days_with_other_filters=sum(each != filters[-1] for each in filters),
-        unknown_shapes=0,
+        **parts,
     )
 
 
@@ -285,10 +281,6 @@ def _states(
 
 def _metrics(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.kind == "metric"]
-
-
-def _are_related(one: Entry, other: Entry) -> bool:
-    return one.kind != other.kind and other.id in one.related_ids
 
 
 def _number(value: float | None) -> float | None:

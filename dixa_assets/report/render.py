@@ -25,22 +25,10 @@ from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
 from dixa_assets.report.gather import DAYS, WEEKS, gather
-from dixa_assets.warehouse.sql import Query
 from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
-
-
-def render(query: Query, *, options: Options, now: datetime) -> str:
-    """The report as HTML.
-
-    Args:
-        query: Queries the warehouse.
-        options: How loads are configured, with the findings of the probe.
-        now: The instant of the report, with a zone.
-    """
-    return _to_html(gather(query, options=options, now=now))
 
 
 def write_report(

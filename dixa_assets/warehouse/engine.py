@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,8 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.warehouse.sql import FILE, literal, quote
+from dixa_assets.warehouse.schema import ensure_daily_view
+from dixa_assets.warehouse.sql import literal, quote
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
@@ -33,14 +34,12 @@ class Engine(ABC):
     Attributes:
         name: Its address, for messages.
         scratch: A folder for files that are about to be loaded.
-        dialect: The SQL that it accepts.
         is_shared: True if readers wait for nobody and machines write in turn. False if one process
             at a time has the database open, to read or to write.
     """
 
     name: str
     scratch: Path
-    dialect = FILE
     is_shared = False
     _config: Mapping[str, Any]
 
@@ -85,13 +84,8 @@ class Engine(ABC):
                 shutil.rmtree(folder, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
 
-    def copy_to(self, path: Path, *, finish: Callable[[duckdb.DuckDBPyConnection], None]) -> int:
-        """Replace the file at `path` by a compact copy; the copy's bytes.
-
-        Args:
-            path: The file that readers open.
-            finish: Called with a connection to the copy before it replaces the file.
-        """
+    def copy_to(self, path: Path) -> int:
+        """Replace the file at `path` by a compact copy; the copy's bytes."""
         make_folder(path.parent)
         # The copy is made under its final file name, because DuckDB names a database after it.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
@@ -107,7 +101,7 @@ class Engine(ABC):
                 finally:
                     connection.execute(f"DETACH {quote(COPY)}")
             with duckdb.connect(str(made), config=dict(self._config)) as connection:
-                finish(connection)
+                ensure_daily_view(connection)
             size = made.stat().st_size
             os.replace(made, path)
         return size

@@ -28,7 +28,7 @@ from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import LAKE, literal
+from dixa_assets.warehouse.sql import literal
 
 # The lake's name in DuckDB.
 CATALOG = "dixa_lake"
@@ -62,7 +62,6 @@ class DuckLake(Engine):
         connection_config: DuckDB settings, as DuckDBResource takes them.
     """
 
-    dialect = LAKE
     is_shared = True
 
     def __init__(
@@ -73,7 +72,7 @@ class DuckLake(Engine):
         self.scratch = Path(tempfile.gettempdir()) / f"dixa_assets-{owner}.staging"
         self._config = connection_config
         self._wait_seconds = settings.database_wait_seconds
-        self._lake = _attached_once(dsn, settings.lake_data)
+        self._lake = _attached(dsn, settings.lake_data)
 
     @property
     def identity(self) -> str:
@@ -114,7 +113,7 @@ class DuckLake(Engine):
             for each in (keep, unread)
         )
         with self.reading() as connection:
-            found = {"files_before": _files(connection), "snapshots_before": _snapshots(connection)}
+            files_before, snapshots_before = _size(connection)
         for task in (
             f"ducklake_rewrite_data_files({lake})",
             f"ducklake_merge_adjacent_files({lake})",
@@ -125,7 +124,13 @@ class DuckLake(Engine):
             with self.connect() as connection:
                 connection.execute(f"CALL {task}").fetchall()
         with self.reading() as connection:
-            return found | {"files": _files(connection), "snapshots": _snapshots(connection)}
+            files_after, snapshots_after = _size(connection)
+        return {
+            "files_before": files_before,
+            "snapshots_before": snapshots_before,
+            "files": files_after,
+            "snapshots": snapshots_after,
+        }
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -263,9 +268,7 @@ class _Attached:
 
 
 # Warehouses with the same lake share its connection.
-@functools.cache
-def _attached_once(dsn: str, data: str) -> _Attached:
-    return _Attached(dsn, data)
+_attached = functools.cache(_Attached)
 
 
 def _patiently(attempt: Callable[[], T], was_there: bool) -> T:
@@ -305,15 +308,11 @@ def _load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
         ) from None
 
 
-def _files(connection: duckdb.DuckDBPyConnection) -> int:
+def _size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """The lake's files and snapshots."""
     found = connection.execute(
-        f"SELECT sum(file_count)::BIGINT FROM ducklake_table_info({literal(CATALOG)})"
+        f"SELECT (SELECT sum(file_count) FROM ducklake_table_info({literal(CATALOG)})), "
+        f"(SELECT count(*) FROM ducklake_snapshots({literal(CATALOG)}))"
     ).fetchone()
-    return int(found[0] or 0) if found else 0
-
-
-def _snapshots(connection: duckdb.DuckDBPyConnection) -> int:
-    found = connection.execute(
-        f"SELECT count(*) FROM ducklake_snapshots({literal(CATALOG)})"
-    ).fetchone()
-    return int(found[0]) if found else 0
+    data_files, snapshots = found or (0, 0)
+    return int(data_files or 0), int(snapshots)

@@ -13,7 +13,7 @@ from dixa_assets.model.counts import Counts, Usage
 from dixa_assets.model.days import Day
 from dixa_assets.model.tables import LOADS
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.sql import Query, name_of, names_of, placeholders
+from dixa_assets.warehouse.sql import Query, insert_values, name_of, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,7 @@ def write_loads(
         f"AND (partition_date IS NULL AND ? OR partition_date IN ({placeholders(days)}))",
         [asset_key, None in days, *days],
     )
-    names = [column.name for column in LOADS.columns]
-    connection.execute(
-        f"INSERT INTO {name_of(LOADS)} ({names_of(LOADS.columns)}) VALUES "
-        + ", ".join(f"({placeholders(names)})" for _ in rows),
-        [row.get(name) for row in rows for name in names],
-    )
+    insert_values(connection, LOADS, rows)
 
 
 def loaded_partitions(query: Query) -> set[tuple[str, str]]:
@@ -109,10 +104,15 @@ def requests_of_last_day(query: Query) -> tuple[int, int]:
 
 def _row(asset_key: str, load: Load) -> dict[str, Any]:
     counts, usage, day = load.counts, load.usage, load.day
-    row: dict[str, Any] = {
+    return {
         "asset_key": asset_key,
-        "partition_date": None,
+        "partition_date": day and day.date,
+        "interval_start": day and day.period.start,
+        "interval_end": day and day.period.end,
+        "timezone": day and day.timezone,
         "rows": counts.rows,
+        "rows_outside_window": counts.outside_day if day else None,
+        "nulls": json.dumps(counts.nulls) if day else None,
         "requests": usage.requests,
         "retries": usage.retries,
         "pages": usage.pages,
@@ -125,13 +125,3 @@ def _row(asset_key: str, load: Load) -> dict[str, Any]:
         "loaded_at": datetime.now(UTC),
         "run_id": load.run_id,
     }
-    if day:
-        row |= {
-            "partition_date": day.date,
-            "interval_start": day.period.start,
-            "interval_end": day.period.end,
-            "timezone": day.timezone,
-            "rows_outside_window": counts.outside_day,
-            "nulls": json.dumps(counts.nulls),
-        }
-    return row

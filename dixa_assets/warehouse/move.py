@@ -1,27 +1,32 @@
 """Copy the tables of a database file into another database, and compare every row."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from dixa_assets.errors import ConfigError, WarehouseError
-from dixa_assets.model.tables import OWNER, Table
+from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import SCHEMAS
 from dixa_assets.warehouse.failures import to_own_error
-from dixa_assets.warehouse.sql import literal, name_of, placeholders, quote
+from dixa_assets.warehouse.ownership import Ownership
+from dixa_assets.warehouse.sql import literal, name_of, placeholders, quote, transaction
 
 # The name of the attached file.
 SOURCE = "dixa move"
 
 
-@contextmanager
-def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator["Source"]:
-    """The tables of a database file, to copy into the connection's database.
+def copy_file(
+    connection: duckdb.DuckDBPyConnection, path: Path, owner: Ownership
+) -> dict[str, int]:
+    """Replace the tables and views of the connection's database by those of a file.
+
+    Returns:
+        The number of rows of each table, by its quoted name with its schema.
 
     Raises:
-        ConfigError: The file is not one of this project's.
+        ConfigError: The file is not one of this project's, or of another zone, account or host.
+        WarehouseError: The copied rows differ from those in the file.
     """
     try:
         connection.execute(f"ATTACH {literal(str(path))} AS {quote(SOURCE)} (READ_ONLY)")
@@ -30,75 +35,58 @@ def attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator["Sou
             error, f"'{path}' cannot be read as a database", setting="move"
         ) from None
     try:
-        source = Source(connection)
-        if name_of(OWNER) not in source.names:
+        tables = _relations(connection, "table", "table_oid")
+        if (OWNER.schema, OWNER.name) not in [table[:2] for table in tables]:
             raise ConfigError("move", f"'{path}' is not a database of this project.")
-        yield source
+        found = connection.execute(
+            f"SELECT timezone, account, host FROM {quote(SOURCE)}.{name_of(OWNER)}"
+        ).fetchone()
+        owner.verify_source(path, *(found or ("", "", "")))
+        with transaction(connection):
+            copied = dict(_copy_table(connection, *table) for table in tables)
+            for schema, view, comment, statement in _relations(connection, "view", "sql"):
+                name = f"{quote(schema)}.{quote(view)}"
+                connection.execute(f"DROP VIEW IF EXISTS {name}")
+                connection.execute(statement)
+                connection.execute(f"COMMENT ON VIEW {name} IS {literal(comment or '')}")
+        return copied
     finally:
         connection.execute(f"DETACH {quote(SOURCE)}")
 
 
-class Source:
-    """An attached database file."""
+def _relations(connection: duckdb.DuckDBPyConnection, kind: str, more: str) -> list[Any]:
+    """The file's tables or views: schema, name, comment, and one more column."""
+    return connection.execute(
+        f"SELECT schema_name, {kind}_name, comment, {more} FROM duckdb_{kind}s() "
+        f"WHERE database_name = ? AND schema_name IN ({placeholders([*SCHEMAS])}) ORDER BY ALL",
+        [SOURCE, *sorted(SCHEMAS)],
+    ).fetchall()
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        found = connection.execute(
-            "SELECT schema_name, table_name, comment FROM duckdb_tables() "
-            f"WHERE database_name = ? AND schema_name IN ({placeholders([*SCHEMAS])})",
-            [SOURCE, *sorted(SCHEMAS)],
-        ).fetchall()
-        self._tables = {
-            f"{quote(schema)}.{quote(table)}": (schema, table, comment)
-            for schema, table, comment in sorted(found)
-        }
-        self.names = list(self._tables)
 
-    def name_of(self, table: Table) -> str:
-        """The quoted name of a table in the file."""
-        return f"{quote(SOURCE)}.{name_of(table)}"
-
-    def take(self, name: str) -> int:
-        """Replace a table of the database by that of the file; its number of rows.
-
-        Raises:
-            WarehouseError: The rows in the database differ from those in the file.
-        """
-        execute, theirs = self._connection.execute, f"{quote(SOURCE)}.{name}"
-        schema, table, comment = self._tables[name]
-        execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
-        execute(f"DROP TABLE IF EXISTS {name}")
-        execute(f"CREATE TABLE {name} AS FROM {theirs}")
-        execute(f"COMMENT ON TABLE {name} IS {literal(comment or '')}")
-        comments = execute(
-            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = ? "
-            "AND schema_name = ? AND table_name = ? AND comment IS NOT NULL",
-            [SOURCE, schema, table],
-        ).fetchall()
-        for column, about in comments:
-            execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(about)}")
-        (rows,) = execute(f"SELECT count(*) FROM {theirs}").fetchone() or (0,)
-        # Compare all rows: a count may come from the metadata of files.
-        for one, other in ((theirs, name), (name, theirs)):
-            differing = execute(
-                f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})"
-            ).fetchone()
-            if differing != (0,):
-                raise WarehouseError(
-                    f"{name}: {differing and differing[0]} rows are not the same in the file and "
-                    "in the database; nothing was moved."
-                )
-        return int(rows)
-
-    def take_views(self) -> None:
-        """Replace the views of the database by those of the file."""
-        execute = self._connection.execute
-        views = execute(
-            "SELECT schema_name, view_name, sql, comment FROM duckdb_views() "
-            f"WHERE database_name = ? AND schema_name IN ({placeholders([*SCHEMAS])})",
-            [SOURCE, *sorted(SCHEMAS)],
-        ).fetchall()
-        for schema, view, statement, comment in views:
-            execute(f"DROP VIEW IF EXISTS {quote(schema)}.{quote(view)}")
-            execute(statement)
-            execute(f"COMMENT ON VIEW {quote(schema)}.{quote(view)} IS {literal(comment or '')}")
+def _copy_table(
+    connection: duckdb.DuckDBPyConnection, schema: str, table: str, comment: str | None, _: int
+) -> tuple[str, int]:
+    """The table's name and its number of rows."""
+    execute, name = connection.execute, f"{quote(schema)}.{quote(table)}"
+    theirs = f"{quote(SOURCE)}.{name}"
+    execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    execute(f"DROP TABLE IF EXISTS {name}")
+    execute(f"CREATE TABLE {name} AS FROM {theirs}")
+    execute(f"COMMENT ON TABLE {name} IS {literal(comment or '')}")
+    comments = execute(
+        "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = ? "
+        "AND schema_name = ? AND table_name = ? AND comment IS NOT NULL",
+        [SOURCE, schema, table],
+    ).fetchall()
+    for column, about in comments:
+        execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(about)}")
+    (rows,) = execute(f"SELECT count(*) FROM {theirs}").fetchone() or (0,)
+    # Compare all rows: a count may come from the metadata of files.
+    for one, other in ((theirs, name), (name, theirs)):
+        differing = execute(f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchone()
+        if differing != (0,):
+            raise WarehouseError(
+                f"{name}: {differing and differing[0]} rows are not the same in the file and in "
+                "the database; nothing was moved."
+            )
+    return name, int(rows)

@@ -9,7 +9,7 @@ from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import LOADS, OWN_TABLES, OWNER
 from dixa_assets.warehouse.schema import ensure_daily_view, ensure_tables
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import Dialect, name_of
+from dixa_assets.warehouse.sql import name_of
 from dixa_assets.zones import is_same_zone
 
 
@@ -29,7 +29,7 @@ class Ownership:
     settings: WarehouseSettings
     host: str
 
-    def found(self, connection: duckdb.DuckDBPyConnection, dialect: Dialect) -> None:
+    def found(self, connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
         """Make the project's own tables if they are missing.
 
         An existing database gets no statement with parameters: the first of them makes DuckDB
@@ -38,8 +38,8 @@ class Ownership:
         Raises:
             ConfigError: The database holds days of another zone.
         """
-        ensure_tables(connection, OWN_TABLES, dialect)
-        ensure_daily_view(connection, dialect)
+        ensure_tables(connection, OWN_TABLES, is_lake=is_lake)
+        ensure_daily_view(connection, is_lake=is_lake)
         owner = connection.execute(f"SELECT timezone FROM {name_of(OWNER)}").fetchone()
         if owner is None:
             connection.execute(

@@ -13,18 +13,9 @@ from dixa_assets.warehouse.sql import literal, name_of, quote
 
 
 def insert_rows(
-    connection: duckdb.DuckDBPyConnection,
-    staged: Staged,
-    columns: Sequence[Column],
-    run_id: str,
+    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], run_id: str
 ) -> None:
-    """Insert the rows of a staged file into its table.
-
-    Args:
-        connection: A connection in a transaction.
-        staged: The rows; their file is closed.
-        columns: The table's columns.
-        run_id: Written with every row.
+    """Insert the rows of a closed file into its table.
 
     Raises:
         WarehouseError: The file does not hold the rows that were staged.

@@ -29,13 +29,11 @@ from dixa_assets.model.values import (
     widest,
 )
 from dixa_assets.warehouse.sql import (
-    FILE,
-    Dialect,
     Query,
+    insert_values,
     literal,
     name_of,
     names_of,
-    placeholders,
     quote,
     transaction,
 )
@@ -64,7 +62,7 @@ def create_table(
 
 
 def ensure_tables(
-    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table], dialect: Dialect
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table], *, is_lake: bool
 ) -> None:
     """Create missing tables of the project's own, and add the columns that the others lack."""
     schemas = ", ".join({literal(table.schema): None for table in tables})
@@ -90,12 +88,12 @@ def ensure_tables(
                 _comment(connection, "TABLE", table, columns)
         for table in changed:
             save_columns(connection, table, table.columns)
-    checkpoint(connection, dialect)
+    _checkpoint(connection, is_lake)
 
 
-def checkpoint(connection: duckdb.DuckDBPyConnection, dialect: Dialect) -> None:
-    """Empty the log after a change of a table: DuckDB 1.5 may fail to replay such a change."""
-    if dialect.checkpoints:
+def _checkpoint(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
+    """Empty a file's log after a change of a table: DuckDB 1.5 may fail to replay the change."""
+    if not is_lake:
         connection.execute("CHECKPOINT")
 
 
@@ -105,11 +103,12 @@ def _add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Col
 
 
 def _create_view(
-    connection: duckdb.DuckDBPyConnection, view: Table, select: str, dialect: Dialect
+    connection: duckdb.DuckDBPyConnection, view: Table, select: str, is_lake: bool
 ) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
     connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
-    _comment(connection, "VIEW", view, view.columns if dialect.comments_view_columns else ())
+    # A lake takes no comments on the columns of views.
+    _comment(connection, "VIEW", view, () if is_lake else view.columns)
 
 
 def _comment(
@@ -132,7 +131,7 @@ def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) 
     return (found[0] or "") if found else None
 
 
-def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = FILE) -> None:
+def ensure_daily_view(connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False) -> None:
     """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
 
     DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
@@ -150,13 +149,9 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection, dialect: Dialect = 
         f"WHERE schema_name = {literal(view.schema)} AND view_name = {literal(view.name)}"
     ).fetchone()
     if found == (0,):
+        select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}"
         with transaction(connection):
-            _create_view(
-                connection,
-                view,
-                f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}",
-                dialect,
-            )
+            _create_view(connection, view, select, is_lake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,25 +162,15 @@ class Plan:
         columns: The columns that its table must have.
         known: The columns that its table has.
         changes: The differences between the two, in words.
-        has_comment: True if the table has its comment.
+        has_table: True if the table needs no change, nor its comment.
         has_view: True if the view that people query exists and has its comment.
     """
 
     columns: Sequence[Column]
     known: Sequence[Column]
     changes: Sequence[str]
-    has_comment: bool
+    has_table: bool
     has_view: bool
-
-    @property
-    def is_met(self) -> bool:
-        """True if there is nothing to change."""
-        return self.has_table and self.has_view
-
-    @property
-    def has_table(self) -> bool:
-        """True if the table needs no change."""
-        return bool(self.known) and self.columns == self.known and self.has_comment
 
 
 def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
@@ -197,39 +182,36 @@ def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Typ
         columns,
         known,
         changes if known else [],
-        has_comment=_comment_of(connection, "tables", table) == table.comment,
+        has_table=columns == known and _comment_of(connection, "tables", table) == table.comment,
         has_view=view is table or _comment_of(connection, "views", view) == view.comment,
     )
 
 
 def apply_plan(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, dialect: Dialect
+    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, *, is_lake: bool
 ) -> None:
     """Make the changes of a plan, in transactions of its own."""
     if not plan.has_table:
         with transaction(connection):
-            _evolve(connection, relation.stored_in, plan, dialect)
-        checkpoint(connection, dialect)
+            _evolve(connection, relation.stored_in, plan, is_lake)
+        _checkpoint(connection, is_lake)
     if not plan.has_view:
         own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
         names = names_of(relation.table.columns)
         select = f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {own}"
         with transaction(connection):
-            _create_view(connection, relation.table, select, dialect)
+            _create_view(connection, relation.table, select, is_lake)
 
 
-def _evolve(
-    connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, dialect: Dialect
-) -> None:
+def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
     if plan.known:
         before = {column.name: column for column in plan.known}
-        relation = name_of(table)
         for column in plan.columns:
             old = before.get(column.name)
             if old is None:
                 _add_column(connection, table, column)
             elif physical(old.type) != physical(column.type):
-                _retype(connection, relation, old, column, dialect)
+                _retype(connection, name_of(table), old, column, is_lake)
         _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
     else:
         create_table(connection, table, plan.columns)
@@ -237,21 +219,18 @@ def _evolve(
 
 
 def _retype(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    old: Column,
-    new: Column,
-    dialect: Dialect,
+    connection: duckdb.DuckDBPyConnection, relation: str, old: Column, new: Column, is_lake: bool
 ) -> None:
     """Change the type of a column, and convert its values."""
     name = quote(new.name)
-    if dialect.retypes_freely:
+    if not is_lake:
         converted = _converted(name, old.type, new)
         connection.execute(
             f"ALTER TABLE {relation} ALTER COLUMN {name} SET DATA TYPE {new.type} USING {converted}"
         )
         return
-    # A new column takes the place of the old one, which is renamed: a new list cannot be.
+    # A lake retypes few columns. A new column takes the place of the old one, which is renamed: a
+    # new list cannot be.
     before = quote(f"{new.name} as {physical(old.type)}")
     converted = _converted(before, old.type, new)
     connection.execute(f"ALTER TABLE {relation} RENAME COLUMN {name} TO {before}")
@@ -355,10 +334,19 @@ def save_columns(
         f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
         [table.schema, table.name],
     )
-    rows = [(table.schema, table.name, c.name, c.type, c.comment, c.field, c.part) for c in columns]
-    # One statement: in a lake, each statement writes a file.
-    connection.execute(
-        f"INSERT INTO {name_of(COLUMNS)} VALUES "
-        + ", ".join(f"({placeholders(row)})" for row in rows),
-        [value for row in rows for value in row],
+    insert_values(
+        connection,
+        COLUMNS,
+        [
+            {
+                "table_schema": table.schema,
+                "table_name": table.name,
+                "column_name": column.name,
+                "type": column.type,
+                "comment": column.comment,
+                "field": column.field,
+                "part": column.part,
+            }
+            for column in columns
+        ],
     )

@@ -1,9 +1,8 @@
 """The parts of SQL statements, queries that return rows, and transactions."""
 
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -18,25 +17,6 @@ class Query(Protocol):
     def __call__(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """The rows, each a named tuple of its columns; NULL is None."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """The differences between databases in the SQL that they accept.
-
-    Attributes:
-        comments_view_columns: Columns of views take comments, as those of tables do.
-        retypes_freely: A column can get any type that its values convert to.
-        checkpoints: CHECKPOINT empties the log, and does nothing else.
-    """
-
-    comments_view_columns: bool = True
-    retypes_freely: bool = True
-    checkpoints: bool = True
-
-
-FILE = Dialect()
-LAKE = Dialect(comments_view_columns=False, retypes_freely=False, checkpoints=False)
 
 
 def quote(identifier: str) -> str:
@@ -72,6 +52,18 @@ def rows_of(
     result = connection.execute(sql, list(parameters)) if parameters else connection.execute(sql)
     row = _row_type(tuple(column[0] for column in result.description or ()))
     return [row._make(values) for values in result.fetchall()]
+
+
+def insert_values(
+    connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert rows with equal columns in one statement: in a lake, each statement writes a file."""
+    names = ", ".join(map(quote, rows[0]))
+    connection.execute(
+        f"INSERT INTO {name_of(table)} ({names}) VALUES "
+        + ", ".join(f"({placeholders([*row])})" for row in rows),
+        [value for row in rows for value in row.values()],
+    )
 
 
 @contextmanager

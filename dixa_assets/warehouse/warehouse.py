@@ -26,13 +26,12 @@ from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.load_log import Load
-from dixa_assets.warehouse.move import attached
+from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import (
     Plan,
     apply_plan,
-    ensure_daily_view,
     ensure_tables,
     fields_of,
     planned,
@@ -167,9 +166,9 @@ class Warehouse:
             with transaction(connection):
                 self._owner.claim(connection)
                 plan = planned(connection, relation, types)
-                if plan.is_met:
+                if plan.has_table and plan.has_view:
                     return write(plan)
-            apply_plan(connection, relation, plan, self._engine.dialect)
+            apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
             with transaction(connection):
                 return write(plan)
 
@@ -198,19 +197,16 @@ class Warehouse:
             self._owner.verify(connection)
             return load_log.loaded_partitions(partial(rows_of, connection))
 
-    def fields(self) -> dict[str, set[str]]:
-        """The fields that each record's table has columns for, by table."""
-        if self.changed_at() is None:
-            return {}
-        with self.reading() as query:
-            return fields_of(query)
+    def undescribed(self) -> tuple[set[tuple[str, str, str]], dict[str, set[str]]]:
+        """Types and fields of loaded values, which the catalogue may lack.
 
-    def unknown_types(self) -> set[tuple[str, str, str]]:
-        """Undocumented types of loaded values: asset key, field, type."""
+        Returns:
+            Undocumented types: asset key, field, type. The fields of each record's table.
+        """
         if self.changed_at() is None:
-            return set()
+            return set(), {}
         with self.reading() as query:
-            return load_log.unknown_types(query)
+            return load_log.unknown_types(query), fields_of(query)
 
     def publish(self, path: Path) -> int:
         """Replace the file at `path` by a compact copy of the database; the copy's bytes.
@@ -218,7 +214,7 @@ class Warehouse:
         Programs that have the old copy open continue to read it.
         """
         self.check()
-        return self._engine.copy_to(path, finish=ensure_daily_view)
+        return self._engine.copy_to(path)
 
     def adopt(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -235,22 +231,14 @@ class Warehouse:
         with self._connect() as connection:
             if load_log.loaded_partitions(partial(rows_of, connection)):
                 raise WarehouseError(f"{self.name} holds days already; name an empty database.")
-            with attached(connection, source) as tables:
-                found = connection.execute(
-                    f"SELECT timezone, account, host FROM {tables.name_of(OWNER)}"
-                ).fetchone()
-                self._owner.verify_source(source, *(found or ("", "", "")))
-                with transaction(connection):
-                    taken = {name: tables.take(name) for name in tables.names}
-                    tables.take_views()
-            ensure_tables(connection, OWN_TABLES, self._engine.dialect)
-            return taken
+            copied = copy_file(connection, source, self._owner)
+            ensure_tables(connection, OWN_TABLES, is_lake=self._engine.is_shared)
+            return copied
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Compact a lake: merge small files; counts of files and snapshots, before and after.
+        """Merge the small files of a lake; its files and snapshots before and after.
 
-        Args:
-            keep: How long an earlier state of the lake can still be read.
+        An earlier state of the lake can be read for as long as `keep`.
         """
         return self._engine.maintain(keep)
 
@@ -261,7 +249,10 @@ class Warehouse:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
         """The result of a query as a frame, with instants in UTC."""
-        return self._run(_frame, sql, parameters)
+        frame: pd.DataFrame = self._run(
+            lambda each, *sent: each.execute(*sent).df(), sql, parameters
+        )
+        return frame
 
     @contextmanager
     def reading(self) -> Iterator[Query]:
@@ -272,7 +263,7 @@ class Warehouse:
         if self._engine.is_shared:
             yield partial(self._run, rows_of)
             return
-        with self._connect() as connection:
+        with self._read() as connection:
             yield partial(rows_of, connection)
 
     def _run(
@@ -292,10 +283,6 @@ class Warehouse:
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to read with, to a database that has the project's own tables."""
-        if not self._engine.is_shared:
-            with self._connect() as connection:
-                yield connection
-            return
         if self._engine.identity != self._founded:
             with self._connect():
                 pass
@@ -308,7 +295,7 @@ class Warehouse:
         with self._detect_loss(), self._engine.connect() as connection:
             # Once for each database that takes this place.
             if (identity := self._engine.identity) != self._founded:
-                self._owner.found(connection, self._engine.dialect)
+                self._owner.found(connection, is_lake=self._engine.is_shared)
                 self._founded = identity
             yield connection
 
@@ -348,9 +335,3 @@ def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]
     from dixa_assets.warehouse.lake import DuckLake
 
     return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)
-
-
-def _frame(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]
-) -> "pd.DataFrame":
-    return connection.execute(sql, list(parameters)).df()

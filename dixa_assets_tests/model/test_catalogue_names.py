@@ -38,11 +38,6 @@ def test_an_identifier_is_its_own_name(text: str) -> None:
     assert to_identifier(text) == text
 
 
-@given(anything)
-def test_the_identifier_of_an_identifier_is_itself(text: str) -> None:
-    assert to_identifier(to_identifier(text)) == to_identifier(text)
-
-
 @pytest.mark.parametrize(
     ("text", "name"),
     [

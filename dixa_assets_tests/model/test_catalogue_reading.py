@@ -28,8 +28,6 @@ from dixa_assets_tests.support.catalogues import (
     RECORD,
     fresh,
     listing,
-    merged,
-    news,
 )
 
 # From the vendor's lists
@@ -55,10 +53,6 @@ def test_a_record_is_read_whole() -> None:
         fields=(FieldMetadata("agent_id", "Who", True),),
         related_ids=("csat",),
     )
-
-
-def test_an_id_alone_is_an_entry() -> None:
-    assert Entry.from_api("metric", {"id": "bare"}) == Entry("metric", "bare")
 
 
 @pytest.mark.parametrize("key", ["filters", "aggregations", "fieldsMetadata", "relatedRecordIds"])
@@ -100,14 +94,11 @@ def test_an_entry_whose_id_fits_into_no_statement_is_left_out(odd: str) -> None:
     assert len(listing.problems) == 1
 
 
-@pytest.mark.parametrize("nullable", [None, "no", 0])
-def test_a_field_is_nullable_by_default(nullable: Any) -> None:
-    assert FieldMetadata.from_api({"field": "agent_id", "nullable": nullable}).nullable is True
-    assert FieldMetadata.from_api({"field": "agent_id"}).nullable is True
-
-
-def test_a_field_can_be_non_nullable() -> None:
-    assert FieldMetadata.from_api({"field": "csid", "nullable": False}).nullable is False
+@pytest.mark.parametrize("nullable", [True, None, "no", 0, False])
+def test_a_field_is_nullable_unless_the_catalogue_denies_it(nullable: Any) -> None:
+    fields = [{"field": "agent_id", "nullable": nullable}, {"field": "csid"}]
+    entry = Entry.from_api("record", {"id": "ratings", "fieldsMetadata": fields})
+    assert [item.nullable for item in entry.fields] == [nullable is not False, True]
 
 
 def test_an_item_listed_twice_in_an_entry_is_read_once() -> None:
@@ -250,13 +241,6 @@ def test_versions_are_equal_if_and_only_if_catalogues_are(one: Catalogue, other:
     assert (one.version == other.version) == (
         one == other and list(one.filter_names) == list(other.filter_names)
     )
-
-
-def test_merging_goes_on_from_a_catalogue_that_was_read() -> None:
-    known = Catalogue.from_json(fresh(METRIC, {"id": "leaving"}).to_json())
-    later = merged(known, listing(METRIC))
-    assert [one[2] for one in news(known, later)] == ["retired"]
-    assert Catalogue.from_json(later.to_json()) == later
 
 
 @pytest.mark.parametrize("key", ["id", "description"])

@@ -1,32 +1,15 @@
 """Undocumented parts of the catalogue's lists are reported once, and the rest is read."""
 
-from typing import Any
-
 import pytest
 
-from dixa_assets.model.catalogue import Catalogue, Listing
-from dixa_assets.model.merge import merge
-
-METRIC: dict[str, Any] = {
-    "id": "csat",
-    "description": "",
-    "filters": [{"filterAttribute": "channel", "description": ""}],
-    "aggregations": [{"measure": "Average", "description": ""}],
-    "relatedRecordIds": ["ratings"],
-}
-RECORD: dict[str, Any] = {
-    "id": "ratings",
-    "description": "",
-    "filters": [],
-    "fieldsMetadata": [{"field": "score", "description": "", "nullable": True}],
-    "relatedMetricIds": ["csat"],
-}
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets_tests.support.catalogues import METRIC, RECORD, fresh, listing, merged
+from dixa_assets_tests.support.simulator import Json
 
 
-def merged(known: Catalogue, metric: dict[str, Any], record: dict[str, Any]) -> Catalogue:
-    """The catalogue after merging lists of these two."""
-    listing = Listing.from_api([metric], [record])
-    return merge(known, listing, at="2025-11-01T00:00:00+00:00", is_still_described=lambda _: True)
+def merged_lists(known: Catalogue, metric: Json, record: Json) -> Catalogue:
+    """The catalogue after merging lists of the two, with some keys replaced."""
+    return merged(known, listing(METRIC | metric, records=(RECORD | record,)))
 
 
 def about_lists(catalogue: Catalogue) -> list[tuple[str, str, str | None]]:
@@ -37,7 +20,7 @@ def about_lists(catalogue: Catalogue) -> list[tuple[str, str, str | None]]:
 
 
 def test_documented_lists_are_no_change() -> None:
-    assert about_lists(merged(Catalogue(), METRIC, RECORD)) == []
+    assert about_lists(fresh()) == []
 
 
 @pytest.mark.parametrize(
@@ -59,10 +42,10 @@ def test_documented_lists_are_no_change() -> None:
     ],
 )
 def test_an_undocumented_part_is_reported_once_and_the_entry_is_read(
-    metric: dict[str, Any], record: dict[str, Any], reported: tuple[str, str, str]
+    metric: Json, record: Json, reported: tuple[str, str, str]
 ) -> None:
-    first = merged(Catalogue(), METRIC | metric, RECORD | record)
+    first = merged_lists(Catalogue(), metric, record)
     assert about_lists(first) == [reported]
     assert [entry.id for entry in first.live] == ["csat", "ratings"]
-    again = merged(first, METRIC | metric, RECORD | record)
+    again = merged_lists(first, metric, record)
     assert again.version == first.version

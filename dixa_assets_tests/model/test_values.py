@@ -215,12 +215,6 @@ def test_any_json_is_read_as_a_value_its_column_can_hold(typed: Any) -> None:
         assert value.label is None or isinstance(value.label, str)
 
 
-@given(st.sampled_from(["IntField", "LongField", None]), st.integers(-(2**63), 2**63 - 1))
-def test_every_int64_is_kept_to_the_last_digit(kind: str | None, number: int) -> None:
-    value = read_value({"_type": kind, "value": number} if kind else {"value": number})
-    assert exactly(value) == (BIGINT, str(number), None)
-
-
 @given(st.sampled_from(["IntField", "LongField", "DoubleField"]), st.integers())
 def test_no_integer_loses_a_digit(kind: str, number: int) -> None:
     content = read_value({"_type": kind, "value": number}).content

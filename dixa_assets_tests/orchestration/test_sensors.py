@@ -45,6 +45,14 @@ def catalogue_tick(
     return str(sensor.evaluate_tick(context).skip_message)
 
 
+def stored(analytics: DixaAnalytics, instance: dg.DagsterInstance) -> Catalogue:
+    """The catalogue in Dagster's state storage."""
+    assert instance.defs_state_storage is not None
+    found = state.load(instance.defs_state_storage, analytics.defs_state_config.key)
+    assert found is not None
+    return found
+
+
 def history_tick(
     analytics: DixaAnalytics,
     catalogue: Catalogue,
@@ -167,10 +175,8 @@ def test_an_unknown_type_of_values_is_one_change(
 ) -> None:
     def unknown_types() -> list[tuple[str, str, str | None, str | None]]:
         catalogue_tick(analytics, catalogue, instance)
-        assert instance.defs_state_storage is not None
-        stored = state.load(instance.defs_state_storage, analytics.defs_state_config.key)
-        assert stored is not None
-        changes = [each for each in stored.changes if each.change == "unknown type"]
+        changes = stored(analytics, instance).changes
+        changes = tuple(each for each in changes if each.change == "unknown type")
         return [(each.kind, each.id, each.item, each.after) for each in changes]
 
     assert unknown_types() == []
@@ -181,6 +187,24 @@ def test_an_unknown_type_of_values_is_one_change(
     assert ("metric", "csat", "aggregates", '"HologramField"') in found
     assert ("record", "ratings", "agent_id", '"HologramField"') in found
     assert unknown_types() == found
+
+
+def test_a_field_that_only_rows_have_can_be_excluded_after_a_tick(
+    simulator: Simulator,
+    tmp_path: Path,
+    analytics: DixaAnalytics,
+    catalogue: Catalogue,
+    instance: dg.DagsterInstance,
+) -> None:
+    data = {"_type": "StringField", "value": "x"}
+    simulator.tell("records/fields", id="ratings", field="undocumented", data=data)
+    assert load(analytics, [RATINGS], "2025-11-01", catalogue=catalogue).success
+    catalogue_tick(analytics, catalogue, instance)
+    later = stored(analytics, instance)
+    excluding = component(simulator, tmp_path, exclude_fields={"ratings": ["undocumented"]})
+    assert excluding.mistakes(catalogue) != []
+    assert excluding.mistakes(later) == []
+    excluding.build_definitions(later)
 
 
 def test_a_lost_catalogue_is_fetched_again_and_keeps_the_history_in_the_database(
@@ -208,8 +232,7 @@ def test_a_lost_catalogue_is_fetched_again_and_keeps_the_history_in_the_database
             lost.write_text("{")
         assert keys() == set()
         catalogue_tick(analytics, Catalogue(), instance)
-        again = state.load(storage, analytics.defs_state_config.key)
-        assert again is not None
+        again = stored(analytics, instance)
         assert again.entries == known.entries
         assert again.changes[: len(known.changes)] == known.changes
         assert nps in keys()
@@ -264,10 +287,12 @@ def test_a_load_is_requested_again_after_a_pause_only(
     assert first.run_requests
     assert not history_tick(analytics, catalogue, instance, first.cursor).run_requests
     cursor = json.loads(first.cursor or "{}")
-    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
-    cursor["tries"] = dict.fromkeys(cursor["tries"], [1, hour_ago])
-    later = history_tick(analytics, catalogue, instance, json.dumps(cursor))
-    assert keys_of(later) == keys_of(first)
+    # A clock that was ahead has noted a try in the future.
+    for offset in (-timedelta(hours=1), timedelta(days=1)):
+        tried = (datetime.now(UTC) + offset).timestamp()
+        cursor["tries"] = dict.fromkeys(cursor["tries"], [1, tried])
+        later = history_tick(analytics, catalogue, instance, json.dumps(cursor))
+        assert keys_of(later) == keys_of(first)
 
 
 def test_no_history_is_loaded_for_zero_days(

@@ -1,17 +1,15 @@
 """The report as an asset and as a command: where it is written, and the probe's findings in it."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
-from dixa_assets.__main__ import main
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
+from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.reports import Reader
@@ -22,50 +20,32 @@ CSAT = "dixa_metrics/csat"
 FAULT = "✗ rows without a value of the required filter are missing"
 
 
-@pytest.fixture
-def report(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., int]:
-    """Runs the command in `tmp_path`, with these arguments."""
-    for name, value in settings_for(simulator, tmp_path).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-    def report(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["dixa_assets", "report", *arguments])
-        return main()
-
-    return report
-
-
 def test_a_path_on_the_command_line_begins_at_the_working_folder(
-    report: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., Done], tmp_path: Path
 ) -> None:
-    assert report("--output", "here.html") == 0
+    assert command("report", "--output", "here.html").code == 0
     assert (tmp_path / "here.html").exists()
-    assert report("--output", str(tmp_path)) == 1
-    message = f"✗ --output: '{tmp_path}' is a folder; name a file in it.\n"
-    assert capsys.readouterr().err == message
+    done = command("report", "--output", str(tmp_path))
+    assert done.code == 1
+    assert done.err == f"✗ --output: '{tmp_path}' is a folder; name a file in it.\n"
 
 
 def test_each_account_of_a_project_has_a_report(
-    report: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., Done], tmp_path: Path
 ) -> None:
     attributes = "attributes: {{account: {0}, duckdb_path: {0}.duckdb}}"
     write_project(tmp_path, **{name: attributes.format(name) for name in ("acme", "globex")})
-    assert report() == 0
+    assert command("report").code == 0
     assert {path.name for path in tmp_path.glob("*.html")} == {
         *("acme_report.html", "globex_report.html"),
     }
-    assert report("--output", "one.html") == 1
-    assert "name an --account" in capsys.readouterr().err
-    assert report("--account", "acmee") == 1
-    assert "did you mean acme?" in capsys.readouterr().err
+    done = command("report", "--output", "one.html")
+    assert done.code == 1
+    assert "name an --account" in done.err
 
 
 def test_the_checks_and_the_report_know_the_filter_that_the_probe_found(
-    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, report: Callable[..., int]
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, command: Callable[..., Done]
 ) -> None:
     settings = settings_for(simulator, tmp_path)
     analytics = component(simulator, tmp_path, duckdb_path=settings["DIXA_DUCKDB_PATH"])
@@ -90,5 +70,5 @@ def test_the_checks_and_the_report_know_the_filter_that_the_probe_found(
         assert load(analytics, ["dixa/report"], catalogue=probed, instance=instance).success
     assert analytics.report_file is not None
     assert FAULT in Reader(analytics.report_file.read_text()).page("csat")
-    assert report("--output", "command.html") == 0
+    assert command("report", "--output", "command.html").code == 0
     assert FAULT in Reader((tmp_path / "command.html").read_text()).page("csat")

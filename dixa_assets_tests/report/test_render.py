@@ -1,47 +1,18 @@
 """The report of a small warehouse: its checks, its numbers, its file."""
 
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from dixa_assets.model.catalogue import Aggregation, Entry
-from dixa_assets.model.options import Adaptation
 from dixa_assets.report.contents import Latest
-from dixa_assets.report.gather import gather, unit_of
+from dixa_assets.report.gather import unit_of
 from dixa_assets.report.render import difference, shown, write_report
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.catalogues import METRIC, fresh
-from dixa_assets_tests.support.handmade import DAY, integers, load, load_metric, record
 from dixa_assets_tests.support.reports import OPTIONS, Reader, rendered
 from dixa_assets_tests.support.simulator import NOW
-
-
-def test_the_report_has_the_checks_that_follow_from_the_probes_findings(
-    warehouse: Warehouse, tmp_path: Path
-) -> None:
-    warehouse.remember(fresh(METRIC))
-    load_metric(warehouse, "csat", DAY, [1.0])
-    load(warehouse, record("ratings"), DAY, integers(1))
-    found = Adaptation(required_filter="queue_id", required_filter_of_records="channel")
-    adapted = replace(OPTIONS, found=found)
-
-    with warehouse.reading() as query:
-        before, after = (
-            [page.findings for page in gather(query, options=options, now=NOW).pages]
-            for options in (OPTIONS, adapted)
-        )
-    written = write_report(warehouse, tmp_path / "report.html", options=adapted, now=NOW)
-
-    assert ["filter" in findings for findings in before] == [False, False]
-    assert ["filter" in findings for findings in after] == [True, True]
-    assert [page.findings for page in written.pages] == after
-    reader = Reader((tmp_path / "report.html").read_text())
-    for name, attribute in (("csat", "queue_id"), ("records.ratings", "channel")):
-        assert "rows without a value of the required filter are missing" in reader.page(name)
-        assert f"sends all values of {attribute}" in reader.page(name)
 
 
 def test_the_report_of_an_empty_warehouse_has_no_pages(warehouse: Warehouse) -> None:

@@ -19,7 +19,6 @@ import pytest
 
 from dixa_assets.checks.registry import Subject
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.model.options import LoadSettings, Options
 from dixa_assets.orchestration.checks import check_results
 from dixa_assets.report import gather as gathering
 from dixa_assets.report.gather import gather
@@ -341,16 +340,6 @@ def test_days_loaded_before_the_catalogues_tables_are_shown_without_descriptions
     assert set(reader.pages) == {"/", *METRICS, *(f"records.{name}" for name in RECORDS)}
 
 
-def test_completeness_expects_the_days_of_the_automatic_history(
-    loaded: DixaAnalytics, tmp_path: Path
-) -> None:
-    options = Options(LoadSettings(start_date="2025-01-01", history_days=30))
-    with copied(loaded, tmp_path) as warehouse:
-        change_entries(warehouse, first_seen="2025-11-08T12:00:00+00:00")
-        page = Reader(rendered(warehouse, options=options)).page("csat")
-    assert "12 of 32 days from 2025-10-09 to 2025-11-09 are not loaded" in page
-
-
 def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_path: Path) -> None:
     # First seen half an hour into the ninth, local time, and no history: both expect the ninth.
     with copied(loaded, tmp_path, "DELETE FROM dixa_catalogue.loads") as warehouse:
@@ -395,14 +384,6 @@ def test_the_command_writes_the_report_next_to_the_database(
     written = database.with_name(f"{database.stem}_report.html")
     assert f"✓ {written}: 0 metrics and records" in done.stdout
     assert "Nothing is loaded yet" in written.read_text()
-
-
-def test_the_command_prints_a_mistake_in_one_line(simulator: Simulator, tmp_path: Path) -> None:
-    settings = settings_for(simulator, tmp_path, DIXA_TIMEZONE="Mars/Olympus")
-    done = run(["dixa_assets", "report"], settings)
-    assert done.returncode == 1
-    assert "✗ DIXA_TIMEZONE" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 BROWSER = next(

@@ -36,8 +36,11 @@ def stage(folder: Path, table: Table, day: str, rows: Sequence[Mapping[str, Valu
     staged = Staged(folder / "rows.jsonl", table)
     for second, fields in enumerate(rows):
         instant = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(seconds=second)
-        own = {"partition_date": day, "primary_timestamp": instant.isoformat()}
-        staged.add_row(own | {"primary_timestamp_field": "createdAt"}, fields)
+        line = {"partition_date": day, "primary_timestamp": instant.isoformat()}
+        line["primary_timestamp_field"] = "createdAt"
+        for name, value in fields.items():
+            staged.put_value(line, name, value)
+        staged.add_row(line)
     staged.close()
     return staged
 

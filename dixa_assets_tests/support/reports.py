@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dixa_assets.model.options import LoadSettings, Options
-from dixa_assets.report.render import render
+from dixa_assets.report.render import write_report
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.simulator import NOW
 
@@ -17,8 +19,10 @@ OPTIONS = Options(LoadSettings(start_date="2000-01-01", history_days=0))
 
 def rendered(warehouse: Warehouse, now: datetime = NOW, options: Options = OPTIONS) -> str:
     """The report of a warehouse as HTML."""
-    with warehouse.reading() as query:
-        return render(query, options=options, now=now)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        write_report(warehouse, path, options=options, now=now)
+        return path.read_text("utf-8")
 
 
 class Reader(HTMLParser):

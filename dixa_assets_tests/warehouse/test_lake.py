@@ -19,7 +19,7 @@ import pytest
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.model.values import BIGINT, DOUBLE, JSON, VARCHAR, Value
+from dixa_assets.model.values import BIGINT, JSON, VARCHAR, Value
 from dixa_assets.warehouse import load_log
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -249,38 +249,6 @@ def test_a_host_continues_after_its_link_was_cut_for_half_a_minute(
 
 
 # Types, comments, order
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "type_", "kept"),
-    [
-        (Value(BIGINT, 7), Value(DOUBLE, 0.5), "DOUBLE", 7.0),
-        (Value(BIGINT, 7), Value(VARCHAR, "x"), "VARCHAR", "7"),
-        (Value(DOUBLE, 0.5), Value(VARCHAR, "x"), "VARCHAR", "0.5"),
-        (Value("BIGINT[]", [1, 2]), Value("VARCHAR[]", ["x"]), "VARCHAR[]", ["1", "2"]),
-        (Value(VARCHAR, "x"), Value(JSON, {"a": 1}), "JSON", '"x"'),
-        (Value(BIGINT, 2**60 + 1), Value(DOUBLE, 0.5), "VARCHAR", str(2**60 + 1)),
-    ],
-    ids=lambda each: str(getattr(each, "type", each)),
-)
-def test_a_column_is_widened_without_loss(
-    warehouse: Warehouse, old: Value, new: Value, type_: str, kept: Any
-) -> None:
-    load(warehouse, record(fields={"field": "What it is."}), DAYS[0], [{"field": old}])
-    written = load(warehouse, record(fields={"field": "What it is."}), DAYS[1], [{"field": new}])
-
-    assert [column.type for column in written.columns if column.name == "field"] == [type_]
-    found = warehouse.query(
-        "SELECT field FROM dixa_records.conversations WHERE partition_date = ?", [DAYS[0]]
-    )
-    value = found.field[0]
-    assert (list(value) if isinstance(kept, list) else value) == kept
-    (comment,) = selected(
-        warehouse,
-        "SELECT comment FROM duckdb_columns() WHERE schema_name = 'dixa_records' "
-        "AND column_name = 'field'",
-    )
-    assert "What it is." in comment[0]
 
 
 def test_a_list_of_a_later_day_is_widened_twice(warehouse: Warehouse) -> None:
