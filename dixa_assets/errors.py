@@ -6,8 +6,9 @@
     │   ├── ApiUnavailable      no answer, 408, 429, 5xx, a broken answer    retryable
     │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
-    │   ├── RowsMoved           rows moved between pages during the reading  retryable
-    │   ├── PagesCutShort       a full page without a link to the next one   permanent
+    │   ├── PeriodUncertain     the rows of a period may be incomplete
+    │   │   ├── RowsMoved       a row came on two pages                      retryable
+    │   │   └── PagesCutShort   a full page without a link to the next one   permanent
     │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
     ├── DaysFailed              some days of a load failed                   as its errors
     ├── CatalogueError          a fetched catalogue is implausible           permanent
@@ -22,6 +23,7 @@ Each message states what was tried, what the answer was and what to do.
 
 import os
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Self
 
 
@@ -102,13 +104,23 @@ class PageKeyRefused(ApiRefused):
     """The API rejected a page key that it returned with the page before; it may have expired."""
 
 
-class RowsMoved(ApiError):
-    """Rows moved between pages while the pages were read, in every attempt."""
+class PeriodUncertain(ApiError):
+    """The rows of a period may be incomplete. In smaller parts they can be certain.
+
+    `first` and `last` bound the timestamps of the rows that were read, if there are any.
+    """
+
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+class RowsMoved(PeriodUncertain):
+    """A row came on two pages, so another may be missing: rows moved while they were read."""
 
     retryable = True
 
 
-class PagesCutShort(ApiError):
+class PagesCutShort(PeriodUncertain):
     """The last page is full and has no link, so there may be more rows that cannot be fetched."""
 
 

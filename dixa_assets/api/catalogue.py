@@ -3,13 +3,15 @@
 from datetime import UTC, datetime
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.errors import ApiRefused
+from dixa_assets.errors import ApiError
 from dixa_assets.model.catalogue import Catalogue, Entry, Listing
 from dixa_assets.model.merge import merge
 
 # Descriptions of entries that left the list are requested one by one, at most this many per
 # refresh; the next refresh requests the rest.
 DESCRIPTIONS_PER_REFRESH = 20
+# Statuses that mean that Dixa does not know an id any more.
+GONE = frozenset({400, 404, 410})
 
 
 def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
@@ -29,10 +31,13 @@ def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tu
             return True
         try:
             (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.asked_as)
-        except ApiRefused as error:
-            if error.status in (400, 404):
+        except ApiError as error:
+            if error.status == 401:
+                raise
+            if error.status in GONE:
                 return False
-            raise
+            problems.append(f"the {entry.kind} '{entry.id}' left the list and is kept: {error}")
+            return True
         problems.append(f"the {entry.kind} '{entry.id}' was missing from the list and is kept")
         return True
 

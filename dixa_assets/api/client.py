@@ -5,6 +5,7 @@ tables or Dagster. Vendor facts are from the reference page of the Analytics API
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,13 @@ PAGE_SIZES = (PAGE_SIZE, 100, 50)
 MAX_PAGES = 10_000
 # A server that returns smaller pages than requested has a limit of its own, hardly below this.
 SMALLEST_LIMIT = 20
+# The keys of an answer with a list, by the vendor's schema and its clients.
+LIST_KEYS = frozenset({"data", "meta", "pageKey"})
+# Keys with which servers and gateways report errors, and the values of a status that mean one.
+ERROR_KEY = re.compile("error|exception|^faults?$", re.IGNORECASE)
+STATUS_KEYS = frozenset({"success", "ok", "status", "statuscode", "code"})
+FAILED = re.compile("false|err.*|fail.*|[45][0-9][0-9]", re.IGNORECASE)
+MESSAGE_KEYS = frozenset({"message", "detail", "title", "reason"})
 # A server that truncates answers does so at a round number of rows, a multiple of this one.
 ROUND_ROWS = 100
 
@@ -77,6 +85,10 @@ class DixaClient:
         """Rows in a full page."""
         return self._page_size
 
+    def other_size(self, rows: int) -> int:
+        """A page size with which a whole answer of `rows` rows does not end in a full page."""
+        return max(min(self._largest_linked or self._page_size, rows) - 1, 1)
+
     @property
     def requests(self) -> int:
         """Requests sent so far, including retries."""
@@ -124,21 +136,26 @@ class DixaClient:
     def fetch_metric_data(self, query: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
         """The aggregates of one metric query: `{id, aggregates?}`."""
         data = self._object(self._call("POST", "/metrics", body=query, usage=usage))
-        other = data.get("id", query["id"])
+        other = data["id"]
         if other != query["id"]:
             shown = self._transport.redact(other)[:100] if isinstance(other, str) else "no text"
             raise ApiContractBroken(f"metric '{query['id']}'", f"the answer is about '{shown}'.")
         return data
 
     def fetch_record_pages(
-        self, query: Mapping[str, Any], usage: Usage
+        self, query: Mapping[str, Any], usage: Usage, size: int | None = None
     ) -> Iterator[list[dict[str, Any]]]:
         """The rows of one record query, page by page, in the server's order.
+
+        Args:
+            query: The request body.
+            usage: Counts the cost.
+            size: Rows to request per page; None for the usual size.
 
         Raises:
             PagesCutShort: After a full last page: the server may have more rows.
         """
-        return self._pages(self._call("POST", "/records", body=query, usage=usage))
+        return self._pages(self._call("POST", "/records", body=query, usage=usage), size=size)
 
     def _call(
         self,
@@ -150,7 +167,7 @@ class DixaClient:
         usage: Usage | None = None,
     ) -> Call:
         path = f"{self._prefix}{path}{quote(name, safe='')}"
-        return Call(method, path, body, usage=usage or Usage())
+        return Call(method, path, body, usage=usage or Usage(), problem_of=_problem_of_list)
 
     def _list(self, call: Call) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
@@ -159,15 +176,15 @@ class DixaClient:
                 items += page
         except PagesCutShort:
             # With another page size a truncated list ends elsewhere.
-            again = self._pages(call, size=max(min(len(items) // 3, self._page_size - 1), 1))
+            again = self._pages(call, size=self.other_size(len(items)))
             with suppress(PagesCutShort):
                 items = [item for page in again for item in page]
         return items
 
     def _object(self, call: Call) -> dict[str, Any]:
-        data = self._transport.send(call).get("data")
-        if not isinstance(data, dict):
-            raise ApiContractBroken(str(call), "the answer has no 'data' object.")
+        data: dict[str, Any] = self._transport.send(replace(call, problem_of=_problem_of_object))[
+            "data"
+        ]
         return data
 
     def _pages(self, call: Call, *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
@@ -191,9 +208,10 @@ class DixaClient:
             paging = self._next_page(payload, request)
             # Some of the vendor's lists link to a next page after the last row.
             total += len(rows)
-            if paging is None and rows and len(rows) >= (self._largest_linked or self._page_size):
+            full = size or self._largest_linked or self._page_size
+            if paging is None and rows and len(rows) >= full:
                 raise PagesCutShort(request, f"a full page of {len(rows)} rows, and no link.")
-            if paging is None and total and total % ROUND_ROWS == 0:
+            if paging is None and size is None and total and total % ROUND_ROWS == 0:
                 raise PagesCutShort(request, f"exactly {total} rows, which looks like a limit.")
             if paging is None or not rows:
                 return
@@ -273,6 +291,43 @@ class DixaClient:
         if "pageKey" not in paging:
             raise ApiContractBroken(request, "the link to the next page has no pageKey.")
         return {name: paging[name] for name in ("pageKey", "pageLimit") if name in paging}
+
+
+def _problem_of_list(payload: Mapping[str, Any]) -> str:
+    """The reason not to believe an answer with a list; empty if there is none.
+
+    By the vendor's schema `data` is optional, so `{}` is empty. An error with status 200 must not
+    look like an empty answer.
+    """
+    meta, rows = payload.get("meta"), payload.get("data")
+    if error := _reported(payload) or _reported(meta if isinstance(meta, dict) else {}):
+        return error
+    if rows is None and payload.keys() - LIST_KEYS:
+        return "no 'data'"
+    if not rows and (text := [name for name in payload if name.lower() in MESSAGE_KEYS]):
+        return f"{text[0]!r} and no rows"
+    return ""
+
+
+def _problem_of_object(payload: Mapping[str, Any]) -> str:
+    """The reason not to believe an answer with one object; empty if there is none."""
+    data = payload.get("data")
+    if not isinstance(data, dict) or not data.get("id"):
+        return "no 'data' object with an id"
+    return _reported(data) or _problem_of_list(payload)
+
+
+def _reported(part: Mapping[str, Any]) -> str:
+    """The key of a part of an answer that reports an error; empty if there is none."""
+    return next(
+        (
+            f"{name!r:.50} that reports an error"
+            for name, value in part.items()
+            if (value and ERROR_KEY.search(name))
+            or (name.lower() in STATUS_KEYS and FAILED.fullmatch(str(value)))
+        ),
+        "",
+    )
 
 
 def _origin(url: str) -> tuple[str, str | None, str | None]:

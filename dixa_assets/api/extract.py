@@ -3,14 +3,25 @@
 This module walks the pages and flattens typed fields.
 """
 
+import itertools
+import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
-from dixa_assets.errors import ApiContractBroken, PageKeyRefused, RowsMoved
+from dixa_assets.errors import (
+    ApiContractBroken,
+    PageKeyRefused,
+    PagesCutShort,
+    PeriodUncertain,
+    RowsMoved,
+)
+from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
@@ -20,12 +31,16 @@ logger = logging.getLogger(__name__)
 
 # The types of aggregates that the vendor documents.
 AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
-# The pages of a period are read at most this often before the load fails with `RowsMoved`.
+# The pages of a period are read at most this often while the API refuses its own page keys.
 READINGS = 3
 
 
 def extract(
-    client: DixaClient, request: Request, day: Day, staged: Staged, period: Period | None = None
+    client: DixaClient,
+    request: Request,
+    day: Day,
+    staged: Staged,
+    period: Period | None = None,
 ) -> None:
     """Stage a day: the aggregates of a metric, or all rows of a record.
 
@@ -37,8 +52,8 @@ def extract(
         period: A part of the day; None for the whole day.
 
     Raises:
-        RowsMoved: The pages of a record overlapped differently at each reading.
-        PagesCutShort: The answer may be truncated.
+        PeriodUncertain: The rows of a record may be incomplete: pages overlap, or the answer may
+            be truncated. The same period in smaller parts can be certain.
     """
     if day.is_empty:
         return
@@ -80,75 +95,154 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
 def _extract_record(
     client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> None:
-    """Stage all pages. Read them again while they overlap.
-
-    Pages are cut by row number, so a row inserted during the reading makes another row come twice.
-    Rows that repeat in the same place at each reading are really equal and are kept.
-    """
-    repeats: list[Any] = []
+    """Stage all pages. Read them again if the API refuses a page key, which may have expired."""
     for reading in range(1, READINGS + 1):
-        before = repeats
+        staged.clear()
         try:
-            repeats = _stage_pages(client, request, day, period, staged)
+            _stage_pages(client, request, day, period, staged)
+            break
         except PageKeyRefused:
             if reading == READINGS:
                 raise
-        else:
-            if repeats == before:
-                return
-        staged.clear()
-    raise RowsMoved(
-        f"record '{request.spec.entry.id}'",
-        f"rows moved between pages in each of {READINGS} readings.",
-    )
 
 
 def _stage_pages(
     client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
-) -> list[dict[str, Any]]:
-    """Stage all pages once; the first rows of pages that the page before had as well.
+) -> None:
+    """Stage all pages once.
 
     Rows outside the day are kept and counted: the vendor does not document which timestamp selects
     rows, and trimming could lose some. A row exactly at the end belongs to the next period and is
     dropped, unless the probe found that the period selects rows by another timestamp.
+
+    Pages are cut by row number. If rows are inserted during the reading, or if the order of rows
+    with the same timestamp changes between two requests, a row comes twice and another never.
     """
     spec = request.spec
-    entry = spec.entry
-    required = {
-        item.field: staged.key_of(item.field)
-        for item in entry.fields
-        if not item.nullable and item.field not in spec.excluded_fields
-    }
-    repeats: list[dict[str, Any]] = []
-    rows_at_end = 0
-    previous: list[dict[str, Any]] = []
-    for page in client.fetch_record_pages(request.body(period), staged.usage):
-        if page[0] in previous:
-            repeats.append(page[0])
-        previous = page
-        for row in page:
-            instant, timestamp_field, items = _read_row(entry.id, row)
-            if instant == period.end and spec.is_by_primary:
-                rows_at_end += 1
-                continue
-            line: dict[str, Any] = {
-                "partition_date": str(day),
-                "primary_timestamp": instant.isoformat(),
-                "primary_timestamp_field": timestamp_field,
-            }
-            _put_fields(request, row, items, staged, line)
-            staged.counts.outside_day += not day.period.start <= instant < day.period.end
-            for name, key in required.items():
-                if line.get(key) is None:
-                    staged.counts.nulls[name] += 1
-            staged.add_row(line)
-    if rows_at_end and spec.is_end_exclusive:
+    rows = _Rows(request, day, period, staged)
+    try:
+        for page in _pages(client, request, period, staged.usage):
+            rows.add_page(page)
+    except PeriodUncertain as error:
+        # Rows that are selected by another timestamp do not tell where in the period they lie.
+        if spec.is_by_primary:
+            error.first, error.last = rows.first, rows.last
+        raise
+    if rows.at_end and spec.is_end_exclusive:
         logger.warning(
             "record '%s': the API returned rows at the end of the period, but the probe found that "
             "it leaves them out. Run `python -m dixa_assets probe` again.",
-            entry.id,
+            spec.entry.id,
         )
-    return repeats
+
+
+def _pages(
+    client: DixaClient, request: Request, period: Period, usage: Usage
+) -> Iterator[list[dict[str, Any]]]:
+    """The pages of a period.
+
+    The shortest periods cannot be split. If such a period has several pages or looks truncated, it
+    is read again in pages of another size. The rows are certain if their number is the same, and
+    if none of them came on two pages or their order is the same.
+    """
+    body = request.body(period)
+    if not period.is_shortest:
+        yield from client.fetch_record_pages(body, usage)
+        return
+    pages: list[list[dict[str, Any]]] = []
+    is_certain = False
+    with suppress(PagesCutShort):
+        pages += client.fetch_record_pages(body, usage)
+        is_certain = len(pages) <= 1
+    rows = [*itertools.chain(*pages)]
+    if not is_certain:
+        others = client.fetch_record_pages(body, usage, client.other_size(len(rows)))
+        again = [*itertools.chain(*others)]
+        texts = [{*map(_text, page)} for page in pages]
+        is_repeated = len(set().union(*texts)) < sum(map(len, texts))
+        if len(again) != len(rows) or (is_repeated and again != rows):
+            raise RowsMoved(
+                f"record '{request.spec.entry.id}'",
+                f"two requests for {period.start.isoformat()} returned different rows.",
+            )
+    yield rows
+
+
+def _text(row: Any) -> str:
+    return json.dumps(row, sort_keys=True)
+
+
+class _Rows:
+    """The rows of a period, page by page into a file."""
+
+    def __init__(self, request: Request, day: Day, period: Period, staged: Staged) -> None:
+        self._request, self._day, self._period, self._staged = request, day, period, staged
+        spec = request.spec
+        self._required = {
+            item.field: staged.key_of(item.field)
+            for item in spec.entry.fields
+            if not item.nullable and item.field not in spec.excluded_fields
+        }
+        # A day is not trimmed, but its parts must not share rows.
+        self._is_part = spec.is_by_primary and period != day.period
+        # The rows of the latest page, by timestamp. For its timestamps that earlier pages had too,
+        # the texts of all rows.
+        self._latest: dict[datetime, list[dict[str, Any]]] = {}
+        self._shared: dict[datetime, set[str]] = {}
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self.at_end = 0
+
+    def add_page(self, page: list[dict[str, Any]]) -> None:
+        """Stage the rows of a page.
+
+        Raises:
+            RowsMoved: A row was on an earlier page.
+        """
+        record_id = self._request.spec.entry.id
+        latest: defaultdict[datetime, list[dict[str, Any]]] = defaultdict(list)
+        for row in page:
+            instant, timestamp_field, items = _read_row(record_id, row)
+            latest[instant].append(row)
+            self._add_row(row, instant, timestamp_field, items)
+        shared: dict[datetime, set[str]] = {}
+        for at in latest.keys() & self._latest.keys():
+            before = self._shared.get(at) or {*map(_text, self._latest[at])}
+            now = {*map(_text, latest[at])}
+            if before & now:
+                raise RowsMoved(
+                    f"record '{record_id}'", "a row came on two pages, so another may be missing."
+                )
+            shared[at] = before | now
+        self._latest, self._shared = latest, shared
+
+    def _add_row(
+        self, row: dict[str, Any], instant: datetime, timestamp_field: str | None, items: list[Any]
+    ) -> None:
+        spec, period = self._request.spec, self._period
+        if instant == period.end and spec.is_by_primary:
+            self.at_end += 1
+            return
+        if self._is_part and not period.start <= instant < period.end:
+            raise ApiContractBroken(
+                f"record '{spec.entry.id}'",
+                "the answer for a part of the day has rows of other parts, so the rows are not "
+                "certain. Run `python -m dixa_assets probe`: it finds how periods select rows.",
+            )
+        self.first = min(self.first or instant, instant)
+        self.last = max(self.last or instant, instant)
+        staged, within = self._staged, self._day.period
+        line: dict[str, Any] = {
+            "partition_date": str(self._day),
+            "primary_timestamp": instant.isoformat(),
+            "primary_timestamp_field": timestamp_field,
+        }
+        _put_fields(self._request, row, items, staged, line)
+        staged.counts.outside_day += not within.start <= instant < within.end
+        for name, key in self._required.items():
+            if line.get(key) is None:
+                staged.counts.nulls[name] += 1
+        staged.add_row(line)
 
 
 def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:

@@ -97,12 +97,23 @@ def fetch_filter_values(
 
 
 def check_attributes(
-    entry: Entry, *, filters: Collection[str] = (), breakdowns: Collection[str] = ()
+    entry: Entry,
+    *,
+    filters: Mapping[str, Sequence[str]] | None = None,
+    breakdowns: Collection[str] = (),
 ) -> None:
     """Reject attributes that the entry does not advertise.
 
     The vendor ignores such an attribute and returns unfiltered numbers.
     """
+    filters = filters or {}
+    for attribute, values in filters.items():
+        if not values:
+            raise ConfigError(
+                f"filters of {entry.kind} '{entry.id}'",
+                f"'{attribute}' has no values, in the settings or at Dixa. Nothing was requested, "
+                "because an empty filter could empty every day.",
+            )
     for setting, attributes in (("filters", filters), ("breakdowns", breakdowns)):
         for attribute in attributes:
             if attribute not in entry.attributes:

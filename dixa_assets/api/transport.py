@@ -1,9 +1,9 @@
 """One call to the API: rate limit, deadline, retries, errors, redaction.
 
-The only module that imports httpx. `send` repeats a call; `_try_once` waits for the rate limit;
-`_exchange` sends the request and stops waiting at the deadline; `_decode` and `_refusal` read the
-answer. Operations and pages are in `client.py`. The vendor publishes a limit of 10 requests/s with
-a burst of 4 per token.
+`send` repeats a call; `_try_once` waits for the rate limit; `_exchange` sends the request and stops
+waiting at the deadline; `_decode` and `_refusal` read the answer. Operations and pages are in
+`client.py`, connections in `connections.py`. The vendor publishes a limit of 10 requests/s with a
+burst of 4 per token.
 """
 
 import json
@@ -13,7 +13,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -25,11 +24,17 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
     wait_exponential_jitter,
 )
 
+from dixa_assets.api.connections import (
+    LOOK_SECONDS,
+    MOST_BYTES,
+    Connections,
+    GaveUp,
+    TooLarge,
+    is_loopback,
+)
 from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.api.settings import ApiSettings, Patience
 from dixa_assets.errors import (
@@ -43,9 +48,6 @@ from dixa_assets.errors import (
 from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
-
-# A waiting thread checks this often, in seconds, whether its client was closed.
-LOOK_SECONDS = 0.2
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
@@ -63,13 +65,18 @@ ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API. Its cost is added to `usage`."""
+    """One call of the API. Its cost is added to `usage`.
+
+    `problem_of` finds what is wrong with a successful answer; empty if nothing is. Such an answer
+    is retried.
+    """
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}" + (f" for '{self.body['id']}'" if self.body else "")
@@ -95,19 +102,13 @@ class Transport:
         self.base = _checked_base_url(settings.base_url)
         self._token = _checked_token(api_key, settings.api_key_variable)
         self._key_variable = settings.api_key_variable
-        self._request_seconds = patience.request_seconds
-        self._answer_seconds = patience.answer_seconds
+        self._patience = patience
         self._end = time.monotonic() + patience.lifetime
         # Requests sent. Threads may overwrite each other's increments.
         self.requests = 0
         self._stopping = threading.Event()
-        self._http = httpx.Client(
-            base_url=self.base,
-            headers={"Authorization": f"{settings.auth_scheme} {self._token}".strip()},
-            timeout=httpx.Timeout(patience.answer_seconds, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=16),
-            follow_redirects=False,
-        )
+        headers = {"Authorization": f"{settings.auth_scheme} {self._token}".strip()}
+        self._connections = Connections(self.base, headers, patience.answer_seconds)
         self._limiter = shared_limiter(f"{self.base} {self._token}", settings)
         # One thread at a time waits for the limiter, which reserves one slot per process. If all
         # threads competed for it, one of them could wait for many seconds.
@@ -115,8 +116,7 @@ class Transport:
         self._retrying = Retrying(
             retry=retry_if_exception_type(ApiUnavailable),
             wait=_wait,
-            stop=stop_after_attempt(patience.attempts)
-            | stop_before_delay(patience.request_seconds),
+            stop=self._is_out_of_patience,
             sleep=sleep or self._sleep,
             before_sleep=_log_retry,
             reraise=True,
@@ -125,17 +125,25 @@ class Transport:
     def close(self) -> None:
         """Wake threads that wait for a retry, send nothing more, close the connections."""
         self._stopping.set()
-        self._http.close()
+        self._connections.close()
         self._limiter.close()
 
     def send(self, call: Call) -> dict[str, Any]:
         """Send a call until it succeeds or the patience ends; the decoded answer."""
         sent = call.usage.requests
-        deadline = min(time.monotonic() + self._request_seconds, self._end)
+        deadline = min(time.monotonic() + self._patience.request_seconds, self._end)
         try:
             return self._retrying(self._try_once, call, deadline)
         finally:
             call.usage.retries += max(call.usage.requests - sent - 1, 0)
+
+    def _is_out_of_patience(self, state: RetryCallState) -> bool:
+        """True if the last attempt failed, or the next would begin after the deadline."""
+        _, deadline = state.args
+        return (
+            state.attempt_number >= self._patience.attempts
+            or time.monotonic() + state.upcoming_sleep >= deadline
+        )
 
     def redact(self, text: str) -> str:
         """The text without the token."""
@@ -156,92 +164,71 @@ class Transport:
             raise ApiUnavailable(request, "not sent: the time for it was up.")
         usage.requests += 1
         self.requests += 1
-        response = self._exchange(call, min(deadline, time.monotonic() + self._answer_seconds))
+        response = self._exchange(
+            call, min(deadline, time.monotonic() + self._patience.answer_seconds)
+        )
         usage.bytes += len(response.content)
         if response.is_success:
-            return self._decode(response, request)
+            return self._decode(response, call)
         raise self._refusal(response, request)
 
     def _exchange(self, call: Call, deadline: float) -> httpx.Response:
-        """Send one request; the whole answer.
-
-        A separate thread reads the answer, because a thread that waits for bytes cannot be
-        stopped. The caller stops waiting when the deadline passes, the client is closed, or the
-        process ends.
-        """
-        outcome: Future[httpx.Response] = Future()
-
-        def read() -> None:
-            try:
-                with self._http.stream(
+        """Send one request; the whole answer."""
+        request, began = str(call), time.monotonic()
+        try:
+            return self._connections.exchange(
+                lambda client: client.build_request(
                     call.method, call.path, params=dict(call.params), json=call.body
-                ) as response:
-                    pieces = []
-                    for piece in response.iter_bytes():
-                        pieces.append(piece)
-                        if time.monotonic() > deadline:
-                            raise httpx.ReadTimeout("the body did not end in time")
-                # A streamed response and its stream refer to each other. A new response has no
-                # stream, so its page leaves the memory without a garbage collection.
-                outcome.set_result(
-                    httpx.Response(
-                        response.status_code,
-                        headers=_without_encoding(response.headers),
-                        content=b"".join(pieces),
-                        extensions={"reason_phrase": response.reason_phrase.encode()},
-                    )
-                )
-            except Exception as error:
-                outcome.set_exception(error)
-
-        threading.Thread(target=read, name="dixa-answer", daemon=True).start()
-        began, request = time.monotonic(), str(call)
-        while True:
-            try:
-                return outcome.result(timeout=LOOK_SECONDS)
-            except TimeoutError:
-                if outcome.done():
-                    continue
-                if self._is_ending:
-                    raise ApiError(request, "given up: this load is being stopped.") from None
-                if time.monotonic() > deadline:
-                    seconds = time.monotonic() - began
-                    raise ApiUnavailable(
-                        request, f"no complete answer in {seconds:.0f} s.", "Is Dixa slow?"
-                    ) from None
-            except (httpx.InvalidURL, UnicodeEncodeError) as error:
-                raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
-            except httpx.HTTPError as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise ApiUnavailable(
-                    request,
-                    f"no complete answer ({self.redact(reason)[:300]}).",
-                    "Is the API reachable?",
-                ) from None
-            except RuntimeError:
-                # The client was closed after the last check.
-                if not self._is_ending:
-                    raise
-                raise ApiError(request, "not sent: this load is being stopped.") from None
+                ),
+                deadline=deadline,
+                stop=lambda: self._is_ending,
+            )
+        except GaveUp:
+            if self._is_ending:
+                raise ApiError(request, "given up: this load is being stopped.") from None
+            seconds = time.monotonic() - began
+            raise ApiUnavailable(
+                request, f"no complete answer in {seconds:.0f} s.", "Is Dixa slow?"
+            ) from None
+        except TooLarge:
+            raise ApiContractBroken(
+                request, f"the answer has more than {MOST_BYTES // 2**20} MiB and was not read."
+            ) from None
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
+        except httpx.HTTPError as error:
+            reason = f"{type(error).__name__}: {error}"
+            advice = "Is the API reachable?"
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                advice = "Does SSL_CERT_FILE name the certificate of a proxy in between?"
+            raise ApiUnavailable(
+                request, f"no complete answer ({self.redact(reason)[:300]}).", advice
+            ) from None
 
     @property
     def _is_ending(self) -> bool:
         """True if the client was closed or the process waits for this thread to end."""
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
-    def _decode(self, response: httpx.Response, request: str) -> dict[str, Any]:
+    def _decode(self, response: httpx.Response, call: Call) -> dict[str, Any]:
+        request, status = str(call), response.status_code
         try:
             payload = _from_json(response.content)
         except (ValueError, RecursionError) as error:
             kind = self.redact(response.headers.get("content-type", "no content type"))
             raise ApiUnavailable(
                 request,
-                f"the answer ({response.status_code}, {kind}) is not JSON: {error}.",
+                f"the answer ({status}, {kind}) is not JSON: {error}.",
                 "A proxy in between, or a cut connection?",
-                status=response.status_code,
+                status=status,
             ) from None
         if not isinstance(payload, dict):
             raise ApiContractBroken(request, "the answer is JSON but not an object.")
+        if problem := call.problem_of(payload):
+            message = self._message(response)
+            raise ApiUnavailable(
+                request, f"{status} with {self.redact(problem)}: {message}", status=status
+            )
         return payload
 
     def _refusal(self, response: httpx.Response, request: str) -> ApiError:
@@ -305,7 +292,7 @@ def _checked_base_url(base_url: str) -> str:
         parts.port  # noqa: B018
     except ValueError as error:
         raise ConfigError("base_url", f"is not an address: {error}.") from None
-    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    loopback = is_loopback(parts.hostname)
     if not parts.hostname or parts.scheme not in {"http", "https"}:
         raise ConfigError("base_url", f"'{base_url}' is not an address like https://host.")
     if parts.scheme == "http" and not loopback:
@@ -313,11 +300,6 @@ def _checked_base_url(base_url: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigError("base_url", "must be scheme and host alone, without path or user.")
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _without_encoding(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """The headers for a decoded body."""
-    return [each for each in headers.multi_items() if each[0].lower() != "content-encoding"]
 
 
 def _text(response: httpx.Response) -> str:

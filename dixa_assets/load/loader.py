@@ -20,9 +20,10 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract, extract_filter_values
 from dixa_assets.api.requests import Request, build_request
-from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError, PagesCutShort
+from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError, PeriodUncertain
 from dixa_assets.load.progress import LoadedDay, LoadedTable
-from dixa_assets.model.days import Day, Period
+from dixa_assets.model.counts import Usage
+from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec
 from dixa_assets.model.tables import Relation
 from dixa_assets.staging import Staged
@@ -45,6 +46,8 @@ MOST_BYTES_AHEAD = 256 * 2**20
 DAYS_PER_THREAD = 2
 # Fetched days are written in one transaction while they have fewer rows than this.
 ROWS_PER_WRITE = 10_000
+# A day that is requested in more parts than this fails.
+MOST_PARTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class Loader:
     """Loads the assets of a run.
 
     `load` takes one asset's days in order; threads fetch them, and the days of the next assets,
-    ahead of the writes. Each day is requested alone and staged in a file. If the API truncates a
-    day, its two halves are requested instead, and so on. Fetched days are written in order, a few
+    ahead of the writes. Each day is requested alone and staged in a file. If its rows may be
+    incomplete, smaller parts of it are requested. Fetched days are written in order, a few
     small ones per transaction. A day that fails is left as it was, and the other days are loaded.
 
     Args:
@@ -196,28 +199,36 @@ class Loader:
     def _fetch(self, queue: "_Queue", fetch: "_Fetch", folder: Path) -> list[Staged]:
         request = queue.request.result()
         fetch.started = time.monotonic()
-        staged = self._stage(request, fetch.day, fetch.day.period, folder)
+        staged = self._stage(request, fetch.day, folder)
         fetch.seconds = time.monotonic() - fetch.started
         return staged
 
-    def _stage(self, request: Request, day: Day, period: Period, folder: Path) -> list[Staged]:
-        """Stage a period of a day: in one file, or in one per half if the answer is truncated."""
-        staged = self._new_file(request.spec.relation, folder)
+    def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:
+        """Stage a day: in one file, or in one per part if its rows are uncertain."""
+        files: list[Staged] = []
+        spent = Usage()
+        periods = deque([day.period])
         try:
-            extract(self._client, request, day, staged, period)
-            staged.close()
-        except PagesCutShort as error:
-            staged.discard()
-            if not period.can_be_halved:
-                raise
-            logger.warning("%s The period is requested again in two halves.", error)
-            first, second = (self._stage(request, day, half, folder) for half in period.halves())
-            first[0].usage += staged.usage
-            return first + second
+            while periods:
+                period = periods.popleft()
+                files.append(self._new_file(request.spec.relation, folder))
+                try:
+                    extract(self._client, request, day, files[-1], period)
+                    files[-1].close()
+                except PeriodUncertain as error:
+                    if period.is_shortest or len(files) + len(periods) > MOST_PARTS:
+                        raise
+                    logger.warning("%s The period is requested again in smaller parts.", error)
+                    periods.extendleft(reversed(period.split(error.first, error.last)))
+                    uncertain = files.pop()
+                    uncertain.discard()
+                    spent += uncertain.usage
         except BaseException:
-            staged.discard()
+            for file in files:
+                file.discard()
             raise
-        return [staged]
+        files[0].usage += spent
+        return files
 
     def _new_file(self, relation: Relation, folder: Path | None = None) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"

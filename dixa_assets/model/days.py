@@ -1,11 +1,14 @@
 """Local days and the instants that bound them."""
 
 import datetime as dt
+import itertools
 from dataclasses import dataclass
 from typing import Self
 from zoneinfo import ZoneInfo
 
 MILLISECOND = dt.timedelta(milliseconds=1)
+# Instants within this share of a period get a part of their own.
+CLOSE = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +23,32 @@ class Period:
         """True if no instant lies in the period."""
         return self.start >= self.end
 
-    @property
-    def can_be_halved(self) -> bool:
-        """True if the period is longer than one millisecond, the API's resolution."""
-        return self.end - self.start > MILLISECOND
-
     def halves(self) -> tuple[Self, Self]:
         """The first and the second half, cut at a whole millisecond."""
         middle = self.start + (self.end - self.start) // MILLISECOND // 2 * MILLISECOND
         return type(self)(self.start, middle), type(self)(middle, self.end)
+
+    @property
+    def is_shortest(self) -> bool:
+        """True if the period is not split: it has at most two milliseconds."""
+        return self.end - self.start <= 2 * MILLISECOND
+
+    def split(self, first: dt.datetime | None, last: dt.datetime | None) -> list[Self]:
+        """Smaller periods that cover this one.
+
+        If the instants `first` and `last` are close together, they get a part of their own. It
+        begins a millisecond early: an API that includes the end of a period then returns rows at
+        `first` in one part. Otherwise the parts are the two halves.
+        """
+        if first is None or last is None:
+            return [*self.halves()]
+        cuts = [self.start + (at - self.start) // MILLISECOND * MILLISECOND for at in (first, last)]
+        start = max(self.start, cuts[0] - MILLISECOND)
+        end = min(self.end, cuts[1] + MILLISECOND)
+        if not start < end or end - start > (self.end - self.start) * CLOSE:
+            return [*self.halves()]
+        edges = sorted({self.start, start, end, self.end})
+        return [type(self)(*edge) for edge in itertools.pairwise(edges)]
 
 
 @dataclass(frozen=True, slots=True)

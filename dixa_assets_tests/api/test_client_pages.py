@@ -7,7 +7,7 @@ import pytest
 
 from dixa_assets.api import client as client_module
 from dixa_assets.api.client import PAGE_SIZES, DixaClient
-from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused
+from dixa_assets.errors import ApiContractBroken, ApiRefused, ApiUnavailable, PageKeyRefused
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.client import (
     OPERATIONS,
@@ -184,8 +184,9 @@ def test_an_object_without_data_is_an_error(
     simulator: Simulator, client: DixaClient, name: str
 ) -> None:
     simulator.tell("faults", kind="missing_data")
-    with pytest.raises(ApiContractBroken, match="no 'data' object"):
+    with pytest.raises(ApiUnavailable, match="200 with no 'data' object with an id"):
         OPERATIONS[name](client)
+    assert len(simulator.requests()) == 8
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,9 @@ def test_an_attribute_that_the_entry_does_not_offer_is_rejected(setting: str) ->
 
 def test_the_error_says_that_an_entry_has_no_attributes() -> None:
     with pytest.raises(ConfigError, match="filtered by: none"):
-        check_attributes(spec_of("metric", "knowledge_article_usage").entry, filters=["channel"])
+        check_attributes(
+            spec_of("metric", "knowledge_article_usage").entry, filters={"channel": ["chat"]}
+        )
 
 
 def test_a_request_is_built_with_the_values_that_the_api_offers(client: DixaClient) -> None:

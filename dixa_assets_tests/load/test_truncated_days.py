@@ -122,7 +122,7 @@ def test_the_warning_names_the_record_and_the_number_of_rows(
     load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
     load(TruncatingVendor(spread(DAYS[0], 150), most_rows=100), DAYS[:1])
-    (warning,) = [record.message for record in caplog.records if "halves" in record.message]
+    (warning,) = [record.message for record in caplog.records if "smaller parts" in record.message]
     assert "for 'events': exactly 100 rows" in warning
 
 

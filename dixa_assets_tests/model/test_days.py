@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import dagster as dg
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dixa_assets.model.days import MILLISECOND, Day, Period, days_from, local_date
@@ -112,11 +112,52 @@ def test_halves_of_a_period_touch_and_cover_it(zone: str, date_: date, times: in
         period = second
 
 
-def test_a_period_of_a_millisecond_cannot_be_halved() -> None:
+def test_a_period_of_two_milliseconds_is_not_split() -> None:
     start = datetime.fromisoformat("2025-01-01T00:00:00+00:00")
-    assert not Period(start, start + MILLISECOND).can_be_halved
+    assert [Period(start, start + n * MILLISECOND).is_shortest for n in (1, 2, 3)] == [1, 1, 0]
     first, second = Period(start, start + 2 * MILLISECOND).halves()
     assert first.end - first.start == second.end - second.start == MILLISECOND
+
+
+MICROSECONDS = st.integers(-(10**9), 10**11).map(lambda number: timedelta(microseconds=number))
+
+
+@given(zones, dates, MICROSECONDS, MICROSECONDS)
+def test_parts_of_a_period_touch_cover_it_and_are_cut_at_whole_milliseconds(
+    zone: str, date_: date, first: timedelta, length: timedelta
+) -> None:
+    period = Day.of(date_, zone).period
+    assume(not period.is_empty)
+    parts = period.split(period.start + first, period.start + first + abs(length))
+    assert (parts[0].start, parts[-1].end) == (period.start, period.end)
+    assert all(one.end == other.start for one, other in pairwise(parts))
+    assert all(part.start < part.end and part != period for part in parts)
+    assert all(part.start.microsecond % 1000 == 0 for part in parts)
+
+
+def test_rows_of_one_timestamp_get_a_part_that_begins_a_millisecond_early() -> None:
+    period = Day.of(date(2025, 1, 1), "Europe/Copenhagen").period
+    at = period.start + timedelta(hours=9, microseconds=1_234_567)
+    before, around, after = period.split(at, at)
+    assert around.is_shortest
+    assert at - before.end == timedelta(microseconds=1567)
+    assert after.start - at == timedelta(microseconds=433)
+    # Nothing lies before the first millisecond of a period, or after its last.
+    assert period.split(period.start, period.start)[0].end == period.start + MILLISECOND
+    last = period.end - MILLISECOND
+    assert period.split(last, last)[-1].start == last - MILLISECOND
+
+
+def test_rows_that_are_spread_or_unknown_are_requested_in_halves() -> None:
+    period = Day.of(date(2025, 1, 1), "Europe/Copenhagen").period
+    halves = [*period.halves()]
+    for first, last in [
+        (None, None),
+        (period.start, period.end),
+        (period.start - timedelta(days=2), period.start - timedelta(days=1)),
+        (period.end + timedelta(days=1), period.end + timedelta(days=2)),
+    ]:
+        assert period.split(first, last) == halves
 
 
 def test_the_date_of_an_instant_is_the_local_one() -> None:

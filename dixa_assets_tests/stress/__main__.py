@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 
-from dixa_assets_tests.stress import fuzz
+from dixa_assets_tests.stress import fuzz, fuzz_days
 from dixa_assets_tests.stress.crash import Crash
 from dixa_assets_tests.stress.soak import CONVERSATIONS_PER_DAY, soak
 from dixa_assets_tests.support.processes import folder_of_command
@@ -15,6 +15,8 @@ from dixa_assets_tests.support.simulator import NOW, running_simulator
 WORLD = ("--now", NOW.isoformat())
 CRASH_VENDOR = ("--rate", "0", "--latency-ms", "60", *WORLD)
 SOAK_VENDOR = ("--rate", "10", "--burst", "4", *WORLD)
+# Loads of a day take longer than answers that are only parsed.
+DAYS_SHARE = 5
 SOAK_VENDOR += ("--conversations-per-day", str(CONVERSATIONS_PER_DAY))
 
 
@@ -37,10 +39,11 @@ def fuzzed(options: argparse.Namespace) -> None:
     logging.getLogger("dixa_assets").setLevel(logging.ERROR)
     try:
         if options.case:
-            with fuzz.fuzzing() as one:
+            with (fuzz if "target" in options.case else fuzz_days).fuzzing() as one:
                 print(one.check(options.case))
             return
         ends = fuzz.run(options.cases, options.seed)
+        ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
     except fuzz.Violation as violation:
         sys.exit(f"broken: {violation}")
     print(f"{ends.total()} cases: {', '.join(f'{name} {n}' for name, n in ends.most_common())}")

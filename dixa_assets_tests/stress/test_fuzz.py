@@ -105,7 +105,7 @@ def test_an_answer_about_something_endless_is_refused_in_few_words(
 def test_the_rule_notices_a_row_that_is_lost(
     fuzzing: Fuzz, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = Staged.add
+    add = Staged.add_row
 
     def lose_the_third(staged: Staged, *row: Any) -> None:
         if staged.rows == 2 and not hasattr(staged, "lost"):
@@ -113,7 +113,7 @@ def test_the_rule_notices_a_row_that_is_lost(
         else:
             add(staged, *row)
 
-    monkeypatch.setattr(Staged, "add", lose_the_third)
+    monkeypatch.setattr(Staged, "add_row", lose_the_third)
     with pytest.raises(Violation, match="11 rows are there, the last reading had 12") as raised:
         fuzzing.check(case())
     shown = str(raised.value).partition("case: ")[2]
@@ -126,7 +126,7 @@ def test_the_rule_notices_an_error_of_another_kind(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Staged, "add", fail)
+    monkeypatch.setattr(Staged, "add_row", fail)
     with pytest.raises(Violation, match="ZeroDivisionError"):
         fuzzing.check(case())
 
