@@ -139,7 +139,7 @@ def test_misspelt_variables_are_refused_and_foreign_ones_are_named(examine: Exam
     found = examine(**foreign)
     assert found.code == 0
     for name in foreign:
-        assert f"! {name}: nothing here reads it\n" in found.out
+        assert f"! {name}: this project does not read it\n" in found.out
     found = examine(DIXA_TIMZONE="America/Santiago", DIXA_HISTORY_DAY="3", dixa_api_key="x")
     assert found.code == 1
     assert found.err == (

@@ -10,7 +10,7 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.settings.messages import explained
+from dixa_assets.settings.messages import to_config_error
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -136,7 +136,7 @@ def test_a_name_that_dixa_does_not_have_is_reported_with_the_nearest_one(
 ) -> None:
     analytics = component(simulator, tmp_path, **{setting: value})
     with analytics.build_dixa(KEY).client() as client:
-        (mistake,) = analytics.mistakes(catalogue, client)
+        (mistake,) = analytics.find_unknown_names(catalogue, client)
     assert (mistake.setting, mistake.problem) == (setting, says)
 
 
@@ -177,7 +177,7 @@ def test_a_metric_that_dixa_withdrew_is_known(
     simulator.withdraw("metrics", "csat")
     later = fetched(analytics, catalogue)
     chosen = component(simulator, tmp_path, include=["csat"])
-    assert chosen.mistakes(later) == []
+    assert chosen.find_unknown_names(later) == []
     chosen.build_definitions(later)
 
 
@@ -245,7 +245,7 @@ def test_runs_on_other_machines_need_a_lake_and_a_shared_rate_limit(
         return
     with pytest.raises(Exception, match="Error while building") as raised:
         tree.build_defs()
-    assert re.search(problem, str(explained(raised.value, ())))
+    assert re.search(problem, str(to_config_error(raised.value, ())))
 
 
 def test_a_lake_has_maintenance_and_a_report_only_at_a_path_of_the_user(

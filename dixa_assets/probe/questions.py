@@ -1,6 +1,6 @@
 """The questions of the probe: each needs an answer that changes a load, or that a person acts on.
 
-To add a question, write a function from `Conversation` to `Answer` and add it to `QUESTIONS`. No
+To add a question, write a function from `ProbeSession` to `Answer` and add it to `QUESTIONS`. No
 request changes anything in the account. No answer contains the content of a row: only ids of
 metrics, records and attributes, counts, dates and statuses.
 """
@@ -16,7 +16,7 @@ from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.errors import ApiError, ApiRefused
 from dixa_assets.model.catalogue import Fact
 from dixa_assets.model.days import MILLISECOND, Period
-from dixa_assets.probe.conversation import Conversation, NoAnswer, instants_of
+from dixa_assets.probe.session import NoAnswer, ProbeSession, instants_of
 
 # The search for a day with data ends at this number of days before today.
 MAX_DAYS_BACK = 10
@@ -56,10 +56,10 @@ class Question:
 
     name: str
     assumed: str
-    answer: Callable[[Conversation], Answer]
+    answer: Callable[[ProbeSession], Answer]
     advice: str = ""
 
-    def ask(self, api: Conversation, now: str) -> Fact:
+    def ask(self, api: ProbeSession, now: str) -> Fact:
         """The finding; one with the verdict `UNKNOWN` if there is no answer."""
         try:
             answer = self.answer(api)
@@ -77,14 +77,14 @@ class Question:
         return Fact(self.name, self.assumed, observed, verdict, evidence, now, setting, value)
 
 
-def token_form(api: Conversation) -> Answer:
+def token_form(api: ProbeSession) -> Answer:
     """The form of the token that the catalogue was fetched with."""
     if not api.scheme:
         return Answer("the raw token", "status 200")
     return Answer(f"'{api.scheme}' before it", "status 200", "auth_scheme", api.scheme)
 
 
-def filter_of_metrics(api: Conversation) -> Answer:
+def filter_of_metrics(api: ProbeSession) -> Answer:
     """Whether a metric needs a filter. Also finds the latest day with data for later questions."""
     for days in range(2, MAX_DAYS_BACK):
         api.day = api.days_ago(days)
@@ -100,7 +100,7 @@ def filter_of_metrics(api: Conversation) -> Answer:
     raise NoAnswer(f"no rows in the last {MAX_DAYS_BACK} days")
 
 
-def filter_of_records(api: Conversation) -> Answer:
+def filter_of_records(api: ProbeSession) -> Answer:
     """Whether a record needs a filter. Also reads the day's first page for later questions."""
     record, day = api.record, api.day.period
     try:
@@ -110,7 +110,7 @@ def filter_of_records(api: Conversation) -> Answer:
             answer = Answer("compulsory", "status 400 without one")
         else:
             answer = _choose_filter(api, _counts_with_filter(api, error), OF_RECORDS)
-        own = record.compulsory_filter(api.required)
+        own = record.required_filter_attribute(api.required)
         api.filters = {own: api.values_of(own)} if own else {}
         api.rows = api.page(day)
         return answer
@@ -119,7 +119,7 @@ def filter_of_records(api: Conversation) -> Answer:
     return Answer("none", evidence, OF_RECORDS if api.required else "")
 
 
-def _counts_with_filter(api: Conversation, error: ApiRefused) -> Mapping[str, float]:
+def _counts_with_filter(api: ProbeSession, error: ApiRefused) -> Mapping[str, float]:
     """The Count by attribute after a refusal. If one succeeds, only the filter was missing."""
     # The message of the refusal is not used: it varies.
     counts = api.counts_by_attribute() if error.status == 400 else {}
@@ -128,7 +128,7 @@ def _counts_with_filter(api: Conversation, error: ApiRefused) -> Mapping[str, fl
     return counts
 
 
-def _choose_filter(api: Conversation, counts: Mapping[str, float], setting: str) -> Answer:
+def _choose_filter(api: ProbeSession, counts: Mapping[str, float], setting: str) -> Answer:
     """The attribute that keeps most. Among equals, one that every row has by the catalogue."""
     always = {item.field for item in api.record.fields if not item.nullable}
     best = api.required = max(counts, key=lambda each: (counts[each], each in always))
@@ -138,7 +138,7 @@ def _choose_filter(api: Conversation, counts: Mapping[str, float], setting: str)
     return Answer(f"compulsory; {best} leaves most", evidence, setting, best, may_miss_rows)
 
 
-def largest_page(api: Conversation) -> Answer:
+def largest_page(api: ProbeSession) -> Answer:
     """The size of the first page: the largest that the API accepted."""
     if api.rows is None:
         raise NoAnswer("the API returned no page of records")
@@ -149,7 +149,7 @@ def largest_page(api: Conversation) -> Answer:
     return Answer(f"{size} rows", evidence)
 
 
-def order_of_rows(api: Conversation) -> Answer:
+def order_of_rows(api: ProbeSession) -> Answer:
     """Whether the rows of the first page come again, in the same order, on two smaller pages.
 
     A load reads the pages of a day one after the other. If the order changes between two requests,
@@ -171,7 +171,7 @@ def order_of_rows(api: Conversation) -> Answer:
     return Answer("same rows in another order", evidence, needs_you=True)
 
 
-def end_of_period(api: Conversation) -> Answer:
+def end_of_period(api: ProbeSession) -> Answer:
     """Whether a row exactly at the end of a period belongs to it."""
     day, instants = api.day.period, instants_of(api.rows or [])
     inside = [each for each in instants if day.start < each < day.end]
@@ -188,7 +188,7 @@ def end_of_period(api: Conversation) -> Answer:
     return Answer("does not belong to it", evidence, "period_end", "exclusive")
 
 
-def timestamp_of_period(api: Conversation) -> Answer:
+def timestamp_of_period(api: ProbeSession) -> Answer:
     """Whether a period selects rows by their primary timestamp.
 
     All rows of the day must lie in it, and the millisecond of one row must give that row alone.

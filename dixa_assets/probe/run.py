@@ -12,8 +12,8 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
-from dixa_assets.probe.conversation import MAX_REQUESTS, Conversation
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
+from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
 PATIENCE = Patience(attempts=2, request_seconds=20.0)
 
@@ -28,7 +28,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         client, catalogue, scheme = _connect(component, known, component.auth_scheme)
         with client:
             today = now.astimezone(ZoneInfo(component.timezone)).date()
-            api = Conversation(client, catalogue, today, component.timezone, scheme)
+            api = ProbeSession(client, catalogue, today, component.timezone, scheme)
             facts = []
             for number, question in enumerate(QUESTIONS, 1):
                 fact = question.ask(api, now.isoformat(timespec="seconds"))
@@ -36,7 +36,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 print(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
-        page = component.beside("probe.md")
+        page = component.next_to_database("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
         print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")

@@ -145,7 +145,7 @@ class Report:
             if self.freshness(page) in ("late", "stale"):
                 concerns["Not loaded for more than a day: the numbers are old."].append(page)
             for check in page.problems:
-                if check.is_grave:
+                if check.is_serious:
                     concerns[page.findings[check.name].reason].append(page)
         return dict(concerns)
 

@@ -266,14 +266,14 @@ def _latest(charts: Sequence[Chart], days: Sequence[date]) -> Iterator[Latest]:
 def _states(
     days: Sequence[date], log: Mapping[str, Any], findings: Mapping[str, Finding]
 ) -> list[int | None]:
-    doubts: dict[date, bool] = {}
+    differs_by_day: dict[date, bool] = {}
     for finding in findings.values():
-        doubts |= finding.doubts
+        differs_by_day |= finding.differs_by_day
     gaps = findings["completeness"].gaps
     states: list[int | None] = []
     for day in days:
         if str(day) in log:
-            states.append({None: LOADED, False: AGREES, True: DOUBTFUL}[doubts.get(day)])
+            states.append({None: LOADED, False: AGREES, True: DOUBTFUL}[differs_by_day.get(day)])
         else:
             states.append(MISSING if any(a <= day <= b for a, b in gaps) else None)
     return states

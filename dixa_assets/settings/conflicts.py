@@ -50,7 +50,7 @@ def refuse_conflicts(one: Instance) -> None:
         )
 
 
-def refuse_twins(instances: Sequence[Instance]) -> None:
+def refuse_duplicate_accounts(instances: Sequence[Instance]) -> None:
     """Raise if two instances would be one in Dagster, or share a database."""
     for other, one in combinations(instances, 2):
         if one.account == other.account:
@@ -73,7 +73,7 @@ def refuse_twins(instances: Sequence[Instance]) -> None:
             )
 
 
-def refuse_other_machines(one: Instance, launcher: str) -> None:
+def refuse_remote_runs(one: Instance, launcher: str) -> None:
     """Raise if runs go to other machines, which would not share the database or the rate limit."""
     if launcher in ON_THIS_MACHINE:
         return

@@ -38,7 +38,7 @@ def refuse_misspelt_variables(folder: Path) -> None:
         raise ConfigError.of(mistakes)
 
 
-def explained(error: BaseException, known: Collection[str]) -> BaseException:
+def to_config_error(error: BaseException, known: Collection[str]) -> BaseException:
     """A one-line error for one of Dagster's about a `defs.yaml`; unchanged if the cause is unknown.
 
     `known` are the existing attributes.

@@ -16,7 +16,7 @@ VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")
 # Variables that are read directly, not through an attribute of the component.
 VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
 # Minimal similarity of a misspelt variable to a known one. Others may belong to other programs.
-ALIKE = 0.8
+MIN_SIMILARITY = 0.8
 
 
 class Mistake(NamedTuple):
@@ -27,10 +27,10 @@ class Mistake(NamedTuple):
     is_sure: bool = True
 
 
-def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The most similar known name, ignoring case; empty if none is similar."""
     by_lower = {each.lower(): each for each in sorted(known)}
-    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=alike)
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else ""
 
 
@@ -57,7 +57,7 @@ def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[t
         if not name.upper().startswith(PREFIX) or name in read:
             continue
         bare = {each.removeprefix(PREFIX): each for each in read}
-        meant = nearest(name[len(PREFIX) :], bare, alike=ALIKE)
+        meant = nearest(name[len(PREFIX) :], bare, cutoff=MIN_SIMILARITY)
         on_purpose = any(name.startswith(f"{each}_") for each in read)
         yield name, "" if on_purpose or not meant else bare[meant]
 
@@ -133,12 +133,12 @@ def _unknown(
             yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", is_sure)
 
 
-def _earlier(catalogue: Catalogue, entry: Entry, *kinds: str) -> set[str]:
-    """Filters or fields of an entry that changes of these kinds name."""
+def _earlier(catalogue: Catalogue, entry: Entry, *changes: str) -> set[str]:
+    """Filters or fields of an entry that changes of these changes name."""
     return {
         change.item
         for change in catalogue.changes
         if (change.kind, change.id) == (entry.kind, entry.id)
-        and change.change in kinds
+        and change.change in changes
         and change.item
     }

@@ -202,8 +202,8 @@ def test_a_field_that_only_rows_have_can_be_excluded_after_a_tick(
     catalogue_tick(analytics, catalogue, instance)
     later = stored(analytics, instance)
     excluding = component(simulator, tmp_path, exclude_fields={"ratings": ["undocumented"]})
-    assert excluding.mistakes(catalogue) != []
-    assert excluding.mistakes(later) == []
+    assert excluding.find_unknown_names(catalogue) != []
+    assert excluding.find_unknown_names(later) == []
     excluding.build_definitions(later)
 
 

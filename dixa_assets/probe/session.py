@@ -30,7 +30,7 @@ class NoAnswer(Exception):
     """The account's data, or the limits of the probe, allow no answer. The text says why."""
 
 
-class Conversation:
+class ProbeSession:
     """The requests of one probe, and what one question learns for the next.
 
     Attributes:
