@@ -156,7 +156,7 @@ def test_names_that_dixa_does_not_have_are_reported(
     write_project(tmp_path, dixa=f"attributes: {attributes}")
     found = examine()
     assert found.code == 1
-    assert "✗ include: 'csatt' is no metric or record of Dixa; did you mean csat?\n" in found.err
+    assert "✗ include: 'csatt' is not a metric or record of Dixa; did you mean csat?\n" in found.err
     assert "did you mean nps?" in found.err
 
 

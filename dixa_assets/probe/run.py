@@ -1,4 +1,4 @@
-"""`python -m dixa_assets probe`: ask an account's API all questions, store the answers."""
+"""`python -m dixa_assets probe`: ask all questions and store the answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
         state.save(storage, key, kept)
         adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
-        print(f"✓ adapted: {', '.join(adapted) or 'nothing, the API does what loads assume'}")
+        print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
     return facts
 
 
@@ -60,8 +60,8 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         f"# How Dixa's API at {host} behaves",
         "",
         f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This "
-        "page has no content of rows. A finding with an earlier date is from an earlier probe, "
-        "because this one got no answer.",
+        "page contains no rows. A finding with an earlier date is from an earlier probe, because "
+        "this one got no answer.",
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
@@ -96,7 +96,7 @@ def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:
 def _connect(
     component: DixaAnalytics, known: Catalogue, scheme: str
 ) -> tuple[DixaClient, Catalogue, str]:
-    """A client at half the account's rate, the catalogue, and the accepted token scheme."""
+    """Connect at half the account's rate. Return the client, the catalogue and the token scheme."""
     slower = {"requests_per_second": component.requests_per_second / 2, "burst": 1}
     settings = component.model_copy(update=slower | {"auth_scheme": scheme})
     client = DixaClient(component.api_key, settings, PATIENCE)

@@ -61,7 +61,7 @@ class Engine(ABC):
         """Open a connection for reading."""
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Compact the database if it needs that. Return the counts of its parts, before and after."""
+        """Compact the database if it needs that. Return its counts before and after."""
         return {}
 
     @contextmanager

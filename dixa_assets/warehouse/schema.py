@@ -232,8 +232,8 @@ def _retype(
             f"ALTER TABLE {relation} ALTER COLUMN {name} SET DATA TYPE {new.type} USING {converted}"
         )
         return
-    # A lake can change few types in place. A new column replaces the old one. The old one is renamed,
-    # because a new list column cannot be renamed.
+    # A lake can change few types in place, so a new column replaces the old one. The old one is
+    # renamed, because a new list column cannot be renamed.
     before = quote(f"{new.name} as {sql_type(old.type)}")
     converted = _converted(before, old.type, new)
     connection.execute(f"ALTER TABLE {relation} RENAME COLUMN {name} TO {before}")

@@ -161,8 +161,8 @@ class Warehouse:
 
         with self._connect() as connection, self._explain_failure(relation, values):
             connection.execute(LOW_MEMORY)
-            # One transaction is enough if no table needs a change. In a lake, each one costs queries
-            # in its Postgres.
+            # One transaction is enough if no table needs a change. In a lake, each transaction
+            # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
                 plan = plan_changes(connection, relation, types)
@@ -225,7 +225,7 @@ class Warehouse:
             The number of rows of each table, by its quoted name with its schema.
 
         Raises:
-            ConfigError: The file is not a database of this project, or it has another zone or account.
+            ConfigError: The file is not a database of this project, or has another zone or account.
             WarehouseError: This database holds days already, or the copy differs from the file.
         """
         with self._connect() as connection:

@@ -164,7 +164,7 @@ def test_a_tick_names_settings_that_dixa_does_not_have(
 ) -> None:
     analytics = component(simulator, tmp_path, include=["csatt", "nps"])
     message = catalogue_tick(analytics, Catalogue(), instance)
-    assert "include: 'csatt' is no metric or record of Dixa; did you mean csat?" in message
+    assert "include: 'csatt' is not a metric or record of Dixa; did you mean csat?" in message
 
 
 def test_an_unknown_type_of_values_is_one_change(
