@@ -69,9 +69,7 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
     """The metric agrees with the rows of its record, day by day."""
     record = subject.record
     if record is None:
-        return Finding(
-            Verdict.NO_DATA, "No record has the rows of this metric, so the check cannot run."
-        )
+        return Finding(Verdict.NO_DATA, "No record has its rows, so the check cannot run.")
     formulas = _formulas(query, subject, record)
     compared = list(_compared(query, subject, record, formulas))
     differing = [each for each in compared if each.differs]
@@ -81,10 +79,7 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
         if not formulas and _has_rows(query, record):
             reason = f"No measure of this metric can be computed from {against}"
         else:
-            reason = (
-                f"There is no day yet on which both this metric and {against} are loaded with the "
-                "same filters"
-            )
+            reason = f"No day of this metric and of {against} is loaded with the same filters yet"
         return Finding(Verdict.NO_DATA, f"{reason}, so the check cannot run.", figures)
     differs_by_day = dict.fromkeys((each.day for each in compared), False)
     if not differing:
@@ -133,14 +128,12 @@ def window(query: Query, subject: Subject) -> Finding:
     if outside > total * LARGE_SHARE:
         reason += " Dixa seems to select rows by another timestamp than the primary one."
     affected = [row for row in days if row.outside]
+    cases = affected[:MOST_CASES]
     return Finding(
         Verdict.FAILED,
         reason,
         figures,
-        [
-            {"day": str(row.day), "rows": row.rows, "outside": row.outside}
-            for row in affected[:MOST_CASES]
-        ],
+        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in cases],
         differs_by_day=dict.fromkeys((row.day for row in affected), True),
     )
 
@@ -162,9 +155,8 @@ def required_filter(query: Query, subject: Subject) -> Finding:
     ]
     related = {entry.id, *entry.related_ids}
     in_own_rows = [nullable for id_, nullable in described if id_ in related]
-    in_all_rows = [nullable for _, nullable in described]
     # If the catalogue does not describe the entry's own rows, the rows of all entries decide.
-    nullable_anywhere = in_own_rows or in_all_rows
+    nullable_anywhere = in_own_rows or [nullable for _, nullable in described]
     if nullable_anywhere and not any(nullable_anywhere):
         reason = f"In Dixa's catalogue, {attribute} is never null, so no row is excluded."
         return Finding(Verdict.PASSED, reason)
@@ -324,8 +316,8 @@ def _fields(query: Query, subject: Subject) -> Finding:
 def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
     """The SQL for each measure of the metric that can be computed from a record's rows.
 
-    A Count is the number of rows. A percentage needs a known condition on the record's
-    value. An Average needs a record that no other metric with an Average uses.
+    A Count is the number of rows. A percentage needs a known condition on the record's value. An
+    Average needs a record that no other metric with an Average uses.
     """
     metric = subject.entry
     measures = {item.measure for item in metric.aggregations}

@@ -76,8 +76,8 @@ LOADED_COLUMNS = (
 )
 PARTITION_DATE = Column("partition_date", DATE, "The local day, in the warehouse's timezone.")
 
-# Metrics. All metrics share one table, and each metric has a view of it. `aggregate` keeps values of
-# unknown shape, which no other column can hold.
+# Metrics. All metrics share one table, and each metric has a view of it. `aggregate` keeps values
+# of unknown shape, which no other column can hold.
 
 METRIC_COLUMNS = (
     PARTITION_DATE,

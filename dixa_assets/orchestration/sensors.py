@@ -87,7 +87,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 live, problems = fetch_catalogue(client, known)
             except DixaAssetsError as error:
                 raise dg.Failure(
-                    f"The catalogue was not refreshed, and everything stays as it is: {error}"
+                    f"The catalogue was not refreshed. Nothing has changed: {error}"
                 ) from None
             live = _with_findings(live, warehouse)
             is_new = live.version != loaded.version
@@ -141,7 +141,7 @@ def reload_code_location(origin: object) -> str:
     client.reload_code(timeout=RELOAD_SECONDS)
     while client.get_server_id() == before:
         if time.monotonic() > deadline:
-            return "The code location did not reload; the next tick tries again"
+            return "The code location did not reload; the next tick repeats the reload"
         time.sleep(0.1)
     return "The code location was reloaded"
 

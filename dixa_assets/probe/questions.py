@@ -218,8 +218,8 @@ def timestamp_of_period(api: ProbeSession) -> Answer:
 
 ABOUT_FILTERS = (
     "Dixa rejects requests without a filter, so loads send all values of one attribute: the one "
-    "with the highest Count. Rows without a value of it are not loaded. If every conversation has a "
-    "value of another attribute, set DIXA_REQUIRED_FILTER to that attribute."
+    "with the highest Count. Rows without a value of it are not loaded. If every conversation has "
+    "a value of another attribute, set DIXA_REQUIRED_FILTER to that attribute."
 )
 # In this order: the first questions find the day, the filter and the rows for the later ones.
 QUESTIONS: Sequence[Question] = (
