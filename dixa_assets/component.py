@@ -200,8 +200,10 @@ class DixaAnalytics(
     @property
     def report_file(self) -> Path | None:
         """The path of the report; None for a lake without `report_path`."""
-        if self.report_path or self.is_lake:
-            return Path(self.report_path) if self.report_path else None
+        if self.report_path:
+            return Path(self.report_path)
+        if self.is_lake:
+            return None
         return self.next_to_database(f"{Path(self.duckdb_path).stem}_report.html")
 
     @property
@@ -308,11 +310,7 @@ class DixaAnalytics(
         return DixaResource.of(self, api_key, adaptation or Adaptation())
 
     def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:
-        """Build the warehouse.
-
-        Args:
-            wait_seconds: Replaces the setting `database_wait_seconds`.
-        """
+        """Build the warehouse; `wait_seconds` replaces the setting `database_wait_seconds`."""
         return self._warehouse_resource(wait_seconds).create_resource()
 
     def _warehouse_resource(self, wait_seconds: float | None = None) -> WarehouseResource:

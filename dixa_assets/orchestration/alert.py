@@ -35,4 +35,4 @@ def post_alert(webhook: str, text: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         problem = f"it could not be reached ({reason})."
-    raise AlertNotSent(f"the alert was not sent to the webhook in DIXA_ALERT_WEBHOOK: {problem}")
+    raise AlertNotSent(f"the webhook in DIXA_ALERT_WEBHOOK did not receive the alert: {problem}")

@@ -66,7 +66,7 @@ class _AccountDefinitions:
         self._account = account
         self._catalogue = catalogue
         names, options = account.names, account.options
-        # First describe the assets, then translate their descriptions.
+        # 1. Describe every asset.
         wanted = [entry for entry in catalogue.entries if options.settings.wants(entry)]
         self._load_specs = [options.spec(entry) for entry in wanted]
         self._partitions_def = build_partitions_def(options.settings.start_date, options.timezone)
@@ -89,6 +89,7 @@ class _AccountDefinitions:
         )
         published = [each.describe(names) for each in self._published]
         described = [*self._tables, *self._filters, self._view, *entries, *published]
+        # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
         self._live = {
             self._specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live

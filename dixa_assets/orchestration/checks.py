@@ -2,7 +2,8 @@
 
 They run after each load and read only the warehouse. Their severity is WARN: the data are stored
 either way, and a person decides about them. A check without data passes and says so. If a load
-cannot read the warehouse, its checks do not run, and Dagster does not show them as passed. See https://docs.dagster.io/guides/test/asset-checks
+cannot read the warehouse, its checks do not run, and Dagster does not show them as passed. See
+https://docs.dagster.io/guides/test/asset-checks
 """
 
 from collections.abc import Iterator

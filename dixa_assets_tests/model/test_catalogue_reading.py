@@ -175,7 +175,7 @@ def test_a_metric_and_a_record_may_share_an_id() -> None:
 def test_a_list_without_a_usable_entry_is_refused(
     metrics: list[Any], records: list[Any], kind: str
 ) -> None:
-    with pytest.raises(CatalogueError, match=f"catalogue of {kind}s .* nothing was changed"):
+    with pytest.raises(CatalogueError, match=f"catalogue of {kind}s .* Nothing was changed"):
         Listing.from_api(metrics, records)
 
 

@@ -237,7 +237,7 @@ def test_reconciliation_without_the_record_is_open(
 ) -> None:
     found = evaluations(analytics, [METRIC])[METRIC, "reconciliation"]
     assert found.passed
-    assert "no day yet" in found.description
+    assert "No day of this metric and of" in found.description
     assert "the check cannot run" in found.description
 
 
