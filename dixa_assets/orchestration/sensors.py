@@ -40,6 +40,7 @@ RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
+NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
 class Unpartitioned(NamedTuple):
@@ -214,8 +215,7 @@ def build_history_sensor(
             requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
         if not requests:
             return dg.SensorResult(
-                skip_reason="No load is due. All data are loaded, are being loaded, or wait for a "
-                "retry.",
+                skip_reason=NO_LOAD_IS_DUE,
                 cursor=attempts.to_cursor(),
             )
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
