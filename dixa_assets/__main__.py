@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
 
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
-    moved = warehouse.adopt(database_path("move", file))
+    moved = warehouse.copy_from(database_path("move", file))
     for name, rows in moved.items():
         print(f"  {name}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")

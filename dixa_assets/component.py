@@ -58,10 +58,10 @@ from dixa_assets.orchestration.settings import Account, OrchestrationSettings
 from dixa_assets.scaffold import DixaScaffolder
 from dixa_assets.settings.conflicts import (
     refuse_conflicts,
-    refuse_other_machines,
-    refuse_twins,
+    refuse_duplicate_accounts,
+    refuse_remote_runs,
 )
-from dixa_assets.settings.messages import explained, refuse_misspelt_variables
+from dixa_assets.settings.messages import refuse_misspelt_variables, to_config_error
 from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names
 from dixa_assets.settings.paths import (
     beginning_at,
@@ -73,7 +73,7 @@ from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 
 VERSIONED = DefsStateManagementType.VERSIONED_STATE_STORAGE
-# Pydantic's own `ge` does not work here: Dagster applies it to templates too, which are text.
+# Pydantic's `ge` does not work here: Dagster also applies it to templates, which are strings.
 MINIMUM: Mapping[str, float] = {
     "requests_per_second": 0.01,
     "burst": 1,
@@ -101,12 +101,12 @@ class DixaAnalytics(
     duckdb_path: str = Field(
         default="data/dixa.duckdb",
         validate_default=True,
-        description="The database file; a relative path begins at the project's folder. Or a lake "
-        "that many machines write, `ducklake:postgres:dbname=… host=…`.",
+        description="The database file; a relative path begins at the project's folder. Or the "
+        "address of a lake, which many machines can write: `ducklake:postgres:dbname=… host=…`.",
     )
     read_copy_path: str = Field(
         default="",
-        description="A copy of the database for readers, renewed after loads; empty: none.",
+        description="The read copy, which is renewed after loads; empty: none.",
     )
     report_path: str = Field(
         default="",
@@ -122,14 +122,14 @@ class DixaAnalytics(
     defs_state: ResolvedDefsStateConfig = Field(
         default=DefsStateConfigArgs(
             management_type=VERSIONED,
-            # A load that calls the API would turn an outage into an empty code location.
+            # Otherwise an outage of the API would empty the code location.
             refresh_if_dev=False,
         )
     )
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """The component of a `defs.yaml`."""
+        """Load the component of a `defs.yaml`."""
         refuse_misspelt_variables(context.path)
         with beginning_at(context.project_root):
             return super().load(attributes, context)
@@ -166,17 +166,19 @@ class DixaAnalytics(
         try:
             component = handler(attributes)
         except ValidationError as error:
-            raise explained(error, cls.model_fields) from None
+            raise to_config_error(error, cls.model_fields) from None
         refuse_conflicts(component)
         build_partitions_def(component.start_date, component.timezone)
         Names(component.account)
         if component.refresh_cron and not is_valid_cron(component.refresh_cron):
-            raise ConfigError("refresh_cron", f"'{component.refresh_cron}' is no cron expression.")
+            raise ConfigError(
+                "refresh_cron", f"'{component.refresh_cron}' is not a cron expression."
+            )
         return component
 
     @property
     def names(self) -> Names:
-        """The names of this account's things in Dagster."""
+        """The names that this account uses in Dagster."""
         return Names(self.account)
 
     @property
@@ -191,16 +193,18 @@ class DixaAnalytics(
         """True if the database is a lake, which many machines write."""
         return self.duckdb_path.startswith(LAKE_SCHEME)
 
-    def beside(self, name: str) -> Path:
-        """The path of a file next to the database; for a lake, in the working folder."""
+    def next_to_database(self, name: str) -> Path:
+        """The path of a file next to the database, or in the working folder for a lake."""
         return Path.cwd() / name if self.is_lake else Path(self.duckdb_path).with_name(name)
 
     @property
     def report_file(self) -> Path | None:
         """The path of the report; None for a lake without `report_path`."""
-        if self.report_path or self.is_lake:
-            return Path(self.report_path) if self.report_path else None
-        return self.beside(f"{Path(self.duckdb_path).stem}_report.html")
+        if self.report_path:
+            return Path(self.report_path)
+        if self.is_lake:
+            return None
+        return self.next_to_database(f"{Path(self.duckdb_path).stem}_report.html")
 
     @property
     def api_key(self) -> str:
@@ -210,22 +214,22 @@ class DixaAnalytics(
     def get_asset_spec(self, asset: DixaAsset) -> dg.AssetSpec:
         """The spec of an asset: its key, group, tags, owners, description, metadata and so on.
 
-        Override it to change more than `translation` in YAML can. Sensors, schedule, checks and
-        other assets follow a changed key.
+        Override it to change more than `translation` in YAML can. Sensors, schedules, checks
+        and other assets use a changed key.
         """
         spec = asset.spec.replace_attributes(owners=list(self.owners))
         return self.translation(spec, asset) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Definitions of the catalogue version that this process is pinned to, or of the latest."""
-        refuse_twins(context.component_tree.get_all_components(of_type=DixaAnalytics))
+        """Build definitions of the pinned catalogue version, or of the latest version."""
+        refuse_duplicate_accounts(context.component_tree.get_all_components(of_type=DixaAnalytics))
         storage, key = DefsStateStorage.get(), self.defs_state_config.key
         if storage is None:
             return self.build_defs_from_state(context, None)
         version = state.pin(key)
-        is_stored = self.defs_state_config.management_type is VERSIONED
-        if version and is_stored and state.load(storage, key, version) is None:
-            # The stored version is lost. The sensor alone fetches it again.
+        is_versioned = self.defs_state_config.management_type is VERSIONED
+        if version and is_versioned and state.load(storage, key, version) is None:
+            # The stored version is lost. Only the sensor is built; it fetches the catalogue again.
             return self.build_definitions(Catalogue())
         return super().build_defs(context)
 
@@ -241,40 +245,42 @@ class DixaAnalytics(
     def build_defs_from_state(
         self, context: dg.ComponentLoadContext, state_path: Path | None
     ) -> dg.Definitions:
-        """Definitions of the catalogue at `state_path`."""
+        """Build definitions of the catalogue at `state_path`."""
         return self.build_definitions(state.read(state_path) if state_path else Catalogue())
 
     def build_definitions(self, catalogue: Catalogue) -> dg.Definitions:
-        """All definitions of a catalogue; of an empty one, the sensor that fetches the first."""
-        refuse_other_machines(self, run_launcher())
+        """Build all definitions of a catalogue; for an empty one, only the catalogue sensor."""
+        refuse_remote_runs(self, run_launcher())
         if catalogue.entries:
-            self._refuse_mistakes(catalogue)
+            self._refuse_unknown_names(catalogue)
         options = self.options(catalogue)
         account = Account(
             self.names,
             self,
             options,
             state_key=self.defs_state_config.key,
-            warehouse=self.build_warehouse,
+            open_warehouse=self.build_warehouse,
             is_lake=self.is_lake,
             read_copy=Path(self.read_copy_path) if self.read_copy_path else None,
             report=self.report_file if self.report and can_report() else None,
             translate=self.get_asset_spec,
-            mistakes=self.mistakes,
+            find_unknown_names=self.find_unknown_names,
         )
-        resources = self.build_resources(dg.EnvVar(self.api_key_variable), options.found)
+        resources = self.build_resources(dg.EnvVar(self.api_key_variable), options.adaptation)
         return build_account(account, catalogue, resources)
 
     def options(self, catalogue: Catalogue) -> Options:
         """How the entries of a catalogue are loaded."""
         return Options(self, Adaptation.of(catalogue.facts))
 
-    def mistakes(self, catalogue: Catalogue, client: DixaClient | None = None) -> list[Mistake]:
+    def find_unknown_names(
+        self, catalogue: Catalogue, client: DixaClient | None = None
+    ) -> list[Mistake]:
         """Every name in the settings that the catalogue does not have.
 
         Args:
             catalogue: All entries that Dixa lists or has listed.
-            client: Fetches the values of the attributes in `filters`; None: values are not checked.
+            client: Fetches the values of the attributes in `filters`. None: values are not checked.
         """
         attributes = {name for each in self.filters.values() for name in each}
         values = {
@@ -288,7 +294,7 @@ class DixaAnalytics(
         ]
 
     def build_resources(self, api_key: str, adaptation: Adaptation | None = None) -> dict[str, Any]:
-        """The resources by name.
+        """Build the resources, by name.
 
         Args:
             api_key: The token, or Dagster's reference to its variable.
@@ -300,22 +306,24 @@ class DixaAnalytics(
         return {self.names.of(name): resource for name, resource in resources.items()}
 
     def build_dixa(self, api_key: str, adaptation: Adaptation | None = None) -> DixaResource:
-        """The API resource alone."""
+        """Build the API resource alone."""
         return DixaResource.of(self, api_key, adaptation or Adaptation())
 
     def build_warehouse(self, *, wait_seconds: float | None = None) -> Warehouse:
-        """The warehouse; by default it waits for the database as long as the settings say."""
+        """Build the warehouse; `wait_seconds` replaces the setting `database_wait_seconds`."""
         return self._warehouse_resource(wait_seconds).create_resource()
 
     def _warehouse_resource(self, wait_seconds: float | None = None) -> WarehouseResource:
         host = urlsplit(self.base_url).hostname or ""
         return WarehouseResource.of(self, self.duckdb_path, host, wait_seconds)
 
-    def _refuse_mistakes(self, catalogue: Catalogue) -> None:
-        """Raise if nothing is left to load, or if a field that must be excluded is misspelt."""
-        mistakes = self.mistakes(catalogue)
+    def _refuse_unknown_names(self, catalogue: Catalogue) -> None:
+        """Raise if no entry is selected, or if `exclude_fields` has a misspelt field."""
+        mistakes = self.find_unknown_names(catalogue)
         if not any(map(self.wants, catalogue.entries)):
-            nothing = Mistake("include", "excludes every entry, so nothing is left to load.")
+            nothing = Mistake(
+                "include", "`include` and `exclude` together select no metric or record."
+            )
             serious = [each for each in mistakes if each.setting == "include"] or [nothing]
         else:
             serious = [
@@ -326,16 +334,16 @@ class DixaAnalytics(
 
 
 def build_definitions(**attributes: Any) -> dg.Definitions:
-    """The definitions in plain Python; the attributes are those of `DixaAnalytics`.
+    """Build the definitions in plain Python; the attributes are those of `DixaAnalytics`.
 
         defs = build_definitions(timezone="Europe/Copenhagen", duckdb_path="data/dixa.duckdb")
 
-    The catalogue is the version that Dagster's state storage holds for the run, or the latest. The
-    sensor in the definitions fetches the first.
+    The catalogue is the version that the run is pinned to, or the latest in Dagster's state
+    storage. The sensor in the definitions fetches the first version.
     """
     analytics = DixaAnalytics(**attributes)
     with warnings.catch_warnings():
-        # Dagster suppresses these where it loads a component; the pinned version makes them moot.
+        # Dagster suppresses these warnings when it loads a component.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return analytics.build_definitions(state.pinned(analytics.defs_state_config.key))

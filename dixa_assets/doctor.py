@@ -26,7 +26,7 @@ from dixa_assets.project import project_tree
 from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets.warehouse.zone_rules import odd_midnight
+from dixa_assets.warehouse.zone_rules import first_differing_midnight
 from dixa_assets.zones import rules_version
 
 # Requests per second and per day that Dixa allows a token, by its API standards.
@@ -37,7 +37,7 @@ PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas"
 
 
 def diagnose(component: DixaAnalytics) -> int:
-    """Print a line per check of an account; 1 if a check failed, else 0."""
+    """Print a line for each check of an account. Return 1 if a check failed, else 0."""
     if component.account:
         print(f"{component.account}:")
     warehouse, failed = component.build_warehouse(wait_seconds=PATIENCE), 0
@@ -49,7 +49,7 @@ def diagnose(component: DixaAnalytics) -> int:
             with suppress(DixaAssetsError):
                 if not warehouse.loaded():
                     failed = 1
-                    print(f"✗ {name}: {error} Nothing is loaded yet, either.", file=sys.stderr)
+                    print(f"✗ {name}: {error} Nothing is loaded yet.", file=sys.stderr)
                     continue
             print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
@@ -59,10 +59,10 @@ def diagnose(component: DixaAnalytics) -> int:
 
 
 def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
-    """The zone and the first day; variables that nothing reads."""
+    """Report the zone and the first day, and `DIXA_*` variables that nothing reads."""
     read = variables_read(project_tree().defs_module_path)
-    for name, _meant in unknown_variables(os.environ, read):
-        print(f"! {name}: nothing here reads it")
+    for variable, _nearest in unknown_variables(os.environ, read):
+        print(f"! {variable}: this project does not read it")
     zone = ZoneInfo(component.timezone)
     return (
         f"days of {component.timezone} (now {datetime.now(zone):%Y-%m-%d %H:%M}) from "
@@ -71,29 +71,29 @@ def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
 
 
 def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """Whether the database can be written, and whether DuckDB knows the zone's midnights."""
+    """Test that the database can be written, and that DuckDB knows the zone's midnights."""
     warehouse.check()
     today = datetime.now(ZoneInfo(component.timezone)).date()
     with warehouse.reading() as query:
-        odd = odd_midnight(query, days_from(today, 400, component.timezone))
-    if odd:
+        differing = first_differing_midnight(query, days_from(today, 400, component.timezone))
+    if differing:
         print(
             f"! zone rules: DuckDB's own rules for {component.timezone} are older and differ from "
-            f"{odd} on. The days are right; SQL that turns instants into local time is not."
+            f"{differing} on. The days are right; SQL that turns instants into local time is not."
         )
     copy = component.read_copy_path
     return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
 
 def check_api(component: DixaAnalytics, _: Warehouse) -> str:
-    """Whether the API accepts the key and has every name in the settings."""
+    """Test that the API accepts the token and has every name in the settings."""
     resource = component.build_dixa(component.api_key)
     with resource.client(Patience(request_seconds=PATIENCE)) as client:
         catalogue = fetch_catalogue(client, Catalogue())[0]
-        mistakes = component.mistakes(catalogue, client)
+        mistakes = component.find_unknown_names(catalogue, client)
     kinds = Counter(entry.kind for entry in catalogue.entries)
     found = (
-        f"{component.base_url} takes the key and offers {kinds['metric']} metrics and "
+        f"{component.base_url} accepts the token and offers {kinds['metric']} metrics and "
         f"{kinds['record']} records"
     )
     if mistakes:
@@ -106,54 +106,54 @@ def check_api(component: DixaAnalytics, _: Warehouse) -> str:
 
 
 def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """The configured rate, and the requests of the last 24 hours."""
+    """Report the configured rate, and the requests of the last 24 hours."""
     with warehouse.reading() as query:
-        requests, repeats = requests_of_last_day(query)
+        requests, retries = requests_of_last_day(query)
     return (
         f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
-        f"{requests:,} of {QUOTA:,} a day spent in the last 24 hours, "
-        f"{repeats:,} of them repeats. If many are, lower requests_per_second: "
-        "another program uses the token"
+        f"{requests:,} of {QUOTA:,} requests a day sent in the last 24 hours, "
+        f"{retries:,} of them retries. Many retries mean that another program uses the token: "
+        "lower requests_per_second"
     )
 
 
 def check_dagster_home(*_: object) -> str:
-    """Where Dagster keeps its history."""
+    """Report where Dagster keeps its history."""
     home = os.environ.get("DAGSTER_HOME")
     if home is None:
         return "not set; `make dev` keeps Dagster's history in .dagster_home"
     if not Path(home).is_absolute() or not Path(home).is_dir():
-        raise ConfigError("DAGSTER_HOME", f"'{home}' is no absolute path of a folder.")
+        raise ConfigError("DAGSTER_HOME", f"'{home}' is not the absolute path of a folder.")
     if not (Path(home) / "dagster.yaml").exists():
-        return f"{home}, without a dagster.yaml: copy or link the project's there"
+        return f"{home}, without a dagster.yaml: copy or link the project's file into it"
     return home
 
 
 def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """Whether the database holds the days that Dagster shows as loaded."""
+    """Test that the database holds the days that Dagster shows as loaded."""
     with home_instance() as instance:
         if instance is None:
             return "nothing has been loaded yet"
-        held = warehouse.loaded()
-        green = {
+        stored = warehouse.loaded()
+        shown = {
             (key.to_user_string(), day)
             for schema in ("dixa_metrics", "dixa_records")
             for key in instance.get_asset_keys(prefix=[schema])
             for day in loaded_partitions(instance, key)
         }
-    if lost := sorted(green - held):
+    if lost := sorted(shown - stored):
         print(
             f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
-            f"as {lost[0][0]} of {lost[0][1]}. Is it another database than before? The last "
-            f"{component.history_days} days are reloaded automatically; materialize the other "
+            f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? The last "
+            f"{component.history_days} days are reloaded automatically. Materialize the other "
             "days that you need, or go back to the former database."
         )
-    held_too = len(green) - len(lost)
-    return f"holds {held_too:,} of the {len(green):,} asset days that Dagster shows as loaded"
+    stored_days = len(shown) - len(lost)
+    return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"
 
 
 def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
-    """The versions of the packages and of the time zone rules."""
+    """Report the versions of the packages and of the time zone rules."""
     installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
     named = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name in installed)
     if component.report and "plotly" not in installed:

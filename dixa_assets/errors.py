@@ -2,23 +2,23 @@
 
     DixaAssetsError
     ├── ConfigError             a setting is wrong                           permanent
-    ├── ApiError                a request to the vendor's API failed         permanent
-    │   ├── ApiUnavailable      no answer, 408, 429, 5xx, a broken answer    retryable
-    │   ├── ApiRefused          400, 401, 403, 404, a redirect               permanent
+    ├── ApiError                a request to Dixa's API failed               permanent
+    │   ├── ApiUnavailable      no response, 408, 429, 5xx, a broken one     retryable
+    │   ├── ApiRefused          any other error status, such as 400 or 401   permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
     │   ├── PeriodUncertain     the rows of a period may be incomplete
     │   │   ├── RowsMoved       a row came on two pages                      retryable
-    │   │   └── PagesCutShort   a full page without a link to the next one   permanent
-    │   └── ApiContractBroken   an answer that contradicts the API's rules   permanent
+    │   │   └── PagesCutShort   the pages may be truncated                   permanent
+    │   └── ApiContractBroken   a response that contradicts the API's rules  permanent
     ├── DaysFailed              some days of a load failed                   as its errors
     ├── CatalogueError          a fetched catalogue is implausible           permanent
-    ├── WarehouseError          the database rejects the write               permanent
+    ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
     │   └── WarehouseLost       its server does not answer                   retryable
-    ├── PaceUnavailable         the database of the shared pace has failed   retryable
+    ├── PaceUnavailable         the database of the shared rate limit failed retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
-Each message states what was tried, what the answer was and what to do.
+Each message states what was attempted, what the response was and what to do.
 """
 
 import os
@@ -55,12 +55,12 @@ class ConfigError(DixaAssetsError):
 
 
 class PaceUnavailable(DixaAssetsError):
-    """The database in which several machines share the pace does not answer."""
+    """The database in which several machines share the rate limit does not answer."""
 
     retryable = True
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the shared pace (DIXA_PACE_URL) is not available: {reason}")
+        super().__init__(f"the shared rate limit (DIXA_PACE_URL) is not available: {reason}")
 
 
 class ApiError(DixaAssetsError):
@@ -68,9 +68,9 @@ class ApiError(DixaAssetsError):
 
     Args:
         request: Method, path and id of the request, never its headers.
-        answer: The answer, or why there is none.
+        answer: The response, or the reason why there is none.
         advice: What the reader can do.
-        status: The HTTP status, if there was an answer.
+        status: The HTTP status, if there was a response.
         retry_after: The wait in seconds that the server requested, if any.
     """
 
@@ -91,7 +91,7 @@ class ApiError(DixaAssetsError):
 
 
 class ApiUnavailable(ApiError):
-    """There is no usable answer at the moment."""
+    """There is no usable response at the moment."""
 
     retryable = True
 
@@ -121,17 +121,24 @@ class RowsMoved(PeriodUncertain):
 
 
 class PagesCutShort(PeriodUncertain):
-    """The last page is full and has no link, so there may be more rows that cannot be fetched."""
+    """The pages may be truncated: more rows may exist that cannot be fetched.
+
+    Either the last page is full and has no link to the next one, or the number of all rows is a
+    multiple of 100.
+    """
 
 
 class ApiContractBroken(ApiError):
-    """A well-formed answer that contradicts the API's rules, such as a repeated page key."""
+    """A well-formed response that contradicts the API's rules, such as a repeated page key."""
 
 
 class DaysFailed(DixaAssetsError):
     """Some days of a load failed; the other days are written.
 
-    `untried` days were not tried, because the errors of other days made it useless.
+    Args:
+        failed: The error of each failed day.
+        asked: The number of days of the load.
+        untried: The number of days that were not requested, because of the errors of other days.
     """
 
     def __init__(
@@ -140,10 +147,10 @@ class DaysFailed(DixaAssetsError):
         self.failed = failed
         self.retryable = all(error.retryable for error in failed.values())
         first = min(failed)
-        not_tried = f" {untried} more were not tried." if untried else ""
+        not_tried = f" {untried} more were not requested." if untried else ""
         super().__init__(
-            f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}) and are as they "
-            f"were.{not_tried} {first}: {failed[first]}"
+            f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}). Their "
+            f"stored rows did not change.{not_tried} {first}: {failed[first]}"
         )
 
 
@@ -152,11 +159,11 @@ class CatalogueError(DixaAssetsError):
 
 
 class WarehouseError(DixaAssetsError):
-    """The database rejects the write, and a retry will not help."""
+    """The database rejected the write. Only the two subclasses can be retried."""
 
 
 class WarehouseBusy(WarehouseError):
-    """Another process held the lock of the database during the whole time limit."""
+    """Another process held the lock of the database for the whole time limit."""
 
     retryable = True
 

@@ -12,8 +12,8 @@ from dagster import DagsterError
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.orchestration.dagster_internals import CheckError
-from dixa_assets.settings.conflicts import refuse_twins
-from dixa_assets.settings.messages import explained
+from dixa_assets.settings.conflicts import refuse_duplicate_accounts
+from dixa_assets.settings.messages import to_config_error
 from dixa_assets.settings.misspelt import hint
 
 PACKAGE = Path(__file__).parent
@@ -25,25 +25,28 @@ def project_tree() -> dg.ComponentTree:
         with suppress(DagsterError, CheckError):
             return dg.ComponentTree.for_project(place)
     if "DIXA_DUCKDB_PATH" not in os.environ:
-        raise ConfigError("project", f"{Path.cwd()} is in no project of `dg`; go to yours.")
-    # An installed wheel is a code location that the environment alone configures.
+        raise ConfigError(
+            "project",
+            f"{Path.cwd()} is not in a `dg` project. Change to the folder of your project.",
+        )
+    # An installed wheel is a code location that environment variables configure.
     module = import_module("dixa_assets.defs")
     return dg.ComponentTree.from_module(defs_module=module, project_root=Path.cwd())
 
 
 def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:
-    """Every instance in the project, or the one of the account."""
+    """Every instance in the project, or only the one with the name `account`."""
     try:
         found = project_tree().get_all_components(of_type=DixaAnalytics)
     except Exception as error:
-        raise explained(error, DixaAnalytics.model_fields) from None
-    refuse_twins(found)
-    chosen = [one for one in found if account in (None, one.account)]
-    if not chosen:
-        accounts = [one.account for one in found]
-        what = f"no account '{account}'{hint(account, accounts)}" if account else "none"
-        raise ConfigError("DixaAnalytics", f"this project has {what}")
-    return chosen
+        raise to_config_error(error, DixaAnalytics.model_fields) from None
+    refuse_duplicate_accounts(found)
+    selected = [component for component in found if account in (None, component.account)]
+    if not selected:
+        accounts = [component.account for component in found]
+        lacks = f"no account '{account}'{hint(account, accounts)}" if account else "no instance."
+        raise ConfigError("DixaAnalytics", f"this project has {lacks}")
+    return selected
 
 
 def load_component() -> DixaAnalytics:

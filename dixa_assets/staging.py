@@ -1,4 +1,4 @@
-"""Rows between the API and the database: lines of JSON in a file, with the types of their values.
+"""Rows on their way from the API to the database: lines of JSON in a file, and their types.
 
 A file holds the rows of one day, of a part of a day, or of a whole table.
 """
@@ -21,8 +21,8 @@ from dixa_assets.model.values import (
     PLAIN,
     VARCHAR,
     Value,
+    escape_invalid_characters,
     read_value,
-    speakable,
 )
 
 # The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
@@ -31,10 +31,10 @@ _Shortcut = tuple[str, Any, str, str]
 
 
 class Staged:
-    """Rows as lines of JSON in a file, with the types of their values.
+    """Rows as lines of JSON in a file, and the types of their values.
 
     Fields have short keys in the file; the warehouse maps them to columns. Rows stay on disk, so a
-    day may be larger than the memory.
+    day can be larger than the memory.
 
     Args:
         path: The file, which is created.
@@ -73,16 +73,18 @@ class Staged:
         return self.counts.rows
 
     def add_row(self, line: Mapping[str, Any]) -> None:
-        """Add a row: the project's own columns by name, and the keys that `put_field` added.
+        """Write a row: the project's own columns by name, and the keys that `put_field` added.
 
         Raises:
-            ApiContractBroken: A value fits into no column.
+            ApiContractBroken: No column can hold a value of the row.
             WarehouseError: The file cannot be written.
         """
         try:
             text = _encode(line)
         except ValueError:
-            raise ApiContractBroken(self.table.key, "a number is beyond any column.") from None
+            raise ApiContractBroken(
+                self.table.key, "no column can hold a number of the row."
+            ) from None
         except RecursionError:
             raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
         try:
@@ -95,9 +97,9 @@ class Staged:
     def put_field(self, line: dict[str, Any], name: str, typed: Any) -> None:
         """Put a typed value of the API into a row under construction.
 
-        If the row has the name already, the field gets a number, so that no value is replaced.
+        If the row already has a field with this name, the new one gets a number as suffix.
         """
-        # Nearly all values are as plain as the field's latest one.
+        # Nearly all values have the same plain type as the latest value of the field.
         shortcut = self._shortcuts.get(name)
         if shortcut is not None and type(typed) is dict:
             kind, expected, key, label_key = shortcut
@@ -114,18 +116,18 @@ class Staged:
                 if label is not None:
                     line[label_key] = label
                 return
-        found, number = speakable(name), 2
+        found, number = escape_invalid_characters(name), 2
         while self.keys.get((found, "value")) in line:
-            found, number = f"{speakable(name)}_{number}", number + 1
+            found, number = f"{escape_invalid_characters(name)}_{number}", number + 1
         self.put_value(line, found, read_value(typed))
-        claimed = typed.get("_type") if isinstance(typed, dict) else None
-        if not isinstance(claimed, str):
+        declared = typed.get("_type") if isinstance(typed, dict) else None
+        if not isinstance(declared, str):
             return
-        if claimed not in FIELD_TYPES:
-            self.unknown[name] = claimed
-        elif found == name and type(typed.get("value")) is PLAIN.get(claimed):
+        if declared not in FIELD_TYPES:
+            self.unknown[name] = declared
+        elif found == name and type(typed.get("value")) is PLAIN.get(declared):
             keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
-            self._shortcuts[name] = claimed, PLAIN[claimed], *keys
+            self._shortcuts[name] = declared, PLAIN[declared], *keys
 
     def put_value(self, line: dict[str, Any], name: str, value: Value) -> None:
         """Put a value into a row under construction, under a name that the row does not have."""
@@ -171,7 +173,7 @@ class Staged:
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:
-    """A row as JSON, by a fast encoder, or by `json` if the fast one fails."""
+    """A row as JSON. `json` encodes the few rows that the fast encoder cannot."""
     try:
         text = to_json(line)
     except PydanticSerializationError:

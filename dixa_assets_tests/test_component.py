@@ -16,7 +16,7 @@ from dixa_assets.component import DixaAnalytics, build_definitions
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.metadata import to_markdown
+from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.orchestration.resources import DixaResource, WarehouseResource
 from dixa_assets.project import load_component
 from dixa_assets.simulator.metrics import METRICS
@@ -57,7 +57,7 @@ def test_every_metric_and_record_is_an_asset_with_description_columns_and_table(
     graph = definitions.resolve_asset_graph()
     for entry in catalogue.entries:
         node = graph.get(dg.AssetKey([entry.schema, entry.name]))
-        assert node.description == to_markdown(entry.description)
+        assert node.description == escape_markdown(entry.description)
         assert node.metadata["dagster/table_name"] == f"{entry.schema}.{entry.name}"
         columns = [column.name for column in node.metadata["dagster/column_schema"].columns]
         assert columns[0] == "partition_date"
@@ -159,7 +159,7 @@ def test_include_and_exclude_choose_the_assets(
 
 def test_markup_in_a_description_is_shown_as_text() -> None:
     text = "<script>alert(1)</script> [click](https://evil.example) **bold** `code`"
-    shown = to_markdown(text)
+    shown = escape_markdown(text)
     for mark in ("<", ">", "[", "]", "*", "`"):
         assert shown.count(f"\\{mark}") == text.count(mark)
     assert "https://" not in shown

@@ -139,7 +139,7 @@ def test_misspelt_variables_are_refused_and_foreign_ones_are_named(examine: Exam
     found = examine(**foreign)
     assert found.code == 0
     for name in foreign:
-        assert f"! {name}: nothing here reads it\n" in found.out
+        assert f"! {name}: this project does not read it\n" in found.out
     found = examine(DIXA_TIMZONE="America/Santiago", DIXA_HISTORY_DAY="3", dixa_api_key="x")
     assert found.code == 1
     assert found.err == (
@@ -156,7 +156,7 @@ def test_names_that_dixa_does_not_have_are_reported(
     write_project(tmp_path, dixa=f"attributes: {attributes}")
     found = examine()
     assert found.code == 1
-    assert "✗ include: 'csatt' is no metric or record of Dixa; did you mean csat?\n" in found.err
+    assert "✗ include: 'csatt' is not a metric or record of Dixa; did you mean csat?\n" in found.err
     assert "did you mean nps?" in found.err
 
 

@@ -1,22 +1,23 @@
 """Several machines with the wheel and the files in `deploy/`: workers die, servers restart."""
 
-import shutil
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
-import yaml
-from dagster import Field
-from dagster._config import process_config
-from dagster._core.instance.ref import InstanceRef
 
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
 from dixa_assets_tests.support.graphql import ASSETS, BACKFILL, BACKFILL_STATUS, assets_in
-from dixa_assets_tests.support.processes import PROJECT, wait_until
+from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.services import own_redis
 from dixa_assets_tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.services
@@ -185,37 +186,94 @@ def test_a_run_that_is_stopped_by_hand_stays_stopped(
     assert children == []
 
 
-def test_dagster_accepts_the_files_in_deploy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+SLEEPER = """
+import time
+from celery import Celery
+
+app = Celery("sleeper", broker={url!r}, backend={url!r})
+app.conf.update(task_default_queue="dagster", task_track_started=True)
+
+@app.task
+def sleep():
+    time.sleep(300)
+"""
+
+
+@contextmanager
+def sleeping_worker(folder: Path) -> Iterator[tuple[Any, Any, subprocess.Popen[bytes]]]:
+    """A worker with two slots and a task under way: the app, the task's result and the process."""
+    celery = pytest.importorskip("celery", reason="it takes the extra dixa-assets[services]")
+    with own_redis(folder / "redis") as redis, (folder / "log").open("wb") as output:
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        (folder / "sleeper.py").write_text(SLEEPER.format(url=url))
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "sleeper", "worker", "--concurrency=2"],
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with celery.Celery(broker=url, backend=url) as app:
+                result = app.send_task("sleeper.sleep", queue="dagster")
+                wait_until(lambda: result.state == "STARTED", seconds=60, what="the task")
+                yield app, result, worker
+        finally:
+            os.killpg(worker.pid, signal.SIGCONT)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+def launched(app: Any, result: Any) -> tuple[dict[str, Any], dg.DagsterRun]:
+    """Settings of an instance with that broker, and the run of a task."""
+    module = "dixa_assets.launch.celery"
+    url = app.conf.broker_url
+    settings = {
+        "run_launcher": {
+            "module": module,
+            "class": "WatchingCeleryRunLauncher",
+            "config": {"broker": url, "backend": url},
+        },
+        "run_coordinator": {
+            "module": module,
+            "class": "SlotRunCoordinator",
+            "config": {"max_concurrent_runs": 4},
+        },
+    }
+    return settings, dg.DagsterRun(job_name="any", tags={"dagster-celery/task_id": result.id})
+
+
+def test_a_worker_that_only_paused_stops_the_run_that_was_declared_dead(tmp_path: Path) -> None:
+    with sleeping_worker(tmp_path) as (app, result, worker):
+        settings, run = launched(app, result)
+        with dg.instance_for_test(overrides=settings) as instance:
+            check = instance.run_launcher.check_run_worker_health
+            assert check(run).status.value == "RUNNING"
+            os.killpg(worker.pid, signal.SIGSTOP)
+            assert [check(run).status.value for _ in range(2)] == ["RUNNING", "FAILED"]
+            os.killpg(worker.pid, signal.SIGCONT)
+            wait_until(lambda: result.state == "REVOKED", seconds=30, what="the end of the run")
+
+
+def test_runs_stay_queued_while_no_worker_has_a_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("dagster_celery", reason="it takes the extra dixa-assets[services]")
-    for name in ("POSTGRES_URL", "CELERY_BROKER_URL", "CELERY_RESULTS_URL"):
-        monkeypatch.setenv(f"DAGSTER_{name}", "postgresql://user@host/database")
-    shutil.copy(PROJECT / "deploy" / "dagster.yaml", tmp_path)
-    assert InstanceRef.from_dir(str(tmp_path)).run_launcher_data is not None
+    monkeypatch.setattr("dixa_assets.launch.celery.COUNT_SECONDS", 0)
+    with sleeping_worker(tmp_path) as (app, result, _):
+        settings, run = launched(app, result)
+        with dg.instance_for_test(overrides=settings) as instance:
 
-    instance = yaml.safe_load((PROJECT / "deploy" / "dagster.yaml").read_text())
-    classes = [part for part in instance.values() if isinstance(part, dict) and "class" in part]
-    assert len(classes) == 4
-    for part in classes:
-        schema = getattr(import_module(part["module"]), part["class"]).config_type()
-        checked = process_config({"config": Field(schema)}, {"config": part.get("config", {})})
-        assert checked.success, [error.message for error in checked.errors or ()]
+            def limit() -> int:
+                queue = instance.get_concurrency_config().run_queue_config
+                assert queue is not None
+                return queue.max_concurrent_runs
 
-    from dagster_celery.config import DEFAULT_CONFIG
-
-    worker = yaml.safe_load((PROJECT / "deploy" / "celery.yaml").read_text())["execution"]["config"]
-    assert worker["config_source"].keys() & DEFAULT_CONFIG.keys() or worker["broker"]
-
-
-def test_a_kubernetes_job_gets_the_resources_in_deploy() -> None:
-    k8s = pytest.importorskip("dagster_k8s.job", reason="it takes the extra dixa-assets[services]")
-    values = yaml.safe_load((PROJECT / "deploy" / "kubernetes.yaml").read_text())
-    asked = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
-    taken = k8s.UserDefinedDagsterK8sConfig.from_dict(
-        {
-            "container_config": asked["containerConfig"],
-            "job_spec_config": {"ttl_seconds_after_finished": 7200},
-        }
-    )
-    assert taken.container_config["resources"]["limits"] == {"memory": "2Gi"}
+            assert limit() == 4, "before the first count"
+            instance.run_launcher.check_run_worker_health(run)
+            assert limit() == 2
+            assert "slots for 2 runs" in caplog.text
+            # How an operator empties a worker before he stops it.
+            app.control.cancel_consumer("dagster", reply=True)
+            instance.run_launcher.check_run_worker_health(run)
+            assert limit() == 1, "one run at a time still asks whether workers have come back"

@@ -10,7 +10,7 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.settings.messages import explained
+from dixa_assets.settings.messages import to_config_error
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -84,43 +84,43 @@ def test_a_read_copy_in_place_of_the_database_is_refused(project: Path, copy: st
 
 # Each setting with the whole message about it.
 UNKNOWN: list[tuple[str, Any, str]] = [
-    ("include", ["csatt", "nps"], "'csatt' is no metric or record of Dixa; did you mean csat?"),
-    ("exclude", ["rating"], "'rating' is no metric or record of Dixa; did you mean ratings?"),
+    ("include", ["csatt", "nps"], "'csatt' is not a metric or record of Dixa; did you mean csat?"),
+    ("exclude", ["rating"], "'rating' is not a metric or record of Dixa; did you mean ratings?"),
     (
         "filters",
         {"CSAT": {"channel": ["EMAIL"]}},
-        "'CSAT' is no metric or record of Dixa; did you mean csat?",
+        "'CSAT' is not a metric or record of Dixa; did you mean csat?",
     ),
     (
         "filters",
         {"csat": {"chanel": ["EMAIL"]}},
-        "'chanel' is no filter attribute of metric 'csat'; did you mean channel?",
+        "'chanel' is not a filter attribute of metric 'csat'; did you mean channel?",
     ),
     (
         "filters",
         {"csat": {"channel": ["EMAIL", "e-mail"]}},
-        "'e-mail' is no value of channel; did you mean EMAIL?",
+        "'e-mail' is not a value of channel; did you mean EMAIL?",
     ),
     (
         "breakdowns",
         {"csat": ["queue"]},
-        "'queue' is no filter attribute of metric 'csat'; did you mean queue_id?",
+        "'queue' is not a filter attribute of metric 'csat'; did you mean queue_id?",
     ),
     (
         "breakdowns",
         {"ratings": ["channel"]},
-        "'ratings' is no metric of Dixa; did you mean nps_ratings?",
+        "'ratings' is not a metric of Dixa; did you mean nps_ratings?",
     ),
-    ("required_filter", "chanel", "'chanel' is no filter attribute; did you mean channel?"),
+    ("required_filter", "chanel", "'chanel' is not a filter attribute; did you mean channel?"),
     (
         "exclude_fields",
         {"rating": ["contact_point"]},
-        "'rating' is no record of Dixa; did you mean ratings?",
+        "'rating' is not a record of Dixa; did you mean ratings?",
     ),
     (
         "exclude_fields",
         {"*": ["contact_pont"]},
-        "'contact_pont' is no field of any record; did you mean contact_point?",
+        "'contact_pont' is not a field of any record; did you mean contact_point?",
     ),
 ]
 
@@ -136,17 +136,20 @@ def test_a_name_that_dixa_does_not_have_is_reported_with_the_nearest_one(
 ) -> None:
     analytics = component(simulator, tmp_path, **{setting: value})
     with analytics.build_dixa(KEY).client() as client:
-        (mistake,) = analytics.mistakes(catalogue, client)
+        (mistake,) = analytics.find_unknown_names(catalogue, client)
     assert (mistake.setting, mistake.problem) == (setting, says)
 
 
 @pytest.mark.parametrize(
     ("attributes", "says"),
     [
-        ({"include": ["csatt"]}, "include: 'csatt' is no .*did you mean csat"),
-        ({"include": ["csat"], "exclude": ["csat"]}, "include: .*nothing is left"),
+        ({"include": ["csatt"]}, "include: 'csatt' is not a .*did you mean csat"),
+        ({"include": ["csat"], "exclude": ["csat"]}, "include: .*select no metric or record"),
         ({"exclude_fields": {"*": ["contact_pont"]}}, "exclude_fields: 'contact_pont' is no"),
-        ({"exclude_fields": {"rating": ["contact_point"]}}, "exclude_fields: 'rating' is no rec"),
+        (
+            {"exclude_fields": {"rating": ["contact_point"]}},
+            "exclude_fields: 'rating' is not a rec",
+        ),
     ],
     ids=str,
 )
@@ -177,7 +180,7 @@ def test_a_metric_that_dixa_withdrew_is_known(
     simulator.withdraw("metrics", "csat")
     later = fetched(analytics, catalogue)
     chosen = component(simulator, tmp_path, include=["csat"])
-    assert chosen.mistakes(later) == []
+    assert chosen.find_unknown_names(later) == []
     chosen.build_definitions(later)
 
 
@@ -245,7 +248,7 @@ def test_runs_on_other_machines_need_a_lake_and_a_shared_rate_limit(
         return
     with pytest.raises(Exception, match="Error while building") as raised:
         tree.build_defs()
-    assert re.search(problem, str(explained(raised.value, ())))
+    assert re.search(problem, str(to_config_error(raised.value, ())))
 
 
 def test_a_lake_has_maintenance_and_a_report_only_at_a_path_of_the_user(

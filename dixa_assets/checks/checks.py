@@ -1,7 +1,7 @@
-"""The checks, the gravest first.
+"""The checks, the most serious first.
 
 A check queries the warehouse and returns a `Finding`. A difference that loses no data passes: its
-reason and its cases describe it. The verdict is `OPEN` if there are no data to check.
+reason and its cases describe it. The verdict is `NO_DATA` if the check cannot run yet.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,21 +13,25 @@ from dixa_assets.checks.registry import SHARES, Finding, Subject, Verdict, check
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import BIGINT, DOUBLE
-from dixa_assets.warehouse.schema import ADDED
+from dixa_assets.warehouse.schema import NEW_COLUMN_PREFIX
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
-# A larger share of rows outside their day is no coincidence.
+# If more rows than this lie outside their day, Dixa selects rows by another timestamp.
 LARGE_SHARE = 0.05
-# The most cases of a finding.
-CASES = 50
+# `reconciliation` and `window` show at most this many cases.
+MOST_CASES = 50
 # One missed morning refresh is a warning, two are a failure.
 FRESH_FOR = timedelta(hours=26)
 STALE_AFTER = timedelta(hours=50)
 
 
-@check("completeness", fault="days are missing", is_grave=True, applies=lambda subject: True)
+@check("completeness", fault="days are missing", is_serious=True, applies=lambda subject: True)
 def completeness(query: Query, subject: Subject) -> Finding:
-    """Every day from the first loaded one to yesterday is loaded."""
+    """Every expected day is loaded.
+
+    The first expected day is the first loaded day, or the start of the automatic history if that is
+    earlier. The last one is yesterday, or the day before retirement.
+    """
     loaded = {
         row.day
         for row in query(
@@ -41,7 +45,7 @@ def completeness(query: Query, subject: Subject) -> Finding:
     missing = sum((last - first).days + 1 for first, last in gaps)
     figures = {"days expected": len(expected), "days missing": missing}
     if not expected:
-        return Finding(Verdict.OPEN, "No day is expected yet, so nothing can be said.", figures)
+        return Finding(Verdict.NO_DATA, "No day is expected yet, so the check cannot run.", figures)
     if not gaps:
         reason = f"All {len(expected)} days to {expected[-1]} are loaded."
         return Finding(Verdict.PASSED, reason, figures)
@@ -58,14 +62,14 @@ def completeness(query: Query, subject: Subject) -> Finding:
 @check(
     "reconciliation",
     fault="differs from its rows",
-    is_grave=True,
+    is_serious=True,
     applies=lambda subject: subject.record is not None,
 )
 def reconciliation(query: Query, subject: Subject) -> Finding:
     """The metric agrees with the rows of its record, day by day."""
     record = subject.record
     if record is None:
-        return Finding(Verdict.OPEN, "No record has its rows, so nothing can be said.")
+        return Finding(Verdict.NO_DATA, "No record has its rows, so the check cannot run.")
     formulas = _formulas(query, subject, record)
     compared = list(_compared(query, subject, record, formulas))
     differing = [each for each in compared if each.differs]
@@ -73,18 +77,15 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
     against = f"{record.schema}.{record.name}"
     if not compared:
         if not formulas and _has_rows(query, record):
-            reason = f"The rows of {against} give none of its measures"
+            reason = f"No measure of this metric can be computed from {against}"
         else:
-            reason = (
-                f"There is no day yet on which both this metric and {against} are loaded with the "
-                "same filters"
-            )
-        return Finding(Verdict.OPEN, f"{reason}, so nothing can be said.", figures)
-    doubts = dict.fromkeys((each.day for each in compared), False)
+            reason = f"No day of this metric and of {against} is loaded with the same filters yet"
+        return Finding(Verdict.NO_DATA, f"{reason}, so the check cannot run.", figures)
+    differs_by_day = dict.fromkeys((each.day for each in compared), False)
     if not differing:
         measures = ", ".join(dict.fromkeys(each.measure for each in compared))
-        reason = f"{measures} of {len(doubts)} days agree with {against}."
-        return Finding(Verdict.PASSED, reason, figures, doubts=doubts)
+        reason = f"{measures} of {len(differs_by_day)} days agree with {against}."
+        return Finding(Verdict.PASSED, reason, figures, differs_by_day=differs_by_day)
     return Finding(
         Verdict.FAILED,
         f"{len(differing)} of {len(compared)} figures differ from the rows of {against}. If the "
@@ -98,19 +99,19 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
                 "record": each.record_value,
                 "loaded minutes apart": each.minutes_apart,
             }
-            for each in differing[:CASES]
+            for each in differing[:MOST_CASES]
         ],
-        doubts=doubts | {each.day: True for each in differing},
+        differs_by_day=differs_by_day | {each.day: True for each in differing},
     )
 
 
 @check(
     "window",
     fault="rows outside their day",
-    is_grave=True,
+    is_serious=True,
     applies=lambda subject: subject.entry.kind == "record",
 )
-def in_day(query: Query, subject: Subject) -> Finding:
+def window(query: Query, subject: Subject) -> Finding:
     """Every row's primary timestamp lies in the day for which it was loaded."""
     days = query(
         "SELECT partition_date AS day, rows, coalesce(rows_outside_window, 0) AS outside "
@@ -120,48 +121,49 @@ def in_day(query: Query, subject: Subject) -> Finding:
     total, outside = sum(row.rows for row in days), sum(row.outside for row in days)
     figures = {"rows": total, "rows outside": outside}
     if not days:
-        return Finding(Verdict.OPEN, "No day is loaded yet, so nothing can be said.", figures)
+        return Finding(Verdict.NO_DATA, "No day is loaded yet, so the check cannot run.", figures)
     if not outside:
         return Finding(Verdict.PASSED, f"All {total} rows lie in their day.", figures)
     reason = f"{outside} of {total} rows lie outside the day for which Dixa returned them."
     if outside > total * LARGE_SHARE:
         reason += " Dixa seems to select rows by another timestamp than the primary one."
-    odd = [row for row in days if row.outside]
+    affected = [row for row in days if row.outside]
+    cases = affected[:MOST_CASES]
     return Finding(
         Verdict.FAILED,
         reason,
         figures,
-        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in odd[:CASES]],
-        doubts=dict.fromkeys((row.day for row in odd), True),
+        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in cases],
+        differs_by_day=dict.fromkeys((row.day for row in affected), True),
     )
 
 
 @check(
     "filter",
     fault="rows without a value of the required filter are missing",
-    is_grave=True,
+    is_serious=True,
     applies=lambda subject: bool(subject.spec.required_filter),
 )
-def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
+def required_filter(query: Query, subject: Subject) -> Finding:
     """The required filter excludes no row: every row has a value of its attribute."""
     attribute, entry = subject.spec.required_filter, subject.entry
     described = [
-        (other.id in {entry.id, *entry.related_ids}, item.nullable)
+        (other.id, item.nullable)
         for other in subject.entries
         for item in other.fields
         if item.field == attribute
     ]
-    # The entry's own rows decide. If the catalogue does not describe them, all other rows do.
-    nullable = [may_lack for is_own, may_lack in described if is_own] or [
-        may_lack for _, may_lack in described
-    ]
-    if nullable and not any(nullable):
-        reason = f"By Dixa's catalogue every row has a value of {attribute}, so none is excluded."
+    related = {entry.id, *entry.related_ids}
+    in_own_rows = [nullable for id_, nullable in described if id_ in related]
+    # If the catalogue does not describe the entry's own rows, the rows of all entries decide.
+    nullable_anywhere = in_own_rows or [nullable for _, nullable in described]
+    if nullable_anywhere and not any(nullable_anywhere):
+        reason = f"In Dixa's catalogue, {attribute} is never null, so no row is excluded."
         return Finding(Verdict.PASSED, reason)
     return Finding(
         Verdict.FAILED,
         f"Dixa rejects requests without a filter, so each sends all values of {attribute}. Rows "
-        f"without a value, such as a conversation without {attribute}, are in no number here. "
+        f"without a value, such as a conversation without {attribute}, are not counted. "
         "Choose an attribute that every conversation has, such as initial_direction, as "
         "required_filter.",
     )
@@ -170,7 +172,7 @@ def nothing_filtered_out(query: Query, subject: Subject) -> Finding:
 @check(
     "not_null",
     fault="fields lack values",
-    is_grave=False,
+    is_serious=False,
     applies=lambda subject: subject.entry.kind == "record" and bool(subject.entry.first_seen),
 )
 def not_null(query: Query, subject: Subject) -> Finding:
@@ -185,7 +187,7 @@ def not_null(query: Query, subject: Subject) -> Finding:
     )
     figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
     if not _has_rows(query, entry):
-        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
+        return Finding(Verdict.NO_DATA, "No rows are loaded yet, so the check cannot run.", figures)
     if not lacking:
         reason = f"{len(required)} fields have a value in every row."
         return Finding(Verdict.PASSED, reason, figures)
@@ -207,8 +209,8 @@ def not_null(query: Query, subject: Subject) -> Finding:
         )
     return Finding(
         Verdict.FAILED,
-        f"By Dixa's catalogue {', '.join(row.field for row in lacking)} always has a value, but "
-        f"{sum(row.nulls for row in lacking)} rows have none.",
+        f"Dixa's catalogue says that {', '.join(row.field for row in lacking)} is never null, but "
+        f"{sum(row.nulls for row in lacking)} rows have no value.",
         figures,
         cases,
     )
@@ -217,13 +219,13 @@ def not_null(query: Query, subject: Subject) -> Finding:
 @check(
     "schema",
     fault="not as the catalogue says",
-    is_grave=False,
+    is_serious=False,
     applies=lambda subject: subject.entry.kind == "metric" or bool(subject.entry.first_seen),
 )
 def schema(query: Query, subject: Subject) -> Finding:
-    """Queries can rely on the data: no column changed its type, no value has an unknown shape.
+    """No column changed its type, and no value has an unknown shape.
 
-    Fields and measures that only the data or only the catalogue have are listed.
+    The check lists fields and measures that only the data or only the catalogue have.
     """
     look = _measures if subject.entry.kind == "metric" else _fields
     return look(query, subject)
@@ -233,33 +235,33 @@ def _measures(query: Query, subject: Subject) -> Finding:
     """Compare the measures of a metric's values with those of its catalogue entry."""
     metric = subject.entry
     found = query(
-        "SELECT measure, count(aggregate) AS odd "
+        "SELECT measure, count(aggregate) AS unknown "
         f"FROM {name_of(METRIC_VALUES)} WHERE metric = ? GROUP BY measure ORDER BY measure",
         [metric.id],
     )
     seen, offered = {row.measure for row in found}, {item.measure for item in metric.aggregations}
-    odd = sum(row.odd for row in found)
+    unknown = sum(row.unknown for row in found)
     figures = {
         "not in the catalogue": len(seen - offered) if offered else 0,
         "never in an answer": len(offered - seen),
-        "of unknown shape": odd,
+        "of unknown shape": unknown,
     }
     if not found:
-        return Finding(Verdict.OPEN, "No value is loaded yet, so nothing can be said.", figures)
+        return Finding(Verdict.NO_DATA, "No value is loaded yet, so the check cannot run.", figures)
     if not any(figures.values()):
         return Finding(Verdict.PASSED, f"Every answer has {', '.join(sorted(seen))}.", figures)
     cases = [
         *({"what": "in answers, not in the catalogue", "measure": m} for m in seen - offered),
         *({"what": "in the catalogue, in no answer", "measure": m} for m in offered - seen),
-        *({"what": "of unknown shape", "measure": row.measure} for row in found if row.odd),
+        *({"what": "of unknown shape", "measure": row.measure} for row in found if row.unknown),
     ]
     cases = sorted(cases, key=lambda case: (case["what"], case["measure"] or ""))
-    if not odd:
+    if not unknown:
         reason = "Catalogue and answers differ; every measure in an answer is stored."
         return Finding(Verdict.PASSED, reason, figures, cases)
     return Finding(
         Verdict.FAILED,
-        f"{odd} values have an unknown shape. They are stored as JSON in "
+        f"{unknown} values have an unknown shape. They are stored as JSON in "
         "dixa_metrics.metric_values, in the column aggregate.",
         figures,
         cases,
@@ -267,7 +269,7 @@ def _measures(query: Query, subject: Subject) -> Finding:
 
 
 def _fields(query: Query, subject: Subject) -> Finding:
-    """Compare the fields of a record's rows with the catalogue, and its columns with before."""
+    """Compare the fields of a record's rows with the catalogue, and list changed columns."""
     entry = subject.entry
     columns = query(
         "SELECT field FROM dixa_catalogue.columns WHERE table_schema = ? AND table_name = ? "
@@ -294,11 +296,11 @@ def _fields(query: Query, subject: Subject) -> Finding:
         "changes by the latest load": len(changes),
     }
     if not _has_rows(query, entry):
-        return Finding(Verdict.OPEN, "No rows are loaded yet, so nothing can be said.", figures)
+        return Finding(Verdict.NO_DATA, "No rows are loaded yet, so the check cannot run.", figures)
     if not cases:
         reason = f"The data have the {len(declared)} fields of the catalogue."
         return Finding(Verdict.PASSED, reason, figures)
-    widened = [row.change for row in changes if not row.change.startswith(ADDED)]
+    widened = [row.change for row in changes if not row.change.startswith(NEW_COLUMN_PREFIX)]
     if not widened:
         reason = "Catalogue and data differ; every field in the data has a column."
         return Finding(Verdict.PASSED, reason, figures, cases)
@@ -312,10 +314,10 @@ def _fields(query: Query, subject: Subject) -> Finding:
 
 
 def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
-    """The SQL for each measure of the metric that a record's rows can give.
+    """The SQL for each measure of the metric that can be computed from a record's rows.
 
-    A Count is the number of rows. A percentage follows from the record's value if its condition is
-    known. An Average does too, if the record feeds no other metric with an Average.
+    A Count is the number of rows. A percentage needs a known condition on the record's value. An
+    Average needs a record that no other metric with an Average uses.
     """
     metric = subject.entry
     measures = {item.measure for item in metric.aggregations}
@@ -339,7 +341,7 @@ def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
 def _compared(
     query: Query, subject: Subject, record: Entry, formulas: Mapping[str, str]
 ) -> Iterator[Any]:
-    """Both figures of every day that was loaded with the same filters, and if they differ."""
+    """Both figures of every day that was loaded with the same filters, and whether they differ."""
     metric = subject.entry
     for measure, formula in formulas.items():
         yield from query(
@@ -372,7 +374,7 @@ def _compared(
 
 
 def _value_type(query: Query, record: Entry) -> str | None:
-    """The type of the value that a record's rows have; None if they have none."""
+    """The type of the record's own value; None if its rows have no value."""
     found = query(
         "SELECT type FROM dixa_catalogue.columns WHERE table_schema = ? AND table_name = ? "
         "AND field = '' AND part = 'value'",

@@ -1,5 +1,6 @@
 """The types of checks, and `CHECKS`, the list of all of them."""
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,17 @@ from dixa_assets.model.days import local_date
 from dixa_assets.model.options import LoadSpec, Options
 from dixa_assets.warehouse.sql import Query
 
-# Metrics whose percentage follows from the record's value, with the catalogue's own condition.
+# Metrics whose percentage can be computed from the record's value, with the condition from the
+# catalogue.
 SHARES = {"csat": "value >= 4"}
 
 
 class Verdict(Enum):
-    """The result of a check. `OPEN` means that there are no data to check."""
+    """The result of a check. `NO_DATA` means that the check cannot run yet."""
 
     PASSED = "passed"
     FAILED = "failed"
-    OPEN = "open"
+    NO_DATA = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,17 @@ class Finding:
         verdict: The result.
         reason: The result in words.
         figures: The numbers behind it, by name.
-        table: The cases behind it, a row each.
-        gaps: The first and the last day of each period that is not loaded.
-        doubts: The compared days, each with True if something differs.
+        cases: Examples of the failure, one row each.
+        gaps: The first and the last day of each range of days that are not loaded.
+        differs_by_day: For each compared day, True if the data differ.
     """
 
     verdict: Verdict
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
-    table: Sequence[Mapping[str, Any]] = ()
+    cases: Sequence[Mapping[str, Any]] = ()
     gaps: Sequence[tuple[date, date]] = ()
-    doubts: Mapping[date, bool] = field(default_factory=dict)
+    differs_by_day: Mapping[date, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +75,22 @@ class Subject:
         The first is the first loaded day, or the first day of the automatic history if that is
         earlier. The last is yesterday, or the day before the entry was retired.
         """
-        zone, chosen = self.spec.timezone, self.options.chosen
+        zone, settings = self.spec.timezone, self.options.settings
         first = first_loaded or date.max
         if self.entry.first_seen:
-            history = timedelta(days=chosen.history_days)
+            history = timedelta(days=settings.history_days)
             first = min(first, local_date(self.entry.first_seen, zone) - history)
-        first = max(first, date.fromisoformat(chosen.start_date))
+        first = max(first, date.fromisoformat(settings.start_date))
         retired = self.entry.retired_at
         end = local_date(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
         return [first + timedelta(days=number) for number in range((end - first).days)]
 
     @property
     def record(self) -> Entry | None:
-        """The one record that has the rows of a metric; None if a comparison is impossible.
+        """The record whose rows a metric is compared with; None if a comparison is impossible.
 
         The Count of a per-group metric counts groups, not rows. Other metrics have no measure that
-        rows can give.
+        can be computed from rows.
         """
         metric = self.entry
         if metric.kind != "metric" or is_per_group(metric):
@@ -114,36 +116,36 @@ class Check:
     Args:
         name: The name of the asset check.
         description: The statement that is true if the check passes.
-        fault: A failure in a few words, for readers of the report.
-        is_grave: True if a failure means that numbers are wrong or missing.
-        applies: Returns True if the check makes sense for a subject.
-        look: Queries the warehouse.
+        fault: The failure in a few words, for the report.
+        is_serious: True if a failure means that numbers are wrong or missing.
+        applies: Returns True if the subject has this check.
+        look: Queries the warehouse and returns the finding.
     """
 
     name: str
     description: str
     fault: str
-    is_grave: bool
+    is_serious: bool
     applies: Callable[[Subject], bool]
     look: Look
 
 
 CHECKS: list[Check] = []
-"""All checks, the gravest first, in the order of `checks.py`."""
+"""All checks in the order of `checks.py`, the most serious first."""
 
 
 def checks_of(subject: Subject) -> list[Check]:
-    """The checks that make sense for a subject."""
+    """The checks of a subject."""
     return [check for check in CHECKS if check.applies(subject)]
 
 
 def check(
-    name: str, *, fault: str, is_grave: bool, applies: Callable[[Subject], bool]
+    name: str, *, fault: str, is_serious: bool, applies: Callable[[Subject], bool]
 ) -> Callable[[Look], Look]:
     """Register a function as a check. Its docstring is the check's description."""
 
     def register(look: Look) -> Look:
-        CHECKS.append(Check(name, look.__doc__ or "", fault, is_grave, applies, look))
+        CHECKS.append(Check(name, inspect.getdoc(look) or "", fault, is_serious, applies, look))
         return look
 
     return register

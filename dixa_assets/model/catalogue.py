@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from dixa_assets.errors import CatalogueError
 from dixa_assets.model.shape import undescribed
-from dixa_assets.model.values import speakable
+from dixa_assets.model.values import escape_invalid_characters
 
 Kind = Literal["metric", "record"]
 # The name of the table that all metrics share, in the same schema as their views.
@@ -32,7 +32,7 @@ class FilterAttribute:
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """A measure that a metric offers."""
+    """A measure of a metric."""
 
     measure: str
     description: str = ""
@@ -40,7 +40,7 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class FieldMetadata:
-    """A field of a record's rows. The catalogue gives it no type; only its values have one."""
+    """A field of a record's rows. The catalogue has no type for it; the values have one."""
 
     field: str
     description: str = ""
@@ -51,10 +51,10 @@ class FieldMetadata:
 class Entry:
     """One metric or record of the catalogue.
 
-    `name` is `id` as an identifier: the last part of the asset key and the relation's name. It is
-    set once, when the entry is first seen. `first_seen` and `retired_at` are ISO instants.
-    Ids that differ only in capitals stand for the same entry. It keeps its first id, under which
-    its rows are stored; `spelling` is the id as Dixa writes it now, if that differs.
+    `name` is `id` as an identifier. It is the name of the table or view, and is set once, when the
+    entry is first seen. `first_seen` and `retired_at` are ISO instants. Two ids that differ only in
+    capitals are one entry. It keeps its first id, under which its rows are stored; `spelling` is
+    the id as Dixa writes it now, if that differs.
     """
 
     kind: Kind
@@ -71,7 +71,7 @@ class Entry:
 
     @classmethod
     def from_api(cls, kind: Kind, data: Mapping[str, Any]) -> Self:
-        """From the vendor's MetricMetadata or MetricRecordMetadata.
+        """Parse a MetricMetadata or MetricRecordMetadata of the API.
 
         Raises:
             KeyError, TypeError, AttributeError: The item is malformed.
@@ -99,12 +99,12 @@ class Entry:
 
     @property
     def schema(self) -> str:
-        """The DuckDB schema, and first part of the asset key."""
+        """The DuckDB schema of its table or view."""
         return f"dixa_{self.kind}s"
 
     @property
     def key(self) -> str:
-        """The asset key, `schema/name`."""
+        """`schema/name`: the asset key without account and translation."""
         return f"{self.schema}/{self.name}"
 
     @property
@@ -122,24 +122,24 @@ class Entry:
         """The attributes by which the entry can be filtered."""
         return frozenset(item.attribute for item in self.filters)
 
-    def compulsory_filter(self, preferred: str) -> str:
+    def required_filter_attribute(self, preferred: str) -> str:
         """The attribute whose values are all sent if Dixa rejects requests without a filter.
 
-        The preferred attribute, or one of the entry's own if it lacks that one; an attribute that
-        the catalogue calls non-nullable comes first. Empty if `preferred` is empty or the entry
-        has no attribute.
+        This is the preferred attribute, or one of the entry's own if it lacks that one. Among its
+        own, a non-nullable attribute comes first. Empty if `preferred` is empty or the entry has no
+        attribute.
         """
         if not preferred or preferred in self.attributes:
             return preferred
-        always = {item.field for item in self.fields if not item.nullable}
-        return min(self.attributes, key=lambda each: (each not in always, each), default="")
+        never_null = {item.field for item in self.fields if not item.nullable}
+        return min(self.attributes, key=lambda name: (name not in never_null, name), default="")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference between two versions of an entry; `before` and `after` are JSON or None.
 
-    A change without an `id` is about the whole list: a part of it that the vendor does not
+    A change without an `id` is about the whole list: the API returned a part that Dixa does not
     document.
     """
 
@@ -154,9 +154,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """An answer of an account's API to a question that its documentation leaves open.
+    """The behaviour of an account's API where its documentation leaves a question open.
 
-    `setting` and `value` say how loads adapt to the answer; both are empty if they need not.
+    `setting` and `value` say how loads adapt to it; both are empty if loads do not adapt.
     """
 
     question: str
@@ -171,7 +171,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All entries ever seen, ordered by kind and id, and every change among them.
+    """All entries ever seen, ordered by kind and id, and all their changes.
 
     `filter_names` maps every filter attribute ever seen, oldest first, to the name of its table.
     `facts` are the probe's findings about the account.
@@ -193,15 +193,15 @@ class Catalogue:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:20]
 
     def to_json(self) -> str:
-        """The catalogue as text. `from_json` reads it back as an equal catalogue."""
+        """Return the catalogue as JSON. `from_json` restores an equal catalogue."""
         return TypeAdapter(Catalogue).dump_json(self, indent=1).decode()
 
     @staticmethod
     def from_json(text: str) -> "Catalogue":
-        """The catalogue that `to_json` wrote.
+        """Read a catalogue that `to_json` wrote.
 
         Raises:
-            pydantic.ValidationError: The text is no catalogue.
+            pydantic.ValidationError: The text is not a catalogue.
         """
         return TypeAdapter(Catalogue).validate_json(text)
 
@@ -210,8 +210,8 @@ class Catalogue:
 class Listing:
     """The result of fetching both catalogues: the usable entries, and the problems with others.
 
-    `undescribed` lists the parts of the answers that the vendor does not document: kind of the
-    list, kind of the part, its name.
+    `undescribed` lists the parts of the lists that Dixa does not document: kind of the list, kind
+    of the part, its name.
     """
 
     entries: tuple[Entry, ...]
@@ -222,14 +222,14 @@ class Listing:
     def from_api(
         cls, metrics: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
     ) -> Self:
-        """From both catalogue lists. A malformed item is left out, with a problem for each.
+        """Parse both catalogue lists. A malformed item is skipped and becomes a problem.
 
         Raises:
             CatalogueError: A list has no usable item.
         """
         entries: dict[tuple[Kind, str], Entry] = {}
         problems = []
-        odd: list[tuple[Kind, str, str]] = []
+        unknown: list[tuple[Kind, str, str]] = []
         lists: dict[Kind, Sequence[Mapping[str, Any]]] = {"metric": metrics, "record": records}
         for kind, items in lists.items():
             usable = []
@@ -237,7 +237,7 @@ class Listing:
                 try:
                     entry = Entry.from_api(kind, item)
                 except (KeyError, TypeError, AttributeError) as error:
-                    problems.append(f"a {kind} was left out: its entry is malformed ({error!r})")
+                    problems.append(f"a {kind} was skipped: its entry is malformed ({error!r})")
                     continue
                 if (kind, entry.id) in entries:
                     problems.append(f"the {kind} '{entry.id}' is listed twice: the first is used")
@@ -247,10 +247,10 @@ class Listing:
             if not usable:
                 raise CatalogueError(
                     f"Dixa's catalogue of {kind}s has no usable {kind}. This is treated as a "
-                    "fault, not as an empty catalogue; nothing was changed."
+                    "fault, not as an empty catalogue. Nothing was changed."
                 )
-            odd += [(kind, *each) for each in sorted(undescribed(kind, usable))]
-        return cls(tuple(entries.values()), tuple(problems), tuple(odd))
+            unknown += [(kind, *each) for each in sorted(undescribed(kind, usable))]
+        return cls(tuple(entries.values()), tuple(problems), tuple(unknown))
 
 
 def to_identifier(text: str) -> str:
@@ -274,19 +274,19 @@ def distinct_identifier(text: str, taken: Iterable[str]) -> str:
 
 def _described(data: Mapping[str, Any]) -> str:
     text = data.get("description")
-    return speakable(text) if isinstance(text, str) else ""
+    return escape_invalid_characters(text) if isinstance(text, str) else ""
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:
     name = data[key]
     if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"{key} is not a text")
-    if name != speakable(name):
-        raise TypeError(f"{key} holds a zero byte or half a character")
+        raise TypeError(f"{key} is not a string")
+    if name != escape_invalid_characters(name):
+        raise TypeError(f"{key} contains a zero byte or half a character")
     return name
 
 
 def _parts(data: Mapping[str, Any], key: str, named: str) -> list[tuple[str, str, Any]]:
-    """Name, description and content of the parts in a list; the first of those with one name."""
+    """Name, description and content of the parts in a list. Of equal names, the first counts."""
     parts = {_named(part, named): part for part in reversed(data.get(key) or [])}
     return [(name, _described(part), part) for name, part in reversed(parts.items())]

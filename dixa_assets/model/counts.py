@@ -8,7 +8,7 @@ from dixa_assets.model.values import widest
 
 @dataclass(slots=True)
 class Usage:
-    """The cost of a load: requests with retries, retries, pages, bytes, seconds of waiting."""
+    """The cost of a load. `requests` include the retries."""
 
     requests: int = 0
     retries: int = 0
@@ -22,7 +22,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Counts:
-    """The rows of a day: all, those outside the day, and those without a value.
+    """The numbers of rows of a day: all, outside the day, and without a value.
 
     `nulls` counts rows without a value by field, for the fields that the catalogue calls
     non-nullable.
@@ -51,7 +51,7 @@ class Types:
     inexact: set[tuple[str, str]] = field(default_factory=set)
 
     def see(self, source: tuple[str, str], type_: str | None) -> None:
-        """Widen the type of a source to one that holds this value too."""
+        """Widen the type of a source so that it can hold a value of this type too."""
         self.of[source] = widest(self.of.get(source), type_, exact=source not in self.inexact)
 
     def __add__(self, other: "Types") -> "Types":

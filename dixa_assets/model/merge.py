@@ -25,14 +25,14 @@ def merge(
     at: str,
     is_still_described: Callable[[Entry], bool],
 ) -> Catalogue:
-    """The known catalogue, updated with a listing.
+    """Return the known catalogue, updated with a listing.
 
     Args:
         known: The catalogue so far.
         listing: The entries that Dixa lists now.
         at: The instant of the fetch, ISO.
-        is_still_described: Called with each live entry that is not listed; true if Dixa still
-            describes it. A truncated list then retires nothing.
+        is_still_described: Called with each live entry that is not listed. True if Dixa still
+            describes it: the list was then truncated, and the entry is not retired.
     """
     listed = {(entry.kind, entry.id): entry for entry in _as_known(known, listing.entries)}
     entries: dict[tuple[Kind, str], Entry] = {}
@@ -42,7 +42,7 @@ def merge(
         if new is not None:
             differences = _differences(old, new, at)
             changes += differences
-            # Another order of the parts is no difference: the old entry stays.
+            # If only the order of the parts differs, the old entry stays.
             entry = replace(new, name=old.name, first_seen=old.first_seen) if differences else old
         elif old.is_live and not is_still_described(old):
             entry = replace(old, retired_at=at)
@@ -50,7 +50,7 @@ def merge(
         else:
             entry = old
         entries[old.kind, old.id] = entry
-    # Plain identifiers first: if two ids collide, the one that is an identifier gets its own name.
+    # Plain identifiers first: if two names collide, an id that is an identifier keeps its name.
     for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
         taken = [other.name for other in entries.values() if other.kind == entry.kind]
         name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
@@ -82,7 +82,7 @@ def note_findings(
     fields: Mapping[str, Collection[str]],
     at: str,
 ) -> Catalogue:
-    """The catalogue with a change for each finding of loads that it has not reported yet.
+    """Return the catalogue with a change for each new finding of loads.
 
     Args:
         known: The catalogue so far.
@@ -133,14 +133,14 @@ def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
     if old.description != new.description:
         texts = _json(old.description), _json(new.description)
         changes.append(change("description changed", None, *texts))
-    for word, items_of in _PARTS.items():
+    for part, items_of in _PARTS.items():
         before, after = items_of(old), items_of(new)
         for item in dict.fromkeys([*before, *after]):
             if item in before and item in after and before[item] == after[item]:
                 continue
             verb = "removed" if item not in after else "changed" if item in before else "added"
             values = _json(before.get(item)), _json(after.get(item))
-            changes.append(change(f"{word} {verb}", item, *values))
+            changes.append(change(f"{part} {verb}", item, *values))
     return changes
 
 

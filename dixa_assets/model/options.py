@@ -67,9 +67,10 @@ class Adaptation:
     """The differences of an account's API that the probe found.
 
     Args:
-        auth_scheme: The word before the token, if the API wants one.
+        auth_scheme: The word before the token, if the API requires one.
         page_size: The largest page that the API accepts; 0 if it accepts the default.
-        required_filter: The attribute to filter metrics by, if the API rejects requests without.
+        required_filter: The attribute that metrics are filtered by, if the API rejects requests
+            without a filter.
         required_filter_of_records: The same for records.
         is_end_exclusive: True if the end of a period does not belong to it.
         is_by_primary: False if a period selects rows by another timestamp than the primary one.
@@ -84,7 +85,7 @@ class Adaptation:
 
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> Self:
-        """From the probe's findings. Settings that this version does not know are ignored."""
+        """Read the probe's findings. Settings that this version does not know are ignored."""
         found = {fact.setting: fact.value for fact in facts if fact.setting}
         required = found.get("required_filter", "")
         return cls(
@@ -104,11 +105,11 @@ class LoadSpec:
     Args:
         entry: The metric or record.
         timezone: The zone whose midnights bound its days.
-        filters: Attributes with the values to keep, sent with every request.
-        required_filter: An attribute whose values are all sent with every request; empty: none.
-        breakdowns: Attributes that add, to a metric's total, one request per value.
+        filters: Attributes with the values to keep. Every request sends them.
+        required_filter: An attribute whose values are all sent with every request. Empty: none.
+        breakdowns: Attributes to break a metric down by: one more request per value.
         excluded_fields: Fields of a record that are dropped before anything is written.
-        is_end_exclusive: True if the API leaves out the end of a period.
+        is_end_exclusive: True if the end of a period does not belong to it.
         is_by_primary: False if a period selects rows by another timestamp than the primary one.
     """
 
@@ -128,39 +129,48 @@ class LoadSpec:
 
     @cached_property
     def code_version(self) -> str:
-        """A digest of what is requested and stored: Dagster marks days of another one as stale."""
+        """A digest of what is requested and stored.
+
+        Dagster marks days that were loaded with another code version as stale.
+        """
+        excluded = sorted(self.excluded_fields) if self.entry.kind == "record" else []
         requested = {
             "filters": {name: sorted(values) for name, values in self.filters.items()},
             "breakdowns": sorted(self.breakdowns),
             "required filter": self.required_filter,
-            "excluded": sorted(self.excluded_fields) * (self.entry.kind == "record"),
+            "excluded": excluded,
         }
         return hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The user's settings, merged with the findings of the probe."""
+    """The user's settings, merged with the findings of the probe.
 
-    chosen: LoadSettings
-    found: Adaptation = Adaptation()
+    Args:
+        settings: The settings of the user.
+        adaptation: The findings of the probe.
+    """
+
+    settings: LoadSettings
+    adaptation: Adaptation = Adaptation()
 
     @property
     def timezone(self) -> str:
         """The zone whose midnights bound a day."""
-        return self.chosen.timezone
+        return self.settings.timezone
 
     def spec(self, entry: Entry) -> LoadSpec:
         """How an entry is loaded."""
-        chosen, found, is_metric = self.chosen, self.found, entry.kind == "metric"
+        settings, found, is_metric = self.settings, self.adaptation, entry.kind == "metric"
         adapted = found.required_filter if is_metric else found.required_filter_of_records
-        excluded = [chosen.exclude_fields.get(each, ()) for each in (EVERY_RECORD, entry.id)]
+        excluded = [settings.exclude_fields.get(id_, ()) for id_ in (EVERY_RECORD, entry.id)]
         return LoadSpec(
             entry,
-            chosen.timezone,
-            chosen.filters.get(entry.id, {}),
-            entry.compulsory_filter(chosen.required_filter or adapted),
-            tuple(chosen.breakdowns.get(entry.id, ())) if is_metric else (),
+            settings.timezone,
+            settings.filters.get(entry.id, {}),
+            entry.required_filter_attribute(settings.required_filter or adapted),
+            tuple(settings.breakdowns.get(entry.id, ())) if is_metric else (),
             frozenset(name for names in excluded for name in names),
             found.is_end_exclusive,
             found.is_by_primary,

@@ -1,6 +1,6 @@
-"""The shape of the catalogue's lists, compared with the vendor's published description.
+"""The shape of the catalogue's lists, compared with Dixa's documentation.
 
-The description is the OpenAPI document of Analytics v1: MetricMetadata, MetricRecordMetadata and
+The documentation is the OpenAPI document of Analytics v1: MetricMetadata, MetricRecordMetadata and
 their parts. Undocumented parts are read as far as possible, and reported.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _FILTERS = ("filterAttribute", "description")
-# By kind, the keys of an item and of the items of its lists.
+# The documented keys, by kind: keys of an item, and keys of the items of its lists.
 _DESCRIBED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "metric": {
         "": ("id", "description", "filters", "aggregations", "relatedRecordIds"),
@@ -29,9 +29,9 @@ _NEXT_GENERATION = frozenset({"primaryFilters", "aggregates", "category"})
 
 
 def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """The parts of usable items that the description lacks: kind of the part, its name.
+    """The undocumented parts of usable items: kind of the part, its name.
 
-    `kind` is that of the list, metric or record.
+    `kind` is the kind of the list: metric or record.
     """
     found = set()
     for part, keys in _DESCRIBED[kind].items():

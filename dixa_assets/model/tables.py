@@ -18,9 +18,9 @@ LAKE_SCHEME = "ducklake:postgres:"
 class Column:
     """A column of a table.
 
-    `type` is None until a first value shows it; the column is then an empty text column. `field`
-    and `part` name the source: the vendor's field, and its `value` or its `label`. Both are empty
-    for the project's own columns.
+    `type` is None until a first value shows it. Until then the column is an empty text column.
+    `field` and `part` name the source: the field of the API, and its `value` or its `label`. Both
+    are empty for the project's own columns.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Table:
 
     @property
     def key(self) -> str:
-        """`schema/name`, as in the asset key."""
+        """`schema/name`: the asset key without account and translation."""
         return f"{self.schema}/{self.name}"
 
 
@@ -50,12 +50,12 @@ class Relation:
     """A table or view that people query, and the table that stores its rows.
 
     Usually `stored_in` is `table` itself. A metric is a view of a table that all metrics share;
-    `only` has the column, with its value, that selects the metric's rows there.
+    `row_filter` selects the metric's rows there: a column and its value.
     """
 
     table: Table
     stored_in: Table
-    only: Mapping[str, str] = field(default_factory=dict)
+    row_filter: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def whole(cls, table: Table) -> Self:
@@ -64,7 +64,7 @@ class Relation:
 
     @property
     def key(self) -> str:
-        """`schema/name` of the table or view, as in the asset key."""
+        """`schema/name` of the table or view."""
         return self.table.key
 
 
@@ -76,8 +76,8 @@ LOADED_COLUMNS = (
 )
 PARTITION_DATE = Column("partition_date", DATE, "The local day, in the warehouse's timezone.")
 
-# Metrics. All metrics share one table, and each has a view of it. `aggregate` keeps answers of an
-# unknown shape, which no other column can hold.
+# Metrics. All metrics share one table, and each metric has a view of it. `aggregate` keeps values
+# of unknown shape, which no other column can hold.
 
 METRIC_COLUMNS = (
     PARTITION_DATE,
@@ -96,7 +96,7 @@ METRIC_NAME = Column("metric", VARCHAR, "The metric's id in Dixa's catalogue.")
 METRIC_VALUES = Table(
     "dixa_metrics",
     RESERVED_METRIC_NAME,
-    "The values of every metric. Answers of unknown shape are kept as JSON in `aggregate`.",
+    "The values of every metric. Values of unknown shape are kept as JSON in `aggregate`.",
     (
         METRIC_NAME,
         *METRIC_COLUMNS[:-2],
@@ -230,11 +230,11 @@ API_FACTS = _catalogue_table(
     Column(
         "verdict",
         VARCHAR,
-        "As assumed; or different, and handled or for you to handle; or without an answer.",
+        "`as assumed`; `otherwise: handled`; `otherwise: needs you`; or `could not be told`.",
     ),
-    Column("evidence", VARCHAR, "The evidence: ids, counts, types and statuses."),
+    Column("evidence", VARCHAR, "The ids, counts, types and statuses behind it."),
     Column("since", TIMESTAMPTZ, "When the probe asked."),
-    Column("setting", VARCHAR, "The setting of loads that adapts to it."),
+    Column("setting", VARCHAR, "The setting with which loads adapt to it."),
     Column("value", VARCHAR, "The value of that setting."),
 )
 
@@ -260,7 +260,7 @@ def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
         else:
             rows[RECORDS].append(own | status)
             pairs |= {(metric, entry.id) for metric in entry.related_ids}
-        # The description of a part replaces that of its entry.
+        # The description of a part replaces the description of its entry.
         rows[FILTERS] += [
             own | {"filter_attribute": item.attribute, "description": item.description}
             for item in entry.filters
@@ -348,7 +348,7 @@ OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
 
 
 def column_name(field: str, part: str, taken: Iterable[str]) -> str:
-    """The column of a field's value or label, distinct from the names in `taken`.
+    """The column name of a field's value or label, distinct from the names in `taken`.
 
     SQL ignores case. The project's own columns keep their names; a field whose name is taken gets
     a trailing `_`.
@@ -372,7 +372,7 @@ def documented_type(column: Column) -> str:
 
 
 def comment_of(column: Column) -> str:
-    """The column's comment. It names the vendor's field if the column has another name."""
+    """The column's comment. It names the field of the API if the column has another name."""
     if column.part == "label":
         return f"Display name of {column.field or 'value'} when the row was loaded."
     if column.field and column.name != column.field:
@@ -381,5 +381,5 @@ def comment_of(column: Column) -> str:
 
 
 def columns_by_source(columns: Iterable[Column]) -> Mapping[tuple[str, str], Column]:
-    """The columns of the vendor's fields, by field and part."""
+    """The columns of the API's fields, by field and part."""
     return {(column.field, column.part): column for column in columns if column.part}

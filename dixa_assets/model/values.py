@@ -1,7 +1,7 @@
 """Typed values of the API as values of DuckDB, without loss.
 
-Types are DuckDB's names. The vendor's catalogue gives fields no type, but each value has one. The
-type of a column is the `widest` of the types of its values so far.
+Types have DuckDB's names. Dixa's catalogue gives fields no type, but each value has one. The type
+of a column is the `widest` type of its values so far.
 """
 
 import json
@@ -26,7 +26,7 @@ EXACT_IN_DOUBLE = 2**53
 
 
 class Value(NamedTuple):
-    """A vendor value ready for its column: DuckDB type, content as JSON has it, label."""
+    """A value of the API for its column: DuckDB type, content as in JSON, label."""
 
     type: str | None
     content: Any
@@ -37,10 +37,10 @@ NOTHING = Value(None, None)
 
 
 @lru_cache(10_000)
-def speakable(text: str) -> str:
+def escape_invalid_characters(text: str) -> str:
     """`text` with escapes for characters that JSON allows, but SQL or UTF-8 does not.
 
-    Different texts stay different.
+    Different strings stay different.
     """
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
@@ -73,7 +73,7 @@ PLAIN: dict[str, type] = {
     "StringField": str,
     "UUIDField": str,
 }
-# The types of values that the vendor documents.
+# The types of values that Dixa documents.
 FIELD_TYPES = frozenset({*PLAIN, "InstantField", "ListField", "TimestampField"})
 # The column types of plain content.
 _TYPES: dict[type, str] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: VARCHAR}
@@ -82,8 +82,8 @@ _TYPES: dict[type, str] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: VARCH
 def read_value(typed: Any) -> Value:
     """A typed value of the API, `{_type, value, label?}` or similar, as a `Value`.
 
-    The content decides about the type, except for instants, which are texts, and for whole numbers
-    of a field of fractions. A value of an unknown type is kept whole, as JSON.
+    The content decides the type, with two exceptions: an instant is a string in JSON, and a whole
+    number in a DoubleField is a DOUBLE. A value of an unknown type is kept whole, as JSON.
     """
     if not isinstance(typed, dict):
         return _from_content(typed)
@@ -109,7 +109,7 @@ def read_value(typed: Any) -> Value:
 
 
 def parse_instant(text: Any) -> datetime | None:
-    """The instant that a text names, or None. A text without an offset is read as UTC.
+    """Parse an instant; None if it is not one. Without an offset, it is read as UTC.
 
     Dixa's endpoints write `…Z`, `…Z[GMT]`, or no zone at all.
     """

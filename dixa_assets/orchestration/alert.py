@@ -1,6 +1,6 @@
-"""One line to a chat when a run has failed: Slack's webhooks and whatever speaks like them.
+"""Post one line to a Slack-compatible webhook when a run has failed.
 
-The address is a secret: it is read when it is needed and stands in no message.
+The address is a secret: no message contains it.
 """
 
 import json
@@ -13,15 +13,15 @@ SECONDS = 10.0
 
 
 def post_alert(webhook: str, text: str) -> str:
-    """Send a line; in words, what came of it.
+    """Send a line and return the result in words.
 
     Raises:
-        ConfigError: The webhook is no https address; http is taken on this machine only.
-        AlertNotSent: The webhook cannot be reached, or refuses the line.
+        ConfigError: The webhook is not an https address. Only this machine may use http.
+        AlertNotSent: The webhook cannot be reached, or rejects the line.
     """
     local = webhook.startswith(("http://127.0.0.1", "http://localhost"))
     if not (webhook.startswith("https://") or local):
-        raise ConfigError("DIXA_ALERT_WEBHOOK", "is no address that begins with https://.")
+        raise ConfigError("DIXA_ALERT_WEBHOOK", "is not an address that begins with https://.")
     request = urllib.request.Request(  # noqa: S310
         webhook,
         data=json.dumps({"text": text}).encode(),
@@ -29,10 +29,10 @@ def post_alert(webhook: str, text: str) -> str:
     )
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
-            return f"the webhook took it ({response.status})"
+            return f"the webhook accepted it ({response.status})"
     except urllib.error.HTTPError as error:
-        problem = f"it refused the line ({error.code} {error.reason})."
+        problem = f"it rejected the line ({error.code} {error.reason})."
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         problem = f"it could not be reached ({reason})."
-    raise AlertNotSent(f"the webhook in DIXA_ALERT_WEBHOOK was not told: {problem}")
+    raise AlertNotSent(f"the webhook in DIXA_ALERT_WEBHOOK did not receive the alert: {problem}")

@@ -1,7 +1,7 @@
 """Asset factories: one asset per metric, record, filter attribute and catalogue table.
 
-Each kind has a function that describes it and one that builds it from its description. Between
-the two, users may translate the description. Assets made of the whole database are in
+Each kind has a function that describes the asset and one that builds it from the description. In
+between, users can translate the description. Assets made of the whole database are in
 `published.py`. See https://docs.dagster.io/guides/build/assets
 """
 
@@ -29,13 +29,13 @@ from dixa_assets.orchestration.dagster_internals import (
     steps_after,
     to_evaluation,
 )
-from dixa_assets.orchestration.metadata import to_markdown
+from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import backfill_policy
 from dixa_assets.orchestration.resources import LOADER
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
-# People look at these first.
+# Dashboards usually need these first.
 LOADED_FIRST = ("csat", "ratings")
 # The materialization of a catalogue table shows this many rows, the latest first.
 LATEST_ROWS = 25
@@ -44,7 +44,7 @@ LATEST_ROWS = 25
 class DailyAssets:
     """The daily assets of one catalogue.
 
-    They share their tasks: near the end of an asset's load, the loader fetches the next assets.
+    Near the end of an asset's load, the loader already fetches the first days of the next assets.
 
     Args:
         catalogue: All entries, with their relations.
@@ -71,12 +71,12 @@ class DailyAssets:
         self._load_specs: dict[str, LoadSpec] = {}
 
     def describe(self, load_spec: LoadSpec) -> DixaAsset:
-        """A metric or record as an asset."""
+        """Describe a metric or record as an asset."""
         entry = load_spec.entry
         spec = dg.AssetSpec(
             self._names.key(entry.schema, entry.name),
             group_name=self._names.of(entry.schema),
-            description=to_markdown(entry.description),
+            description=escape_markdown(entry.description),
             kinds={"duckdb"},
             metadata=metadata.of_table(load_spec.relation.table)
             | metadata.of_entry(self._subject(load_spec), self._names.key),
@@ -91,7 +91,7 @@ class DailyAssets:
         return DixaAsset(entry.schema, entry.name, spec, entry)
 
     def build(self, load_spec: LoadSpec, specs: Specs) -> dg.AssetsDefinition:
-        """The asset of a metric or record."""
+        """Build the asset of a metric or record."""
         entry = load_spec.entry
         spec = specs[entry.schema, entry.name]
         loader = self._names.of(LOADER)
@@ -130,8 +130,8 @@ class DailyAssets:
         | dg.MaterializeResult[Any]
     ]:
         key, partitions = spec.key, context.partition_keys
-        # For assets without dependencies Dagster does not note the version itself, and would call
-        # every day out of date.
+        # Dagster does not store the version of an asset without dependencies, and would show every
+        # day as out of date.
         version = {CODE_VERSION_TAG: spec.code_version or ""} if not spec.deps else {}
         next_specs = [
             self._load_specs[step] for step in steps_after(context) if step in self._load_specs
@@ -139,9 +139,9 @@ class DailyAssets:
         loaded = loader.load(
             _task(load_spec, partitions),
             run_id=context.run_id,
-            upcoming=[_task(each, partitions) for each in next_specs],
+            upcoming=[_task(next_spec, partitions) for next_spec in next_specs],
         )
-        # Steps that depend on this one wait for its output, which Dagster reports as all days.
+        # Steps that depend on this one need its output. Dagster reports the output as all days.
         is_awaited = has_dependants(context)
         progress = Progress(len(partitions))
         failed: DaysFailed | None = None
@@ -186,7 +186,7 @@ class DailyAssets:
         return Subject(load_spec, self._catalogue.entries, self._options)
 
     def _filters_of(self, load_spec: LoadSpec) -> list[dg.AssetKey]:
-        """The filter values by which a metric is broken down."""
+        """The assets of the filter values that a metric is broken down by."""
         names = self._catalogue.filter_names
         return [
             self._names.key("dixa_filters", names[attribute])
@@ -201,7 +201,7 @@ def _task(load_spec: LoadSpec, partitions: Sequence[str]) -> Task:
 
 
 def _priority(entry: Entry) -> int:
-    """Records come before metrics, whose checks compare with them."""
+    """The priority of a step. Records come first, because the checks of metrics read them."""
     return (entry.kind == "record") + 2 * (entry.id in LOADED_FIRST)
 
 
@@ -211,11 +211,11 @@ def step_name(key: dg.AssetKey) -> str:
 
 
 def describe_table(table: Table, names: Names) -> DixaAsset:
-    """A table or view as an asset."""
+    """Describe a table or view as an asset."""
     spec = dg.AssetSpec(
         names.key(table.schema, table.name),
         group_name=names.of(table.schema),
-        description=to_markdown(table.comment),
+        description=escape_markdown(table.comment),
         kinds={"duckdb"},
         metadata=metadata.of_table(table),
     )
@@ -223,7 +223,7 @@ def describe_table(table: Table, names: Names) -> DixaAsset:
 
 
 def describe_metrics_daily(entries: Sequence[Entry], names: Names) -> DixaAsset:
-    """The view over all metrics. It has no step: it exists from the first load on."""
+    """Describe the view over all metrics. It has no step: it exists from the first load on."""
     metrics = [names.key(entry.schema, entry.name) for entry in entries if entry.kind == "metric"]
     view = describe_table(METRICS_DAILY, names)
     spec = view.spec.replace_attributes(deps=metrics, kinds={"duckdb", "view"})
@@ -231,7 +231,7 @@ def describe_metrics_daily(entries: Sequence[Entry], names: Names) -> DixaAsset:
 
 
 def describe_filters(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
-    """The filter attributes as assets."""
+    """Describe the filter attributes as assets."""
     return [
         describe_table(filter_relation(*each).table, names)
         for each in catalogue.filter_names.items()
@@ -241,7 +241,7 @@ def describe_filters(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
 def build_filter_asset(
     attribute: str, name: str, names: Names, specs: Specs
 ) -> dg.AssetsDefinition:
-    """The asset of a filter attribute's values, which replaces the whole table each time."""
+    """Build the asset of a filter attribute's values. Each run replaces the whole table."""
     relation = filter_relation(attribute, name)
     table, loader = relation.table, names.of(LOADER)
 
@@ -264,12 +264,12 @@ def build_filter_asset(
 
 
 def describe_catalogue(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
-    """The catalogue's tables as assets."""
+    """Describe the catalogue's tables as assets."""
     return [describe_table(table, names) for table in catalogue_rows(catalogue)]
 
 
 def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> dg.AssetsDefinition:
-    """The catalogue of this code location, as tables. The step sends no request."""
+    """Build the catalogue's tables as assets. The step sends no request."""
     tables, loader = catalogue_rows(catalogue), names.of(LOADER)
 
     @dg.multi_asset(
@@ -282,7 +282,7 @@ def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> 
     ) -> Iterator[dg.MaterializeResult[Any]]:
         resource: Loader = getattr(context.resources, loader)
         with as_failure():
-            resource.warehouse.remember(catalogue)
+            resource.warehouse.save_catalogue(catalogue)
             for table, rows in tables.items():
                 resource.load_rows(Relation.whole(table), rows, run_id=context.run_id)
                 yield dg.MaterializeResult(
@@ -299,7 +299,7 @@ def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> 
 
 @contextmanager
 def as_failure() -> Iterator[None]:
-    """Turn this project's errors into Dagster's, which tells retry policies what is transient."""
+    """Turn errors of this project into `dg.Failure`, which says whether a retry can help."""
     try:
         yield
     except DixaAssetsError as error:

@@ -1,4 +1,4 @@
-"""From an account and its catalogue to everything that Dagster shows.
+"""Build all definitions of an account from its catalogue.
 
 The attributes and their validation are in `component.py`.
 """
@@ -22,7 +22,7 @@ from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import Published, published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
-    Undated,
+    Unpartitioned,
     alert_webhook,
     build_catalogue_sensor,
     build_failure_sensor,
@@ -31,14 +31,14 @@ from dixa_assets.orchestration.sensors import (
 )
 from dixa_assets.orchestration.settings import Account
 
-# Dagster's run monitoring ends a hanging load after this many seconds.
-LONGEST_RUN = {"dagster/max_runtime": str(12 * 3600)}
+# Dagster stops every run of the load job after 12 hours, so a load that hangs ends.
+MAX_RUNTIME_TAG = {"dagster/max_runtime": str(12 * 3600)}
 
 
 def build_account(
     account: Account, catalogue: Catalogue, resources: Mapping[str, Any]
 ) -> dg.Definitions:
-    """All definitions of an account.
+    """Build all definitions of an account.
 
     Args:
         account: The account.
@@ -48,27 +48,28 @@ def build_account(
     catalogue_sensor = build_catalogue_sensor(account, catalogue)
     if not catalogue.entries:
         return dg.Definitions(sensors=[catalogue_sensor], resources=resources)
-    loading = _Loading(account, catalogue)
-    job = loading.job()
+    definitions = _AccountDefinitions(account, catalogue)
+    job = definitions.job()
     return dg.Definitions(
-        assets=loading.assets(),
+        assets=definitions.assets(),
         jobs=[job],
-        sensors=[catalogue_sensor, *loading.sensors(job)],
-        schedules=loading.schedules(job),
+        sensors=[catalogue_sensor, *definitions.sensors(job)],
+        schedules=definitions.schedules(job),
         resources=resources,
     )
 
 
-class _Loading:
+class _AccountDefinitions:
     """Assets, job, sensors and schedules of one catalogue."""
 
     def __init__(self, account: Account, catalogue: Catalogue) -> None:
         self._account = account
         self._catalogue = catalogue
         names, options = account.names, account.options
-        wanted = [entry for entry in catalogue.entries if options.chosen.wants(entry)]
+        # 1. Describe every asset.
+        wanted = [entry for entry in catalogue.entries if options.settings.wants(entry)]
         self._load_specs = [options.spec(entry) for entry in wanted]
-        self._partitions_def = build_partitions_def(options.chosen.start_date, options.timezone)
+        self._partitions_def = build_partitions_def(options.settings.start_date, options.timezone)
         self._daily = DailyAssets(
             catalogue,
             names=names,
@@ -88,18 +89,19 @@ class _Loading:
         )
         published = [each.describe(names) for each in self._published]
         described = [*self._tables, *self._filters, self._view, *entries, *published]
+        # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
         self._live = {
             self._specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live
         }
-        self._undated = {
-            self._key(each): Undated(f"{each.schema}/{each.name}", version)
+        self._unpartitioned = {
+            self._key(each): Unpartitioned(f"{each.schema}/{each.name}", version)
             for described, version in ((self._tables, catalogue.version), (self._filters, ""))
             for each in described
         }
 
     def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-        """Every asset of the account."""
+        """Build every asset of the account."""
         names, specs = self._account.names, self._specs
         return [
             build_catalogue_assets(self._catalogue, names, specs),
@@ -113,30 +115,30 @@ class _Loading:
         ]
 
     def job(self) -> Any:
-        """The job of sensors and schedules."""
+        """Build the job of the sensors and schedules."""
         published = [self._published_key(each) for each in self._published]
         return dg.define_asset_job(
             self._account.names.of("dixa_load"),
-            selection=dg.AssetSelection.assets(*self._live, *self._undated, *published),
-            # Loads wait for the API, not for a core, so one process runs all steps in turn.
+            selection=dg.AssetSelection.assets(*self._live, *self._unpartitioned, *published),
+            # Loads wait for the API, not for a processor, so one process runs all steps in turn.
             executor_def=dg.in_process_executor,
-            tags=LONGEST_RUN,
+            tags=MAX_RUNTIME_TAG,
             description="Loads the assets that a sensor or a schedule selects.",
         )
 
     def sensors(self, job: Any) -> list[dg.SensorDefinition]:
-        """The sensors that load and publish, and the alert if a webhook is set."""
+        """Build the sensors that load and publish, and the alert sensor if a webhook is set."""
         account = self._account
         sensors = [
             build_history_sensor(
                 account,
                 job=job,
                 daily=self._live,
-                undated=self._undated,
+                unpartitioned=self._unpartitioned,
                 partitions_def=self._partitions_def,
             )
         ]
-        loaded = {*self._undated, *self._live}
+        loaded = {*self._unpartitioned, *self._live}
         after_loads = [self._published_key(each) for each in self._published if not each.cron]
         if after_loads:
             sensors.append(build_publish_sensor(account, job=job, keys=after_loads, loaded=loaded))
@@ -146,7 +148,7 @@ class _Loading:
         return sensors
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
-        """The daily refresh, and a schedule for each published asset that has its own time."""
+        """Build the daily refresh, and a schedule for each published asset with its own time."""
         schedules = [
             build_published_schedule(
                 self._account, each.name, job=job, key=self._published_key(each), cron=each.cron
@@ -170,4 +172,4 @@ class _Loading:
         return self._specs.key(asset.schema, asset.name)
 
     def _published_key(self, published: Published) -> dg.AssetKey:
-        return self._specs.key(*published.table)
+        return self._specs.key(*published.schema_and_name)

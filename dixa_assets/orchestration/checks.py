@@ -1,9 +1,9 @@
 """The checks of `dixa_assets.checks` as Dagster's asset checks, on every metric and record.
 
-A load ends with them; they read the warehouse only. Their severity is WARN: the data are stored
-either way, and a person decides about doubtful data. A check without data to look at passes and
-says so. If a load cannot read the warehouse, its checks stay unexecuted, which Dagster does not
-show as passed. See https://docs.dagster.io/guides/test/asset-checks
+They run after each load and read only the warehouse. Their severity is WARN: the data are stored
+either way, and a person decides about them. A check without data passes and says so. If a load
+cannot read the warehouse, its checks do not run, and Dagster does not show them as passed. See
+https://docs.dagster.io/guides/test/asset-checks
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dixa_assets.warehouse.sql import Query
 
 
 def check_specs(key: dg.AssetKey, subject: Subject) -> list[dg.AssetCheckSpec]:
-    """The checks of one metric or record."""
+    """Build the specs of the checks of one metric or record."""
     return [
         dg.AssetCheckSpec(check.name, asset=key, description=check.description)
         for check in checks_of(subject)
@@ -26,13 +26,13 @@ def check_specs(key: dg.AssetKey, subject: Subject) -> list[dg.AssetCheckSpec]:
 def check_results(
     key: dg.AssetKey, subject: Subject, query: Query
 ) -> Iterator[dg.AssetCheckResult]:
-    """The result of each check now."""
+    """Run the checks and return their results."""
     for check in checks_of(subject):
         yield _result(key, check.name, check.look(query, subject))
 
 
 def _result(key: dg.AssetKey, name: str, finding: Finding) -> dg.AssetCheckResult:
-    cases = {"cases": metadata.to_table(finding.table)} if finding.table else {}
+    cases = {"cases": metadata.to_table(finding.cases)} if finding.cases else {}
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,

@@ -16,8 +16,8 @@ from dixa_assets.model.tables import Column, Table, comment_of, documented_type
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
 
-def to_markdown(text: str) -> str:
-    """Escape a text of the API so that Markdown shows it unchanged: no markup, link or script.
+def escape_markdown(text: str) -> str:
+    """Escape a string of the API so that Markdown shows it unchanged: no markup, link or script.
 
     Other characters are not escaped, because lists show descriptions as plain text.
     """
@@ -39,7 +39,7 @@ def of_table(table: Table) -> dict[str, Any]:
 
 
 def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dict[str, Any]:
-    """How to read the numbers, the vendor's page about them, and related assets.
+    """How to read the numbers, Dixa's page about them, and related assets.
 
     Args:
         subject: The metric or record.
@@ -111,7 +111,7 @@ def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
 
 
 def _cell(value: object) -> str | int | float | bool | None:
-    """A value for Dagster's tables: a plain number, a text or None."""
+    """A value for Dagster's tables: a plain number, a string or None."""
     if value is None or value != value:  # noqa: PLR0124
         return None
     if isinstance(value, datetime):
@@ -123,10 +123,12 @@ def _cell(value: object) -> str | int | float | bool | None:
 
 def _how_to_read(entry: Entry) -> str:
     if entry.kind == "record":
-        return "A row is one event. Its day is that of its primary timestamp, in local time."
-    text = "One value per day and measure, as Dixa computed it; no value is no row, never 0."
+        return "A row is one event. Its day is the local day of its primary timestamp."
+    text = "One value per day and measure, as Dixa computed it; no row means no value, not 0."
     if is_per_group(entry):
         text += " Count counts the groups (such as agents), Sum is the total over them."
     if {item.measure for item in entry.aggregations} & {"Average", "Percentage", "Median"}:
-        text += " Daily shares and averages do not add up to a week's: use the records for that."
+        text += (
+            " Daily shares and averages cannot be combined into weeks: use the records for that."
+        )
     return text

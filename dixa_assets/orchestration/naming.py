@@ -1,4 +1,4 @@
-"""Names of assets, sensors and other things in Dagster, per account and after translation."""
+"""Names of assets, sensors and other definitions, per account and after translation."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from dixa_assets.model.catalogue import Entry
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of an account's things in Dagster; plain names without an account."""
+    """The names that an account uses in Dagster; plain names without an account."""
 
     account: str = ""
 
@@ -70,7 +70,7 @@ class Specs:
         return self._specs[table]
 
     def key(self, schema: str, name: str) -> dg.AssetKey:
-        """The asset key of a table or view."""
+        """The asset key of a table or view, after translation."""
         return self._specs[schema, name].key
 
 

@@ -1,4 +1,4 @@
-"""The one daily partitions definition, ranges of its keys, and runs for them.
+"""The daily partitions definition, ranges of its keys, and run requests for them.
 
 See https://docs.dagster.io/guides/build/partitions-and-backfills
 """
@@ -17,23 +17,23 @@ from dixa_assets.orchestration.dagster_internals import (
 
 
 def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDefinition:
-    """Local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
+    """Build the local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
     if timezone not in available_timezones():
         raise ConfigError(
             "timezone",
-            f"'{timezone}' is no zone of the IANA database. Use the zone of your Dixa "
+            f"'{timezone}' is not a zone of the IANA database. Use the zone of your Dixa "
             "organisation, for instance Europe/Copenhagen.",
         )
     try:
         start = date.fromisoformat(start_date)
     except ValueError:
-        raise ConfigError("start_date", f"'{start_date}' is no date. Use YYYY-MM-DD.") from None
+        raise ConfigError("start_date", f"'{start_date}' is not a date. Use YYYY-MM-DD.") from None
     if start.isoformat() != start_date:
-        raise ConfigError("start_date", f"'{start_date}' is not written YYYY-MM-DD.")
+        raise ConfigError("start_date", f"'{start_date}' is not in the form YYYY-MM-DD.")
     if not date(2000, 1, 1) <= start < datetime.now(ZoneInfo(timezone)).date():
         raise ConfigError(
             "start_date",
-            f"{start_date} must be a day from 2000-01-01 to yesterday: the first day to load.",
+            f"{start_date} is not a day from 2000-01-01 to yesterday.",
         )
     return dg.DailyPartitionsDefinition(start_date=start_date, timezone=timezone)
 
@@ -41,8 +41,8 @@ def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDe
 def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
     """One run per contiguous range of days, or per `days_per_run` days of it.
 
-    A process per day would cost seconds per day, and Dagster's command line accepts ranges only
-    for assets with a single run. A run that dies keeps its finished days.
+    A run per day would cost seconds per day. Dagster's command line accepts ranges only for assets
+    with a single run. If a run dies, its finished days are kept.
     """
     if days_per_run:
         return dg.BackfillPolicy.multi_run(days_per_run)
@@ -74,7 +74,7 @@ def range_request(keys: Sequence[dg.AssetKey], first: str, last: str) -> dg.RunR
     """One run for all days from `first` to `last` of the assets."""
     return dg.RunRequest(
         asset_selection=list(keys),
-        # Loads run their checks anyway. Planning each of them would delay a run's start.
+        # Loads run their checks anyway. Planning each check would delay the start of a run.
         asset_check_keys=[],
         tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
     )

@@ -1,7 +1,6 @@
 """Assets made of the whole database: the read copy, the report, the lake's maintenance.
 
-`published_assets` is the list of them. To add one, write a function that returns a `Published`
-and add it to the list.
+To add one, write a function that returns a `Published`, and add it to `published_assets`.
 """
 
 import time
@@ -22,8 +21,8 @@ from dixa_assets.orchestration.resources import WAREHOUSE
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
 
-# Old states of the lake can be read for this long.
-KEPT = timedelta(days=7)
+# Earlier states of the lake can be read for this long.
+SNAPSHOT_RETENTION = timedelta(days=7)
 # Before the daily schedule; no zone's clocks change at this hour.
 NIGHTLY = "30 4 * * *"
 
@@ -34,13 +33,13 @@ class Published:
 
     Args:
         name: Its name in the schema `dixa`.
-        description: What people read about it.
+        description: Its description in Dagster.
         kind: Its kind in Dagster.
-        run: Makes it; returns the metadata of the materialization.
+        run: Makes it and returns the metadata of the materialization.
         deps: The assets it reads.
         metadata: Its metadata before any run.
-        cron: When it is made; empty: after loads, by the publish sensor.
-        views: Views, by schema and name, that are up to date once it is made.
+        cron: When it is made. Empty: after loads, by the publish sensor.
+        views: Views, by schema and name, that are materialized with it.
     """
 
     name: str
@@ -53,29 +52,29 @@ class Published:
     views: Sequence[tuple[str, str]] = ()
 
     @property
-    def table(self) -> tuple[str, str]:
-        """Schema and name."""
+    def schema_and_name(self) -> tuple[str, str]:
+        """Its schema and name."""
         return METRICS_DAILY.schema, self.name
 
     def describe(self, names: Names) -> DixaAsset:
-        """The asset before translation."""
+        """Describe the asset before translation."""
         spec = dg.AssetSpec(
-            names.key(*self.table),
+            names.key(*self.schema_and_name),
             deps=self.deps,
             group_name=names.of("dixa"),
             description=self.description,
             kinds={self.kind},
             metadata=self.metadata,
         )
-        return DixaAsset(*self.table, spec)
+        return DixaAsset(*self.schema_and_name, spec)
 
     def build(self, names: Names, specs: Specs) -> dg.AssetsDefinition:
-        """The asset."""
+        """Build the asset."""
         warehouse = names.of(WAREHOUSE)
 
         @dg.multi_asset(
-            name=step_name(names.key(*self.table)),
-            specs=[specs[self.table]],
+            name=step_name(names.key(*self.schema_and_name)),
+            specs=[specs[self.schema_and_name]],
             required_resource_keys={warehouse},
         )
         def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
@@ -95,12 +94,12 @@ class Published:
 def published_assets(
     account: Account, *, shown: Sequence[dg.AssetKey], tables: Sequence[dg.AssetKey]
 ) -> list[Published]:
-    """The assets that this account publishes.
+    """List the assets that an account publishes.
 
     Args:
         account: The account.
-        shown: Metrics and records, which the report shows.
-        tables: All other tables, which are in the read copy too.
+        shown: The view of all metrics, and the records. The report shows them.
+        tables: All other tables. The read copy has them too.
     """
     published = []
     if account.report:
@@ -132,8 +131,7 @@ def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Publis
 
     return Published(
         "report",
-        "Every metric and record as a page for any browser, in one HTML file that is written "
-        "anew after loads.",
+        "One HTML file with a page for each metric and record. It is replaced after loads.",
         "html",
         run,
         deps,
@@ -158,6 +156,6 @@ def _lake_maintenance() -> Published:
         "Maintenance of the lake's files: it merges small files and removes files that no reader "
         "needs.",
         "ducklake",
-        lambda warehouse: warehouse.maintain(KEPT),
+        lambda warehouse: warehouse.maintain(SNAPSHOT_RETENTION),
         cron=NIGHTLY,
     )

@@ -34,17 +34,17 @@ class DixaResource(ApiSettings, dg.ConfigurableResource):  # type: ignore[type-a
 
     @classmethod
     def of(cls, settings: ApiSettings, api_key: str, found: Adaptation) -> Self:
-        """The resource of an account, adapted to what the probe found."""
+        """Build the resource of an account, adapted to the findings of the probe."""
         own = settings.model_dump(include={*ApiSettings.model_fields})
         own["auth_scheme"] = settings.auth_scheme or found.auth_scheme
         return cls(api_key=api_key, page_size=found.page_size or PAGE_SIZE, **own)
 
     def client(self, patience: Patience | None = None) -> DixaClient:
-        """A client; close it after use."""
+        """Create a client. Close it after use."""
         return DixaClient(self.api_key, self, patience, page_size=self.page_size)
 
     def __repr__(self) -> str:
-        # An error that shows its arguments must not put the key into a log.
+        # An error that shows its arguments must not write the token into a log.
         return f"DixaResource(base_url={self.base_url!r})"
 
     __str__ = __repr__
@@ -60,7 +60,7 @@ class WarehouseResource(WarehouseSettings, dg.ConfigurableResource[Warehouse]):
     def of(
         cls, settings: WarehouseSettings, path: str, host: str, wait_seconds: float | None = None
     ) -> Self:
-        """The resource of an account.
+        """Build the resource of an account.
 
         Args:
             settings: The account's settings.
@@ -77,7 +77,7 @@ class WarehouseResource(WarehouseSettings, dg.ConfigurableResource[Warehouse]):
         return cls(duckdb=duckdb, host=host, **own)
 
     def create_resource(self, context: dg.InitResourceContext | None = None) -> Warehouse:
-        """The plain warehouse."""
+        """Create the warehouse."""
         return Warehouse(
             self.duckdb.database,
             self,
@@ -95,6 +95,6 @@ class LoaderResource(dg.ConfigurableResource[Loader]):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Loader]:
-        """A loader; its pending requests are cancelled when the run ends."""
+        """Create a loader. When the run ends, its pending requests are cancelled."""
         with closing(Loader(self.dixa.client, self.warehouse, threads=self.threads)) as loader:
             yield loader

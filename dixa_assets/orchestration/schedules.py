@@ -1,4 +1,4 @@
-"""The schedules: the trailing days of everything live, and published assets with their own time.
+"""The schedules: the daily refresh, and published assets with their own time.
 
 See https://docs.dagster.io/guides/automate/schedules
 """
@@ -20,7 +20,7 @@ def build_daily_schedule(
     other_keys: Sequence[dg.AssetKey],
     partitions_def: dg.DailyPartitionsDefinition,
 ) -> dg.ScheduleDefinition:
-    """Reloads the trailing days of `daily_keys`, and `other_keys`, in one run.
+    """Build the daily refresh: it reloads trailing days and filter values in one run.
 
     Ratings arrive late and conversations reopen, so the last days change after their first load.
     """
@@ -50,7 +50,7 @@ def build_daily_schedule(
 def build_published_schedule(
     account: Account, name: str, *, job: AssetJob, key: dg.AssetKey, cron: str
 ) -> dg.ScheduleDefinition:
-    """Makes a published asset at its own time, in the account's zone."""
+    """Build the schedule that makes a published asset, in the account's zone."""
 
     @dg.schedule(
         name=account.names.of(f"dixa_{name}_order"),

@@ -1,6 +1,7 @@
 """The sensors: they refresh the catalogue, load missing days, publish, and alert.
 
-They look at the state of things, not at events: if a tick fails, the next one does its work. See
+All except the alert sensor compare states and do not react to events: if a tick fails, the next
+one does its work. See
 https://docs.dagster.io/guides/automate/sensors
 """
 
@@ -32,16 +33,17 @@ from dixa_assets.orchestration.resources import API, DixaResource
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
 
-# Dagster ends a tick after 60 s and blames the code server. A fetch or a reload that takes longer
-# than this is left to the next tick.
+# Dagster stops a tick after 60 s and reports an error of the code server. If a fetch or a reload
+# takes longer than this, the next tick repeats it.
 CATALOGUE_SECONDS = 20.0
 RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
+NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
-class Undated(NamedTuple):
+class Unpartitioned(NamedTuple):
     """An asset without partitions: its table, and the version it should have, if any."""
 
     table: str
@@ -49,25 +51,25 @@ class Undated(NamedTuple):
 
 
 def alert_webhook() -> str:
-    """The webhook for failed loads; empty if none is set."""
+    """The webhook for failed runs; empty if none is set."""
     return os.environ.get("DIXA_ALERT_WEBHOOK", "")
 
 
 def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefinition:
-    """Fetches the catalogue, stores a new version if it differs, reloads this code location.
+    """Build the sensor that fetches the catalogue, stores it and reloads the code location.
 
     Args:
         account: The account.
         loaded: The catalogue that this code location was built from.
     """
     names, state_key = account.names, account.state_key
-    warehouse = account.warehouse(wait_seconds=1.0)
+    warehouse = account.open_warehouse(wait_seconds=1.0)
     api = names.of(API)
 
     @dg.sensor(
         name=names.of("dixa_catalogue"),
-        # Dagster checks every 5 s whether a tick is due. With the whole interval it often checks a
-        # moment too early, and the tick comes 5 s late.
+        # Dagster checks every 5 s whether a tick is due. With the whole interval, it often checks a
+        # moment too early, and the tick is 5 s late.
         minimum_interval_seconds=account.settings.catalogue_refresh_seconds - 1,
         default_status=account.settings.sensor_status,
         required_resource_keys={api},
@@ -80,21 +82,21 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
         stored = state.load(storage, state_key)
-        known = stored or _remembered(warehouse)
+        known = stored or _catalogue_in_database(warehouse)
         with dixa.client(Patience(lifetime=CATALOGUE_SECONDS)) as client:
             try:
                 live, problems = fetch_catalogue(client, known)
             except DixaAssetsError as error:
                 raise dg.Failure(
-                    f"The catalogue was not refreshed, and everything stays as it is: {error}"
+                    f"The catalogue was not refreshed. Nothing has changed: {error}"
                 ) from None
             live = _with_findings(live, warehouse)
             is_new = live.version != loaded.version
             try:
-                mistakes = account.mistakes(live, client if is_new else None)
+                mistakes = account.find_unknown_names(live, client if is_new else None)
             except DixaAssetsError:
                 # The filter values cannot be fetched. Loads that need them report the reason.
-                mistakes = account.mistakes(live, None)
+                mistakes = account.find_unknown_names(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
@@ -106,7 +108,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
     return catalogue_sensor
 
 
-def _remembered(warehouse: Warehouse) -> Catalogue:
+def _catalogue_in_database(warehouse: Warehouse) -> Catalogue:
     """The catalogue in the database; an empty one if the database cannot be read now."""
     try:
         return warehouse.catalogue()
@@ -115,16 +117,16 @@ def _remembered(warehouse: Warehouse) -> Catalogue:
 
 
 def _with_findings(live: Catalogue, warehouse: Warehouse) -> Catalogue:
-    """The catalogue with what loads found in rows, if the database can be read now."""
+    """The catalogue with the findings of loads, if the database can be read now."""
     try:
-        types, fields = warehouse.undescribed()
+        types, fields = warehouse.findings()
     except DixaAssetsError:
         return live
     return note_findings(live, types, fields, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def reload_code_location(origin: object) -> str:
-    """Reload the code location of a sensor; the outcome in words.
+    """Reload the code location of a sensor and return the result in words.
 
     A proxy server (`dagster dev`, `dagster code-server start`) starts a new server. A plain
     `dagster api grpc` accepts the call and does nothing: its server id stays the same.
@@ -140,7 +142,7 @@ def reload_code_location(origin: object) -> str:
     client.reload_code(timeout=RELOAD_SECONDS)
     while client.get_server_id() == before:
         if time.monotonic() > deadline:
-            return "The code location did not reload; the next tick tries again"
+            return "The code location did not reload; the next tick repeats the reload"
         time.sleep(0.1)
     return "The code location was reloaded"
 
@@ -150,31 +152,31 @@ def build_history_sensor(
     *,
     job: AssetJob,
     daily: Mapping[dg.AssetKey, Entry],
-    undated: Mapping[dg.AssetKey, Undated],
+    unpartitioned: Mapping[dg.AssetKey, Unpartitioned],
     partitions_def: dg.DailyPartitionsDefinition,
 ) -> dg.SensorDefinition:
-    """Loads the days before an asset first appeared, and tables that were never loaded.
+    """Build the sensor that loads the days before an asset first appeared, and new tables.
 
-    A day counts as loaded if both Dagster and the database know it, so that a lost or replaced
-    database is filled again.
+    A day is loaded if both Dagster and the database have it. A lost or replaced database is
+    therefore filled again.
 
     Args:
         account: The account.
         job: The job to run.
         daily: Live metrics and records.
-        undated: Assets without partitions.
+        unpartitioned: Assets without partitions.
         partitions_def: The days.
     """
-    history_days = account.options.chosen.history_days
-    warehouse = account.warehouse(wait_seconds=5.0)
+    history_days = account.options.settings.history_days
+    warehouse = account.open_warehouse(wait_seconds=5.0)
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description=f"Loads the {history_days} days before a metric or record first appeared, "
-        "filter values and catalogue tables, until none is missing.",
+        description=f"Loads missing data: the {history_days} days before each metric or record "
+        "first appeared, the filter values and the catalogue tables.",
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         attempts = _Attempts(context.cursor, warehouse.identity)
@@ -196,24 +198,24 @@ def build_history_sensor(
             days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
             if not days:
                 attempts.finish(mark)
-            elif attempts.start(mark):
+            elif attempts.try_start(mark):
                 missing.setdefault(days, []).append(key)
         stale = []
-        for key, asset in undated.items():
+        for key, asset in unpartitioned.items():
             mark = f"{key.to_user_string()} {asset.version}"
             if key in busy or attempts.is_done(mark):
                 continue
             event = context.instance.get_latest_materialization_event(key)
             if (asset.table, "") in held and _is_current(event, asset.version):
                 attempts.finish(mark)
-            elif attempts.start(mark):
+            elif attempts.try_start(mark):
                 stale.append(key)
         requests = [dg.RunRequest(asset_selection=stale)] if stale else []
         for days, keys in missing.items():
             requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
         if not requests:
             return dg.SensorResult(
-                skip_reason="Nothing is missing, or it is being loaded, or waits for a retry.",
+                skip_reason=NO_LOAD_IS_DUE,
                 cursor=attempts.to_cursor(),
             )
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
@@ -228,15 +230,15 @@ def build_publish_sensor(
     keys: Sequence[dg.AssetKey],
     loaded: Collection[dg.AssetKey],
 ) -> dg.SensorDefinition:
-    """Makes assets of the whole database again after loads.
+    """Build the sensor that makes assets of the whole database after loads.
 
     Args:
         account: The account.
         job: The job to run.
         keys: The assets to make.
-        loaded: The sensor waits for loads of these assets, not for other people's runs.
+        loaded: The sensor waits until no run loads one of these assets.
     """
-    warehouse = account.warehouse()
+    warehouse = account.open_warehouse()
     own = {*keys, *loaded}
 
     @dg.sensor(
@@ -255,7 +257,7 @@ def build_publish_sensor(
             return dg.SkipReason("Loads are running; their rows are published afterwards.")
         events = map(context.instance.get_latest_materialization_event, keys)
         if all(event is not None and event.timestamp > changed for event in events):
-            return dg.SkipReason("Nothing has changed since.")
+            return dg.SkipReason("The database has not changed.")
         # One run per state of the database: a failed run is repeated only after a change.
         return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
 
@@ -263,7 +265,7 @@ def build_publish_sensor(
 
 
 def build_failure_sensor(account: Account, *, own: Collection[dg.AssetKey]) -> dg.SensorDefinition:
-    """Reports failed runs of these assets to the webhook in DIXA_ALERT_WEBHOOK."""
+    """Build the sensor that reports failed runs of these assets to the webhook."""
 
     @dg.run_failure_sensor(
         name=account.names.of("dixa_failure_alert"),
@@ -298,8 +300,8 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
 class _Attempts:
     """The loads that the sensor requested, in its cursor.
 
-    Complete loads are remembered, so that days wiped by hand stay out. Failed loads are requested
-    again after 5 minutes, then 10, 20 and so on up to a day.
+    A complete load is requested once, so days that a person removed are not loaded again. A failed
+    load is requested again after 5 minutes, then after 10, 20 and so on up to a day.
     """
 
     def __init__(self, cursor: str | None, database: str) -> None:
@@ -315,11 +317,11 @@ class _Attempts:
     def finish(self, mark: str) -> None:
         self._tries[mark] = None
 
-    def start(self, mark: str) -> bool:
-        """True if a load is due; it then counts as requested."""
+    def try_start(self, mark: str) -> bool:
+        """Return True if a load is due, and count it as requested."""
         count, last = self._tries.get(mark) or (0, 0)
         now = time.time()
-        # A try from the future was noted by a wrong clock.
+        # An attempt in the future comes from a wrong clock.
         if count and last <= now < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
             return False
         self._tries[mark] = [count + 1, now]
@@ -338,7 +340,7 @@ def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.Asset
     """The assets that a run loads."""
     if run.asset_selection:
         return run.asset_selection
-    # A run of a whole job has no selection; its log has the plan.
+    # A run of a whole job has no selection. Its log has the plan.
     planned = instance.all_logs(
         run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     )
@@ -355,7 +357,7 @@ def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
 
 
 def _summary(before: Catalogue, after: Catalogue) -> list[str]:
-    """The result of a refresh in words."""
+    """The changes of a refresh, in words."""
     metrics = sum(entry.kind == "metric" for entry in after.live)
     counts = f"{metrics} metrics and {len(after.live) - metrics} records"
     changes = after.changes[len(before.changes) :]

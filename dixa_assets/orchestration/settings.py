@@ -1,6 +1,6 @@
 """The settings of schedules, sensors, runs and published files, declared once.
 
-`DixaAnalytics` inherits them. `Account` carries them to everything that is built for an account.
+`DixaAnalytics` inherits them. `Account` passes them to the builders of definitions.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class OrchestrationSettings(BaseModel):
         default=7, description="Trailing days that the daily schedule reloads."
     )
     refresh_cron: str = Field(
-        # No zone's clocks change at this hour, so it comes once a day.
+        # No zone changes its clocks at this hour, so the hour occurs once a day.
         default="30 5 * * *",
         description="When the trailing days are reloaded, in the account's zone; empty: never.",
     )
@@ -69,34 +69,38 @@ class OpenWarehouse(Protocol):
     """Opens the account's warehouse."""
 
     def __call__(self, *, wait_seconds: float | None = None) -> Warehouse:
-        """The warehouse; it waits so long for another user of the database."""
+        """Open the warehouse.
+
+        Args:
+            wait_seconds: Seconds to wait for another user of the database.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Account:
-    """One account, as its definitions are built.
+    """One account, for the builders of its definitions.
 
     Args:
-        names: The names of its things in Dagster.
+        names: The names that it uses in Dagster.
         settings: Schedules, sensors, runs and published files.
         options: How its entries are loaded.
         state_key: The key of its catalogue in Dagster's state storage.
-        warehouse: Opens its database.
+        open_warehouse: Opens its database.
         is_lake: Whether the database is a lake.
         read_copy: The path of the read copy; None: there is none.
         report: The path of the HTML report; None: there is none.
-        translate: The user's changes to an asset's spec.
-        mistakes: Finds names in the settings that a catalogue does not have.
+        translate: Applies the user's changes to an asset's spec.
+        find_unknown_names: Finds names in the settings that a catalogue does not have.
     """
 
     names: Names
     settings: OrchestrationSettings
     options: Options
     state_key: str
-    warehouse: OpenWarehouse
+    open_warehouse: OpenWarehouse
     is_lake: bool
     read_copy: Path | None
     report: Path | None
     translate: Callable[[DixaAsset], dg.AssetSpec]
-    mistakes: Callable[[Catalogue, DixaClient | None], list[Mistake]]
+    find_unknown_names: Callable[[Catalogue, DixaClient | None], list[Mistake]]

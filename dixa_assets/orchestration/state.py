@@ -17,7 +17,7 @@ import dagster as dg
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.dagster_internals import DefinitionsLoadContext, DefsStateStorage
 
-# `make dev` keeps Dagster's history here.
+# `make dev` stores Dagster's history here.
 HOME = ".dagster_home"
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def home_instance() -> Iterator[dg.DagsterInstance | None]:
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
-    """A version of the catalogue, by default the latest; None if it is missing or unreadable."""
+    """Load a version, by default the latest; None if it is missing or unreadable."""
     version = version or storage.get_latest_version(key)
     if version is None:
         return None
@@ -59,7 +59,7 @@ def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
 
 
 def read(path: Path) -> Catalogue:
-    """The catalogue in a file."""
+    """Read the catalogue from a file."""
     return Catalogue.from_json(path.read_text())
 
 
@@ -71,8 +71,8 @@ def write(path: Path, catalogue: Catalogue) -> None:
 def pin(key: str) -> str | None:
     """The version that this process builds its definitions from; None before the first.
 
-    Code locations and runs are given a version. Dagster's command line gives none, so the latest
-    version is added to its context and passed on to the run.
+    Dagster gives code locations and runs a version. Its command line gives none: then the latest
+    version is pinned and passed on to the run.
     """
     context, storage = DefinitionsLoadContext.get(), DefsStateStorage.get()
     known = context.get_defs_key_state_info(key)

@@ -1,6 +1,6 @@
-"""The questions of the probe: each needs an answer that changes a load, or that a person acts on.
+"""The questions of the probe: the answer to each changes loads, or needs a person.
 
-To add a question, write a function from `Conversation` to `Answer` and add it to `QUESTIONS`. No
+To add a question, write a function from `ProbeSession` to `Answer` and add it to `QUESTIONS`. No
 request changes anything in the account. No answer contains the content of a row: only ids of
 metrics, records and attributes, counts, dates and statuses.
 """
@@ -16,11 +16,11 @@ from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.errors import ApiError, ApiRefused
 from dixa_assets.model.catalogue import Fact
 from dixa_assets.model.days import MILLISECOND, Period
-from dixa_assets.probe.conversation import Conversation, NoAnswer, instants_of
+from dixa_assets.probe.session import NoAnswer, ProbeSession, instants_of
 
-# The search for a day with data ends at this number of days before today.
-MAX_DAYS_BACK = 10
-# The setting for the filter of records, if it differs from that of metrics.
+# The search for a day with data: the first and the last number of days before today.
+FIRST_DAY_BACK, LAST_DAY_BACK = 2, 9
+# The setting for the filter of records, if it differs from the filter of metrics.
 OF_RECORDS = "required_filter_of_records"
 
 
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 
 
 class Answer(NamedTuple):
-    """The API's behaviour, in a few words, and the counts, dates and statuses behind it.
+    """The behaviour of the API in a few words, and the counts, dates and statuses behind it.
 
     `setting` and `value` are read by `Adaptation.of`; without a setting, loads do not adapt.
     """
@@ -50,43 +50,48 @@ class Answer(NamedTuple):
 class Question:
     """One question to an account's API, and what loads assume without an answer.
 
-    Stored findings are known by the name. The advice says what a person should do if the verdict is
+    The name identifies stored findings. The advice says what a person should do if the verdict is
     `NEEDS_YOU`.
     """
 
     name: str
     assumed: str
-    answer: Callable[[Conversation], Answer]
+    answer: Callable[[ProbeSession], Answer]
     advice: str = ""
 
-    def ask(self, api: Conversation, now: str) -> Fact:
+    def ask(self, api: ProbeSession, now: str) -> Fact:
         """The finding; one with the verdict `UNKNOWN` if there is no answer."""
         try:
             answer = self.answer(api)
         except ApiError as error:
-            # The API's message is left out: it may repeat values of the request.
+            # The API's message is not stored: it may repeat values of the request.
             answer = Answer("", f"status {error.status}" if error.status else "no usable answer")
         except NoAnswer as error:
             answer = Answer("", str(error))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             answer = Answer("", f"the answer has another form ({type(error).__name__})")
         observed, evidence, setting, value, needs_you = answer
-        verdict = Verdict.NEEDS_YOU if needs_you else Verdict.HANDLED
-        if observed in ("", self.assumed):
-            verdict = Verdict.AS_ASSUMED if observed else Verdict.UNKNOWN
+        if not observed:
+            verdict = Verdict.UNKNOWN
+        elif observed == self.assumed:
+            verdict = Verdict.AS_ASSUMED
+        elif needs_you:
+            verdict = Verdict.NEEDS_YOU
+        else:
+            verdict = Verdict.HANDLED
         return Fact(self.name, self.assumed, observed, verdict, evidence, now, setting, value)
 
 
-def token_form(api: Conversation) -> Answer:
+def token_form(api: ProbeSession) -> Answer:
     """The form of the token that the catalogue was fetched with."""
     if not api.scheme:
         return Answer("the raw token", "status 200")
     return Answer(f"'{api.scheme}' before it", "status 200", "auth_scheme", api.scheme)
 
 
-def filter_of_metrics(api: Conversation) -> Answer:
-    """Whether a metric needs a filter. Also finds the latest day with data for later questions."""
-    for days in range(2, MAX_DAYS_BACK):
+def filter_of_metrics(api: ProbeSession) -> Answer:
+    """Whether a metric needs a filter. Also find the latest day with data for later questions."""
+    for days in range(FIRST_DAY_BACK, LAST_DAY_BACK + 1):
         api.day = api.days_ago(days)
         try:
             count = api.count({})
@@ -97,11 +102,11 @@ def filter_of_metrics(api: Conversation) -> Answer:
         else:
             if count:
                 return Answer("none", f"'{api.metric.id}' of {api.day}: {count:g}")
-    raise NoAnswer(f"no rows in the last {MAX_DAYS_BACK} days")
+    raise NoAnswer(f"no rows {FIRST_DAY_BACK} to {LAST_DAY_BACK} days ago")
 
 
-def filter_of_records(api: Conversation) -> Answer:
-    """Whether a record needs a filter. Also reads the day's first page for later questions."""
+def filter_of_records(api: ProbeSession) -> Answer:
+    """Whether a record needs a filter. Also read the day's first page for later questions."""
     record, day = api.record, api.day.period
     try:
         api.rows = api.page(day)
@@ -110,7 +115,7 @@ def filter_of_records(api: Conversation) -> Answer:
             answer = Answer("compulsory", "status 400 without one")
         else:
             answer = _choose_filter(api, _counts_with_filter(api, error), OF_RECORDS)
-        own = record.compulsory_filter(api.required)
+        own = record.required_filter_attribute(api.required)
         api.filters = {own: api.values_of(own)} if own else {}
         api.rows = api.page(day)
         return answer
@@ -119,26 +124,26 @@ def filter_of_records(api: Conversation) -> Answer:
     return Answer("none", evidence, OF_RECORDS if api.required else "")
 
 
-def _counts_with_filter(api: Conversation, error: ApiRefused) -> Mapping[str, float]:
-    """The Count by attribute after a refusal. If one succeeds, only the filter was missing."""
-    # The message of the refusal is not used: it varies.
+def _counts_with_filter(api: ProbeSession, error: ApiRefused) -> Mapping[str, float]:
+    """Count with each filter. If one is accepted, the API only required a filter."""
+    # The API's message is not compared: it varies.
     counts = api.counts_by_attribute() if error.status == 400 else {}
     if not counts:
         raise error
     return counts
 
 
-def _choose_filter(api: Conversation, counts: Mapping[str, float], setting: str) -> Answer:
-    """The attribute that keeps most. Among equals, one that every row has by the catalogue."""
-    always = {item.field for item in api.record.fields if not item.nullable}
-    best = api.required = max(counts, key=lambda each: (counts[each], each in always))
+def _choose_filter(api: ProbeSession, counts: Mapping[str, float], setting: str) -> Answer:
+    """Choose the attribute with the highest Count; among equals, one that is never null."""
+    never_null = {item.field for item in api.record.fields if not item.nullable}
+    best = api.required = max(counts, key=lambda each: (counts[each], each in never_null))
     kept = ", ".join(f"{each} {count:g}" for each, count in counts.items())
     evidence = f"status 400 without one; '{api.metric.id}' of {api.day} by {kept}"
     may_miss_rows = len({*counts.values()}) > 1
     return Answer(f"compulsory; {best} leaves most", evidence, setting, best, may_miss_rows)
 
 
-def largest_page(api: Conversation) -> Answer:
+def largest_page(api: ProbeSession) -> Answer:
     """The size of the first page: the largest that the API accepted."""
     if api.rows is None:
         raise NoAnswer("the API returned no page of records")
@@ -149,11 +154,11 @@ def largest_page(api: Conversation) -> Answer:
     return Answer(f"{size} rows", evidence)
 
 
-def order_of_rows(api: Conversation) -> Answer:
-    """Whether the rows of the first page come again, in the same order, on two smaller pages.
+def order_of_rows(api: ProbeSession) -> Answer:
+    """Whether two smaller pages return the rows of the first page in the same order.
 
     A load reads the pages of a day one after the other. If the order changes between two requests,
-    a row can move from a page that is still to be read to one that was read before, or back.
+    a row can move from an unread page to a page that was read already, or the other way.
     """
     rows = api.rows or []
     if len(rows) < 2:
@@ -171,7 +176,7 @@ def order_of_rows(api: Conversation) -> Answer:
     return Answer("same rows in another order", evidence, needs_you=True)
 
 
-def end_of_period(api: Conversation) -> Answer:
+def end_of_period(api: ProbeSession) -> Answer:
     """Whether a row exactly at the end of a period belongs to it."""
     day, instants = api.day.period, instants_of(api.rows or [])
     inside = [each for each in instants if day.start < each < day.end]
@@ -188,10 +193,11 @@ def end_of_period(api: Conversation) -> Answer:
     return Answer("does not belong to it", evidence, "period_end", "exclusive")
 
 
-def timestamp_of_period(api: Conversation) -> Answer:
+def timestamp_of_period(api: ProbeSession) -> Answer:
     """Whether a period selects rows by their primary timestamp.
 
-    All rows of the day must lie in it, and the millisecond of one row must give that row alone.
+    All rows of the day must lie in it, and the millisecond of one row must return only rows with
+    that timestamp.
     """
     day, instants = api.day.period, instants_of(api.rows or [])
     if not instants:
@@ -212,8 +218,8 @@ def timestamp_of_period(api: Conversation) -> Answer:
 
 ABOUT_FILTERS = (
     "Dixa rejects requests without a filter, so loads send all values of one attribute: the one "
-    "that keeps most. Rows without a value of it are not loaded. If every conversation has a value "
-    "of another attribute, name that one in DIXA_REQUIRED_FILTER."
+    "with the highest Count. Rows without a value of it are not loaded. If every conversation has "
+    "a value of another attribute, set DIXA_REQUIRED_FILTER to that attribute."
 )
 # In this order: the first questions find the day, the filter and the rows for the later ones.
 QUESTIONS: Sequence[Question] = (
@@ -227,15 +233,15 @@ QUESTIONS: Sequence[Question] = (
         order_of_rows,
         "Dixa does not keep the order of rows. On a day with more rows than one page, a load can "
         "store one row twice and miss another, and does not always notice. The check "
-        "`reconciliation` compares the rows of a day with their metric: load the days again on "
-        "which it fails.",
+        "`reconciliation` compares the rows of a day with their metric. Reload the days that it "
+        "shows.",
     ),
     Question("end of a period", "belongs to it", end_of_period),
     Question(
         "timestamp of a period",
         "the row's primary timestamp",
         timestamp_of_period,
-        "Dixa selects the rows of a day by a timestamp that is not in the row. Loads keep all rows "
+        "Dixa does not select the rows of a day by their primary timestamp. Loads keep all rows "
         "and count those outside their day in `rows_outside_window`. Group by `partition_date` for "
         "Dixa's days, by `primary_timestamp` for the row's own.",
     ),

@@ -1,4 +1,4 @@
-"""`python -m dixa_assets probe`: ask an account's API all questions, store the answers."""
+"""`python -m dixa_assets probe`: ask all questions and store the answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +12,8 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
-from dixa_assets.probe.conversation import MAX_REQUESTS, Conversation
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
+from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
 PATIENCE = Patience(attempts=2, request_seconds=20.0)
 
@@ -28,7 +28,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         client, catalogue, scheme = _connect(component, known, component.auth_scheme)
         with client:
             today = now.astimezone(ZoneInfo(component.timezone)).date()
-            api = Conversation(client, catalogue, today, component.timezone, scheme)
+            api = ProbeSession(client, catalogue, today, component.timezone, scheme)
             facts = []
             for number, question in enumerate(QUESTIONS, 1):
                 fact = question.ask(api, now.isoformat(timespec="seconds"))
@@ -36,7 +36,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 print(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
-        page = component.beside("probe.md")
+        page = component.next_to_database("probe.md")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
         print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
@@ -50,7 +50,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
         state.save(storage, key, kept)
         adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
-        print(f"✓ adapted: {', '.join(adapted) or 'nothing, the API does what loads assume'}")
+        print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
     return facts
 
 
@@ -60,8 +60,8 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         f"# How Dixa's API at {host} behaves",
         "",
         f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This "
-        "page has no content of rows. A finding with an earlier date is from an earlier probe, "
-        "because this one got no answer.",
+        "page contains no rows. A finding with an earlier date is from an earlier probe, because "
+        "this one got no answer.",
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
@@ -96,7 +96,7 @@ def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:
 def _connect(
     component: DixaAnalytics, known: Catalogue, scheme: str
 ) -> tuple[DixaClient, Catalogue, str]:
-    """A client at half the account's rate, the catalogue, and the accepted token scheme."""
+    """Connect at half the account's rate. Return the client, the catalogue and the token scheme."""
     slower = {"requests_per_second": component.requests_per_second / 2, "burst": 1}
     settings = component.model_copy(update=slower | {"auth_scheme": scheme})
     client = DixaClient(component.api_key, settings, PATIENCE)

@@ -1,6 +1,6 @@
 """The contents of a report: days, pages, charts and concerns.
 
-A list of values has one for each day of the report, and None for a day without a value.
+A list of values has one value for each day of the report: None for a day without a value.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from dixa_assets.checks.registry import CHECKS, Check, Finding, Verdict, is_per_
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import Day
 
-# The state of a day; None for a day before the first expected one.
+# The states of a day. A day before the first expected day has None.
 MISSING, LOADED, AGREES, DOUBTFUL = range(4)
 
 Values = list[float | None]
@@ -100,7 +100,7 @@ class Page:
 
     @property
     def problems(self) -> list[Check]:
-        """The failed checks, the gravest first."""
+        """The failed checks, the most serious first."""
         return [
             check
             for check in CHECKS
@@ -133,24 +133,24 @@ class Report:
 
     @property
     def odd_days(self) -> dict[str, float]:
-        """The hours of the days that have not 24, by day."""
+        """The hours of each day that does not have 24 hours."""
         hours = {str(day): Day.of(day, self.timezone).hours for day in self.days}
         return {day: length for day, length in hours.items() if length != 24}
 
     @property
     def concerns(self) -> dict[str, list[Page]]:
-        """The reasons why numbers may be wrong or missing, with the pages that have them."""
+        """The reasons why numbers may be wrong or missing, each with its pages."""
         concerns: defaultdict[str, list[Page]] = defaultdict(list)
         for page in self.pages:
             if self.freshness(page) in ("late", "stale"):
                 concerns["Not loaded for more than a day: the numbers are old."].append(page)
             for check in page.problems:
-                if check.is_grave:
+                if check.is_serious:
                     concerns[page.findings[check.name].reason].append(page)
         return dict(concerns)
 
     def freshness(self, page: Page) -> str:
-        """`fresh`, `late` or `stale`, as Dagster's freshness policy has it; or `retired`."""
+        """`fresh`, `late` or `stale`, as in Dagster's freshness policy; or `retired`."""
         if not page.entry.is_live:
             return "retired"
         age = self.now - page.loaded_at

@@ -37,7 +37,7 @@ DAYS = 91
 WEEKS = 8
 # The most values of a breakdown that have a chart; the others are counted.
 BREAKDOWN_VALUES = 12
-# The order of measures. For a metric whose Count counts groups, Sum comes first.
+# The order of measures. For a metric whose Count counts groups, Sum comes before Count.
 HEADLINES = ("Percentage", "Average", PRESENCE, "Count", "Sum")
 GROUP_HEADLINES = ("Percentage", "Average", PRESENCE, "Sum", "Count")
 # Units of durations, which only descriptions name: "Seconds from ...", "... in seconds".
@@ -49,7 +49,7 @@ VALUES = name_of(METRIC_VALUES)
 
 
 def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -> Report:
-    """Read a report.
+    """Read the contents of a report.
 
     Args:
         query: Queries the warehouse.
@@ -141,7 +141,7 @@ def unit_of(entry: Entry, measure: str) -> str:
 
 
 def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
-    """An entry that is loaded, although the database has no catalogue yet."""
+    """An entry for loaded rows that are not in the database's catalogue yet."""
     schema, _, name = key.partition("/")
     if schema == "dixa_records":
         return Entry("record", name, name)
@@ -149,7 +149,7 @@ def _unlisted(key: str, metric_ids: Mapping[str, Any]) -> Entry:
 
 
 def _logs(query: Query, days: Sequence[date]) -> defaultdict[str, dict[str, Any]]:
-    """By asset and day: rows, rows outside the day, filters, days from its end to its load."""
+    """The load log by asset and day: rows, rows outside, filters, days until the load."""
     found = query(
         "SELECT asset_key, partition_date::VARCHAR AS day, rows, rows_outside_window AS outside, "
         "filters, (epoch(loaded_at - interval_end) // 86400)::INTEGER AS lag "
@@ -168,7 +168,7 @@ def _totals(
     """Totals by metric, measure and status; the number of values of unknown shape by metric."""
     found = query(
         f"SELECT metric, partition_date::VARCHAR AS day, coalesce(measure, '') AS measure, "
-        f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_odd FROM {VALUES} "
+        f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_unknown FROM {VALUES} "
         "WHERE partition_date BETWEEN ? AND ? AND breakdown_attribute IS NULL "
         "ORDER BY metric, measure, status",
         [days[0], days[-1]],
@@ -176,15 +176,15 @@ def _totals(
     at = {str(day): number for number, day in enumerate(days)}
     totals: defaultdict[str, dict[str, dict[str, Values]]] = defaultdict(dict)
     for row in found:
-        if row.is_odd:
+        if row.is_unknown:
             continue
         series = totals[row.metric].setdefault(row.measure, {})
         series.setdefault(row.status, [None] * len(days))[at[row.day]] = _number(row.value)
-    return totals, Counter(row.metric for row in found if row.is_odd)
+    return totals, Counter(row.metric for row in found if row.is_unknown)
 
 
 def _charts(entry: Entry, totals: Mapping[str, Mapping[str, Values]]) -> list[Chart]:
-    """A chart for each measure, the most telling one first."""
+    """A chart for each measure, in the order of `HEADLINES`."""
     order = GROUP_HEADLINES if is_per_group(entry) else HEADLINES
     return [
         Chart(measure, unit_of(entry, measure), totals[measure])
@@ -266,14 +266,14 @@ def _latest(charts: Sequence[Chart], days: Sequence[date]) -> Iterator[Latest]:
 def _states(
     days: Sequence[date], log: Mapping[str, Any], findings: Mapping[str, Finding]
 ) -> list[int | None]:
-    doubts: dict[date, bool] = {}
+    differs_by_day: dict[date, bool] = {}
     for finding in findings.values():
-        doubts |= finding.doubts
+        differs_by_day |= finding.differs_by_day
     gaps = findings["completeness"].gaps
     states: list[int | None] = []
     for day in days:
         if str(day) in log:
-            states.append({None: LOADED, False: AGREES, True: DOUBTFUL}[doubts.get(day)])
+            states.append({None: LOADED, False: AGREES, True: DOUBTFUL}[differs_by_day.get(day)])
         else:
             states.append(MISSING if any(a <= day <= b for a, b in gaps) else None)
     return states

@@ -1,8 +1,8 @@
 """The report: one HTML file with a page for each metric and record, readable without a network.
 
 The file contains plotly.js, which draws a chart from the embedded numbers when it comes into view.
-The catalogue's texts are not trusted: they are escaped, only the two scripts of the file run, and
-nothing can be fetched.
+Strings of the catalogue are not trusted: they are escaped, only the two scripts of the file run,
+and the page can fetch nothing.
 """
 
 import base64
@@ -39,10 +39,10 @@ def write_report(
     now: datetime | None = None,
     days: int = DAYS,
 ) -> Report:
-    """Write the report to `path`; its contents.
+    """Write the report to `path` and return its contents.
 
-    The file is replaced as a whole, or stays as it is. The database is held while it is read, not
-    while the file is written.
+    The file is replaced as a whole, or does not change. The database is locked while it is read,
+    not while the file is written.
 
     Args:
         warehouse: The database.
@@ -65,7 +65,7 @@ def write_report(
 
 
 def shown(value: float, unit: str) -> str:
-    """A number of a unit as people read it: `1,204`, `87.5%`, `5 min 12 s`."""
+    """Format a number of a unit: `1,204`, `87.5%`, `5 min 12 s`."""
     if unit in SECONDS:
         return duration(value * SECONDS[unit])
     places = 1 if unit == "percent" else 2
@@ -75,7 +75,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `42 s`, `5 min 12 s` or `3 h 05 min`."""
+    """Format seconds as `42 s`, `5 min 12 s` or `3 h 05 min`."""
     sign, whole = "-" if seconds < 0 else "", round(abs(seconds))
     if whole < 60:
         return f"{sign}{round(abs(seconds), 1):g} s"

@@ -1,4 +1,4 @@
-"""Settings that are valid alone and cannot work together, in one instance or in two."""
+"""Conflicts between settings that are valid alone, in one instance or in two."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dixa_assets.errors import ConfigError
 
-# Run launchers whose runs see the files of the code location.
+# Run launchers whose runs have the files of the code location.
 ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
 
 
@@ -27,22 +27,24 @@ class Instance(Protocol):
         ...
 
 
-def refuse_conflicts(one: Instance) -> None:
+def refuse_conflicts(instance: Instance) -> None:
     """Raise if attributes of one instance conflict."""
     database, copy, report = map(
-        str.casefold, (one.duckdb_path, one.read_copy_path, one.report_path)
+        str.casefold, (instance.duckdb_path, instance.read_copy_path, instance.report_path)
     )
     # Some file systems ignore case.
     if copy == database:
         raise ConfigError(
             "read_copy_path",
-            f"{one.read_copy_path} is the database itself. A copy there would undo loads. Choose "
-            "another name.",
+            f"{instance.read_copy_path} is the database itself. A copy there would undo loads. "
+            "Choose another name.",
         )
     if report and report in (database, copy):
-        raise ConfigError("report_path", f"{one.report_path} is a database. Choose another name.")
-    place = one.lake_data
-    if one.is_lake and "://" not in place and not Path(place).is_absolute():
+        raise ConfigError(
+            "report_path", f"{instance.report_path} is a database. Choose another name."
+        )
+    place = instance.lake_data
+    if instance.is_lake and "://" not in place and not Path(place).is_absolute():
         raise ConfigError(
             "lake_data",
             f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
@@ -50,41 +52,41 @@ def refuse_conflicts(one: Instance) -> None:
         )
 
 
-def refuse_twins(instances: Sequence[Instance]) -> None:
-    """Raise if two instances would be one in Dagster, or share a database."""
-    for other, one in combinations(instances, 2):
-        if one.account == other.account:
-            named = f"'{one.account}'" if one.account else "the empty name"
+def refuse_duplicate_accounts(instances: Sequence[Instance]) -> None:
+    """Raise if two instances have the same account or the same database."""
+    for first, second in combinations(instances, 2):
+        if second.account == first.account:
+            named = f"'{second.account}'" if second.account else "the empty name"
             raise ConfigError(
                 "account",
                 f"{named} occurs twice in this project. Give each DixaAnalytics an account of "
                 "its own, which becomes the first part of its asset keys.",
             )
-        accounts = f"the accounts '{other.account}' and '{one.account}'"
-        if one.is_lake and one.lake_data == other.lake_data:
+        accounts = f"the accounts '{first.account}' and '{second.account}'"
+        if second.is_lake and second.lake_data == first.lake_data:
             raise ConfigError(
                 "lake_data",
-                f"{one.lake_data} holds the rows of {accounts}. Each lake needs its own.",
+                f"{second.lake_data} holds the rows of {accounts}. Each lake needs its own.",
             )
-        if one.duckdb_path.casefold() == other.duckdb_path.casefold():
+        if second.duckdb_path.casefold() == first.duckdb_path.casefold():
             raise ConfigError(
                 "duckdb_path",
-                f"{one.duckdb_path} is the database of {accounts}. Each account needs its own.",
+                f"{second.duckdb_path} is the database of {accounts}. Each account needs its own.",
             )
 
 
-def refuse_other_machines(one: Instance, launcher: str) -> None:
+def refuse_remote_runs(instance: Instance, launcher: str) -> None:
     """Raise if runs go to other machines, which would not share the database or the rate limit."""
     if launcher in ON_THIS_MACHINE:
         return
     where = f"runs go to other machines ({launcher})"
-    if not one.is_lake:
+    if not instance.is_lake:
         raise ConfigError(
             "duckdb_path",
             f"{where}, and each of them would fill a file of its own. Name a lake, "
             "ducklake:postgres:dbname=… host=….",
         )
-    if not one.pace_url:
+    if not instance.pace_url:
         raise ConfigError(
             "pace_url",
             f"{where}, and each of them would use the whole rate limit of the token. Name the "

@@ -1,4 +1,4 @@
-"""Mistakes in the settings as one-line error messages."""
+"""One-line error messages for mistakes in the settings."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from dixa_assets.settings.misspelt import hint, unknown_variables, variables_rea
 WANTED = {
     "int": "a whole number",
     "float": "a number",
-    "string": "a text",
+    "string": "a string",
     "dict": "a mapping",
     "list": "a list",
     "sequence": "a list",
@@ -38,10 +38,15 @@ def refuse_misspelt_variables(folder: Path) -> None:
         raise ConfigError.of(mistakes)
 
 
-def explained(error: BaseException, known: Collection[str]) -> BaseException:
-    """A one-line error for one of Dagster's about a `defs.yaml`; unchanged if the cause is unknown.
+def to_config_error(error: BaseException, known: Collection[str]) -> BaseException:
+    """Translate an error of Dagster about a `defs.yaml` into a one-line error.
 
-    `known` are the existing attributes.
+    Args:
+        error: The error of Dagster.
+        known: The existing attributes.
+
+    Returns:
+        The translated error, or the same error if its cause is unknown.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -64,14 +69,15 @@ def explained(error: BaseException, known: Collection[str]) -> BaseException:
 
 
 def _of_validation(error: ValidationError, known: Collection[str]) -> ConfigError:
-    # The longest location belongs to the form that the value resembles most. Types are in brackets.
+    # If a value may have several types, the longest location is the closest match. Types are in
+    # brackets.
     problem = max(error.errors(), key=lambda each: len(".".join(map(str, each["loc"]))))
     path, _, place = ".".join(map(str, problem["loc"])).strip("`").partition(" at ")
     name = re.sub(r"\.[\w,-]+\[.*\]", "", path.removeprefix("attributes.")).removesuffix(".str")
     where = f" ({place})" if place else ""
     if problem["type"] == "extra_forbidden":
-        there = known if "." in path or not place else FILE_KEYS
-        return ConfigError(name, f"there is no such attribute{where}{hint(name, there)}")
+        valid = known if "." in path or not place else FILE_KEYS
+        return ConfigError(name, f"there is no such attribute{where}{hint(name, valid)}")
     if problem["type"] == "missing":
         return ConfigError(name, f"is missing{where}.")
     wanted = WANTED.get(problem["type"].partition("_")[0], problem["msg"])

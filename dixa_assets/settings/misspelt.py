@@ -15,22 +15,22 @@ PREFIX = "DIXA_"
 VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")
 # Variables that are read directly, not through an attribute of the component.
 VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
-# Minimal similarity of a misspelt variable to a known one. Others may belong to other programs.
-ALIKE = 0.8
+# Minimal similarity of a misspelt variable to a known one. Other programs may use the others.
+MIN_SIMILARITY = 0.8
 
 
 class Mistake(NamedTuple):
-    """A wrong name in a setting. `is_sure` is False if the name may exist all the same."""
+    """An unknown name in a setting. `is_sure` is False if the name may exist in Dixa."""
 
     setting: str
     problem: str
     is_sure: bool = True
 
 
-def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The most similar known name, ignoring case; empty if none is similar."""
     by_lower = {each.lower(): each for each in sorted(known)}
-    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=alike)
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else ""
 
 
@@ -38,8 +38,8 @@ def hint(name: str, known: Collection[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known name, or all known names."""
     if meant := nearest(name, known):
         return f"; did you mean {meant}?"
-    there = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
-    return f"; there are {there}." if known else "."
+    all_known = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
+    return f"; known names: {all_known}." if known else "."
 
 
 def variables_read(folder: Path) -> set[str]:
@@ -49,15 +49,16 @@ def variables_read(folder: Path) -> set[str]:
 
 
 def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each variable that looks like a setting and is not read, with the one that was meant.
+    """Yield each variable that looks like a setting and is not read, with the nearest known one.
 
-    A known name with a suffix, such as `DIXA_API_KEY_OLD`, is deliberate: nothing else was meant.
+    The second string is empty if no known name is similar. It is also empty for a known name with a
+    suffix, such as `DIXA_API_KEY_OLD`, which is deliberate.
     """
     for name in sorted(names):
         if not name.upper().startswith(PREFIX) or name in read:
             continue
         bare = {each.removeprefix(PREFIX): each for each in read}
-        meant = nearest(name[len(PREFIX) :], bare, alike=ALIKE)
+        meant = nearest(name[len(PREFIX) :], bare, cutoff=MIN_SIMILARITY)
         on_purpose = any(name.startswith(f"{each}_") for each in read)
         yield name, "" if on_purpose or not meant else bare[meant]
 
@@ -65,9 +66,9 @@ def unknown_variables(names: Iterable[str], read: Collection[str]) -> Iterator[t
 def unknown_names(
     catalogue: Catalogue, settings: LoadSettings, values: Mapping[str, Collection[str]]
 ) -> Iterator[Mistake]:
-    """Every name in the settings that the catalogue never had.
+    """Yield every name in the settings that the catalogue never had.
 
-    `values` holds the values by filter attribute, as far as they were fetched.
+    `values` has the values of each filter attribute that was fetched.
     """
     filters, breakdowns = settings.filters, settings.breakdowns
     ids = {entry.id for entry in catalogue.entries}
@@ -100,7 +101,7 @@ def unknown_names(
 def unknown_fields(
     catalogue: Catalogue, exclude_fields: Mapping[str, Sequence[str]]
 ) -> Iterator[Mistake]:
-    """Every name in `exclude_fields` that neither the catalogue nor a row ever had."""
+    """Yield every name in `exclude_fields` that neither the catalogue nor a row ever had."""
     fields = {
         # A row's own value is a field too.
         entry.id: {
@@ -126,19 +127,19 @@ def _unknown(
     what: str,
     typo_of: Collection[str] = (),
 ) -> Iterator[Mistake]:
-    """A mistake per unknown name; with `typo_of`, it is sure if the name resembles one of them."""
+    """Yield a mistake per unknown name. With `typo_of`, it is sure if one of them is similar."""
     for name in chosen:
         if name not in known:
             is_sure = not typo_of or bool(nearest(name, typo_of))
-            yield Mistake(setting, f"'{name}' is no {what}{hint(name, known)}", is_sure)
+            yield Mistake(setting, f"'{name}' is not a {what}{hint(name, known)}", is_sure)
 
 
-def _earlier(catalogue: Catalogue, entry: Entry, *kinds: str) -> set[str]:
-    """Filters or fields of an entry that changes of these kinds name."""
+def _earlier(catalogue: Catalogue, entry: Entry, *changes: str) -> set[str]:
+    """The filters or fields of an entry that the catalogue's `changes` of these kinds name."""
     return {
         change.item
         for change in catalogue.changes
         if (change.kind, change.id) == (entry.kind, entry.id)
-        and change.change in kinds
+        and change.change in changes
         and change.item
     }

@@ -14,14 +14,14 @@ from dixa_assets.model.tables import LAKE_SCHEME
 
 # Files that make a folder a project, for Python and for `dg`.
 PROJECT_FILES = ("pyproject.toml", "dg.toml")
-# DuckDB reads these as patterns of several files, or as the beginning of parameters.
+# DuckDB reads these as file name patterns, or as the start of parameters.
 PATTERNS = "?*[]"
 _project: ContextVar[Path | None] = ContextVar("project", default=None)
 
 
 @contextmanager
 def beginning_at(folder: Path) -> Iterator[None]:
-    """In the block, relative paths begin at a folder, not at the project of the working folder."""
+    """Inside the block, relative paths start at this folder."""
     token = _project.set(folder)
     try:
         yield
@@ -30,9 +30,9 @@ def beginning_at(folder: Path) -> Iterator[None]:
 
 
 def resolved(setting: str, text: str) -> Path:
-    """The absolute path of a file in a setting, without `~` and symbolic links."""
+    """Return the absolute path of a file in a setting, without `~` and symbolic links."""
     if not text.strip() or any(ord(letter) < 32 for letter in text):
-        raise ConfigError(setting, f"{text!r} is no path of a file.")
+        raise ConfigError(setting, f"{text!r} is not the path of a file.")
     try:
         full = (_project.get() or _project_of(Path.cwd())) / Path(text).expanduser()
         found = full.resolve()
@@ -45,18 +45,18 @@ def resolved(setting: str, text: str) -> Path:
 
 
 def database_path(setting: str, text: str) -> Path:
-    """`resolved`, for a file that DuckDB opens: without patterns and schemes."""
+    """Return the absolute path of a file that DuckDB opens, without patterns and schemes."""
     scheme, colon, _ = text.partition(":")
     # A single letter is a drive.
     if colon and len(scheme) != 1 and not set(scheme) & {"/", os.sep}:
         raise ConfigError(
-            setting, f"'{text}' is no file on this machine, and '{scheme}:' is not supported."
+            setting, f"'{text}' is not a file on this machine, and '{scheme}:' is not supported."
         )
     found = resolved(setting, text)
-    if odd := [letter for letter in PATTERNS if letter in str(found)]:
+    if patterns := [letter for letter in PATTERNS if letter in str(found)]:
         raise ConfigError(
             setting,
-            f"'{found}' contains {' and '.join(odd)}, which DuckDB reads as a pattern or as "
+            f"'{found}' contains {' and '.join(patterns)}, which DuckDB reads as a pattern or as "
             "parameters. Choose another name.",
         )
     return found
@@ -109,7 +109,7 @@ def _refuse_password(setting: str, text: str) -> None:
 
 
 def _project_of(folder: Path) -> Path:
-    """The nearest project around a folder; outside of any project, the folder itself."""
+    """The project that contains a folder; outside of any project, the folder itself."""
     for place in (folder, *folder.parents):
         if any((place / mark).is_file() for mark in PROJECT_FILES):
             return place

@@ -1,7 +1,7 @@
-"""The catalogue in the database: one row with all of it, and tables for people.
+"""The catalogue in the database: one row with the whole catalogue, and tables for people.
 
-A database of an older version has the tables alone. They hold the entries, changes and findings,
-but no other spelling of an id and no names of filter tables: the next fetch finds both again.
+A database of an older version has only the tables. They lack the spelling of ids and the names of
+filter tables: the next fetch finds both again.
 """
 
 from collections import defaultdict
@@ -54,7 +54,7 @@ def write_catalogue(connection: duckdb.DuckDBPyConnection, catalogue: Catalogue)
 
 
 def read_catalogue(query: Query) -> Catalogue:
-    """The catalogue as it was last written; an empty one if it never was."""
+    """Read the catalogue that was written last; an empty one if none was."""
     found = query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'dixa_catalogue'")
     tables = {row.table_name for row in found}
     if CATALOGUE_JSON.name in tables:

@@ -33,9 +33,9 @@ class Engine(ABC):
 
     Attributes:
         name: Its address, for messages.
-        scratch: A folder for files that are about to be loaded.
-        is_shared: True if readers wait for nobody and machines write in turn. False if one process
-            at a time has the database open, to read or to write.
+        scratch: A folder for staged files.
+        is_shared: True if readers never wait and machines write one after the other. False if only
+            one process at a time can have the database open, to read or to write.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """A text that changes if another database takes the place of this one."""
+        """A string that changes if another database replaces this one."""
 
     @abstractmethod
     def changed_at(self) -> float | None:
@@ -54,19 +54,19 @@ class Engine(ABC):
 
     @abstractmethod
     def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection to write with. It sees every committed write, and nobody else writes."""
+        """Open a connection for writing. It sees every committed write, and is the only writer."""
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection to read with."""
+        """Open a connection for reading."""
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Compact the database, if it needs that; counts of its parts before and after."""
+        """Compact the database if it needs that. Return its counts before and after."""
         return {}
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder for files to be loaded, removed afterwards.
+        """Make a folder for staged files, and remove it afterwards.
 
         It also removes the folders of killed processes: a folder whose lock is free has no owner.
         """
@@ -85,7 +85,7 @@ class Engine(ABC):
                 Path(lock.lock_file).unlink(missing_ok=True)
 
     def copy_to(self, path: Path) -> int:
-        """Replace the file at `path` by a compact copy; the copy's bytes."""
+        """Replace the file at `path` with a compact copy. Return the size of the copy in bytes."""
         make_folder(path.parent)
         # The copy is made under its final file name, because DuckDB names a database after it.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

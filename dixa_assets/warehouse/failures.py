@@ -13,7 +13,7 @@ from dixa_assets.errors import (
     WarehouseLost,
 )
 
-# Messages of a lake's Postgres that is gone.
+# Messages about a lake's Postgres that does not answer.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
@@ -30,13 +30,13 @@ def is_lost(error: Exception) -> bool:
 def to_own_error(
     error: Exception, problem: str, *, setting: str = "", is_shared: bool = False
 ) -> DixaAssetsError:
-    """The error of this project that stands for an error of DuckDB.
+    """Translate an error of DuckDB into an error of this project.
 
     Args:
         error: The error of DuckDB.
         problem: The first part of the message: the operation that failed.
         setting: The setting that is wrong if the error is terminal; empty if none is.
-        is_shared: True for a lake, whose server may be gone.
+        is_shared: True for a lake, whose server may not answer.
 
     Returns:
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class DuckDBFile(Engine):
     """A database file.
 
-    A lock file next to the database queues this project's own processes. If another program has
-    the database open, DuckDB's own lock fails and the connection is tried again.
+    A lock file next to the database queues the processes of this project. If another program has
+    the database open, DuckDB cannot lock it, and the connection is retried.
 
     Args:
         path: The file; its folder is made if it is missing.
@@ -57,12 +57,12 @@ class DuckDBFile(Engine):
         return f"{self.path.absolute()} {self.path.stat().st_ino if self.path.exists() else 0}"
 
     def changed_at(self) -> float | None:
-        """The file's time of change; None if there is no file."""
+        """The time of the latest change of the file; None if there is no file."""
         return self.path.stat().st_mtime if self.path.exists() else None
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection. Nobody else has one meanwhile."""
+        """Open the only connection to the file."""
         make_folder(self.path.parent)
         deadline = time.monotonic() + self._wait_seconds
         lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
@@ -77,7 +77,7 @@ class DuckDBFile(Engine):
         except Timeout:
             raise WarehouseBusy(
                 f"{self.path}: other loads of this project held the database for "
-                f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for one that hangs."
+                f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for a load that hangs."
             ) from None
         except PermissionError as error:
             raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None

@@ -1,9 +1,9 @@
 """A DuckLake: a database that several machines write.
 
-Its catalogue is in a Postgres, its rows are in files that every machine reaches. A lock in that
-Postgres admits one writer at a time: every write also changes the load log, and two writes that
+Its catalogue is in a Postgres, its rows are in files that every machine can reach. A lock in the
+Postgres admits one writer at a time, because every write changes the load log and two writes that
 begin at the same moment would both find the same day missing. Postgres releases the lock when the
-session ends, for whatever reason. See https://ducklake.select/docs/stable/
+session ends, whatever the reason. See https://ducklake.select/docs/stable/
 """
 
 import functools
@@ -91,13 +91,13 @@ class DuckLake(Engine):
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection. No other machine, process or thread writes meanwhile."""
+        """Open a connection for writing. No other machine, process or thread writes meanwhile."""
         with self._lake.turn, self._writing(), self.reading() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to read with. It waits for nobody."""
+        """Open a connection for reading. It does not wait for writers."""
         connection = self._lake.cursor()
         try:
             yield connection
@@ -167,12 +167,12 @@ class _Session:
         self._connection: psycopg.Connection[Any] | None = None
 
     def fetch(self, *statements: str) -> tuple[Any, ...]:
-        """The first row of the last statement. A lost connection repeats all of them on a new one.
+        """Return the first row of the last statement. If the connection is lost, repeat all.
 
         Raises:
             WarehouseLost: The server does not answer.
         """
-        return _patiently(lambda: self._fetch(*statements), self._connection is not None)
+        return _retry_while_lost(lambda: self._fetch(*statements), self._connection is not None)
 
     def execute_once(self, statement: str) -> None:
         """Execute on the open connection. A lost connection has released its locks already."""
@@ -215,12 +215,12 @@ class _Attached:
         self.writer, self.questions = _Session(self._dsn), _Session(self._dsn)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection for one thread, tested with a query.
+        """Open a connection for one thread, and test it with a query.
 
         Raises:
             WarehouseLost: The server does not answer.
         """
-        return _patiently(self._cursor, self._connection is not None)
+        return _retry_while_lost(self._cursor, self._connection is not None)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
@@ -234,9 +234,9 @@ class _Attached:
                     f"WHERE database_name = {literal(CATALOG)}"
                 ).fetchone()
             except (duckdb.Error, psycopg.OperationalError) as error:
-                was_there, self._connection = self._connection is not None, None
+                was_connected, self._connection = self._connection is not None, None
                 # A server that has answered before is lost, whatever the error says.
-                if was_there or isinstance(error, psycopg.Error):
+                if was_connected or isinstance(error, psycopg.Error):
                     raise _lost(error) from None
                 raise to_own_error(
                     error,
@@ -247,7 +247,7 @@ class _Attached:
             return cursor
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
-        # A folder for each process and readable by its user alone: rows may spill into it.
+        # Each process has a folder that only its user can read: DuckDB may write rows into it.
         self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
@@ -271,9 +271,9 @@ class _Attached:
 _attached = functools.cache(_Attached)
 
 
-def _patiently(attempt: Callable[[], T], was_there: bool) -> T:
-    """The result of an attempt. A server that has answered before may restart: wait for it."""
-    deadline = time.monotonic() + (PATIENCE if was_there else 0)
+def _retry_while_lost(attempt: Callable[[], T], was_connected: bool) -> T:
+    """Return the result of an attempt. A server that has answered before may restart: retry."""
+    deadline = time.monotonic() + (PATIENCE if was_connected else 0)
     while True:
         try:
             return attempt()
@@ -309,7 +309,7 @@ def _load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
 
 
 def _size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """The lake's files and snapshots."""
+    """The numbers of files and snapshots of the lake."""
     found = connection.execute(
         f"SELECT (SELECT sum(file_count) FROM ducklake_table_info({literal(CATALOG)})), "
         f"(SELECT count(*) FROM ducklake_snapshots({literal(CATALOG)}))"

@@ -23,7 +23,7 @@ class Load:
     Args:
         run_id: The Dagster run.
         started: The beginning of the load, as `time.monotonic()`.
-        parts: The staged rows; several files if a day was requested in parts.
+        parts: The staged rows: several files if a day was requested in parts.
         day: The day that the rows replace; None if they replace the whole table.
         filters: The filters of every request.
         breakdowns: The attributes by which a metric was broken down.
@@ -53,7 +53,7 @@ def write_loads(
     loads: Sequence[Load],
     schema_changes: Sequence[str],
 ) -> None:
-    """Replace the log's rows of an asset's loads; the first one gets the schema changes."""
+    """Replace the log's rows of an asset's loads; the first row gets the schema changes."""
     rows = [_row(asset_key, load) for load in loads]
     rows[0]["schema_changes"] = json.dumps(list(schema_changes))
     unknown = {

@@ -19,13 +19,14 @@ SOURCE = "dixa move"
 def copy_file(
     connection: duckdb.DuckDBPyConnection, path: Path, owner: Ownership
 ) -> dict[str, int]:
-    """Replace the tables and views of the connection's database by those of a file.
+    """Replace the tables and views of the connection's database with the tables of a file.
 
     Returns:
         The number of rows of each table, by its quoted name with its schema.
 
     Raises:
-        ConfigError: The file is not one of this project's, or of another zone, account or host.
+        ConfigError: The file is not a database of this project, or it has another zone, account or
+            host.
         WarehouseError: The copied rows differ from those in the file.
     """
     try:
@@ -66,12 +67,12 @@ def _relations(connection: duckdb.DuckDBPyConnection, kind: str, more: str) -> l
 def _copy_table(
     connection: duckdb.DuckDBPyConnection, schema: str, table: str, comment: str | None, _: int
 ) -> tuple[str, int]:
-    """The table's name and its number of rows."""
+    """Copy and compare a table. Return its name and its number of rows."""
     execute, name = connection.execute, f"{quote(schema)}.{quote(table)}"
-    theirs = f"{quote(SOURCE)}.{name}"
+    source = f"{quote(SOURCE)}.{name}"
     execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
     execute(f"DROP TABLE IF EXISTS {name}")
-    execute(f"CREATE TABLE {name} AS FROM {theirs}")
+    execute(f"CREATE TABLE {name} AS FROM {source}")
     execute(f"COMMENT ON TABLE {name} IS {literal(comment or '')}")
     comments = execute(
         "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = ? "
@@ -80,9 +81,9 @@ def _copy_table(
     ).fetchall()
     for column, about in comments:
         execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(about)}")
-    (rows,) = execute(f"SELECT count(*) FROM {theirs}").fetchone() or (0,)
+    (rows,) = execute(f"SELECT count(*) FROM {source}").fetchone() or (0,)
     # Compare all rows: a count may come from the metadata of files.
-    for one, other in ((theirs, name), (name, theirs)):
+    for one, other in ((source, name), (name, source)):
         differing = execute(f"SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchone()
         if differing != (0,):
             raise WarehouseError(

@@ -17,7 +17,7 @@ from dixa_assets.zones import is_same_zone
 class Ownership:
     """The zone, account and host that a database must have.
 
-    A database without days takes any; days of two zones, accounts or hosts never mix.
+    A database without days accepts any. Days of two zones, accounts or hosts never mix.
 
     Args:
         database: The database's name, for messages.
@@ -29,11 +29,11 @@ class Ownership:
     settings: WarehouseSettings
     host: str
 
-    def found(self, connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
-        """Make the project's own tables if they are missing.
+    def create_tables(self, connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
+        """Create the project's own tables if they are missing.
 
-        An existing database gets no statement with parameters: the first of them makes DuckDB
-        import pandas, which takes longer than everything here, and a load waits for this.
+        For an existing database, no statement has parameters: the first one makes DuckDB import
+        pandas, which takes longer than everything else here, and a load waits for it.
 
         Raises:
             ConfigError: The database holds days of another zone.

@@ -8,7 +8,7 @@ from dixa_assets.errors import WarehouseError
 from dixa_assets.model.tables import Column
 from dixa_assets.model.values import TIMESTAMPTZ, VARCHAR
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.schema import LOADED_NAMES, physical
+from dixa_assets.warehouse.schema import LOADED_NAMES, sql_type
 from dixa_assets.warehouse.sql import literal, name_of, quote
 
 
@@ -30,7 +30,7 @@ def insert_rows(
         if key is None:
             continue
         # Instants are read as text: DuckDB's cast knows every offset, its JSON reader does not.
-        stored = physical(column.type)
+        stored = sql_type(column.type)
         types[key] = stored.replace(TIMESTAMPTZ, VARCHAR)
         values[column.name] = f"CAST({quote(key)} AS {stored})"
     reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in types.items())
@@ -45,5 +45,5 @@ def insert_rows(
     if inserted.fetchone() != (staged.rows,):
         raise WarehouseError(
             f"{staged.table.key}: the staged file {staged.path} does not hold the "
-            f"{staged.rows} rows that were written to it; the partition is as it was."
+            f"{staged.rows} rows that were written to it. The partition did not change."
         )

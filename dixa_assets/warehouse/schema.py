@@ -1,4 +1,4 @@
-"""Make tables and views, comment them, and widen columns to hold new values."""
+"""Create and comment tables and views, and widen columns to hold new values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,13 +41,13 @@ from dixa_assets.warehouse.sql import (
 # The names of the columns that every write fills itself.
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
 # Prefix of a change's description if the column is new; other changes widen a column.
-ADDED = "new column "
-# The text of an instant whose column becomes text: as the API writes it.
+NEW_COLUMN_PREFIX = "new column "
+# The form of instants in a column that becomes text: as the API writes them.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
 
-def physical(type_: str | None) -> str:
-    """The type that stores a column: text if it has none yet."""
+def sql_type(type_: str | None) -> str:
+    """The type of a column in SQL: text if no value has shown it yet."""
     return type_ or VARCHAR
 
 
@@ -55,7 +55,7 @@ def create_table(
     connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
 ) -> None:
     """Create a table and its schema, with comments."""
-    definitions = ", ".join(f"{quote(c.name)} {physical(c.type)}" for c in columns)
+    definitions = ", ".join(f"{quote(c.name)} {sql_type(c.type)}" for c in columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     connection.execute(f"CREATE TABLE {name_of(table)} ({definitions})")
     _comment(connection, "TABLE", table, columns)
@@ -64,7 +64,7 @@ def create_table(
 def ensure_tables(
     connection: duckdb.DuckDBPyConnection, tables: Sequence[Table], *, is_lake: bool
 ) -> None:
-    """Create missing tables of the project's own, and add the columns that the others lack."""
+    """Create the project's own tables if they are missing, and add missing columns."""
     schemas = ", ".join({literal(table.schema): None for table in tables})
     found = connection.execute(
         "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
@@ -98,7 +98,7 @@ def _checkpoint(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
 
 
 def _add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> None:
-    definition = f"{quote(column.name)} {physical(column.type)}"
+    definition = f"{quote(column.name)} {sql_type(column.type)}"
     connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
 
 
@@ -162,19 +162,19 @@ class Plan:
         columns: The columns that its table must have.
         known: The columns that its table has.
         changes: The differences between the two, in words.
-        has_table: True if the table needs no change, nor its comment.
-        has_view: True if the view that people query exists and has its comment.
+        is_table_current: True if neither the table nor its comment needs a change.
+        is_view_current: True if the view that people query exists and has its comment.
     """
 
     columns: Sequence[Column]
     known: Sequence[Column]
     changes: Sequence[str]
-    has_table: bool
-    has_view: bool
+    is_table_current: bool
+    is_view_current: bool
 
 
-def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
-    """The changes that values of the seen types need. Nothing is changed yet."""
+def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
+    """Plan the changes that values of the seen types need, without making them."""
     table, view = relation.stored_in, relation.table
     known = _known_columns(connection, table)
     columns, changes = _fitting(connection, table, seen, known)
@@ -182,8 +182,9 @@ def planned(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Typ
         columns,
         known,
         changes if known else [],
-        has_table=columns == known and _comment_of(connection, "tables", table) == table.comment,
-        has_view=view is table or _comment_of(connection, "views", view) == view.comment,
+        is_table_current=columns == known
+        and _comment_of(connection, "tables", table) == table.comment,
+        is_view_current=view is table or _comment_of(connection, "views", view) == view.comment,
     )
 
 
@@ -191,14 +192,16 @@ def apply_plan(
     connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, *, is_lake: bool
 ) -> None:
     """Make the changes of a plan, in transactions of its own."""
-    if not plan.has_table:
+    if not plan.is_table_current:
         with transaction(connection):
             _evolve(connection, relation.stored_in, plan, is_lake)
         _checkpoint(connection, is_lake)
-    if not plan.has_view:
-        own = " AND ".join(f"{name} = {literal(value)}" for name, value in relation.only.items())
+    if not plan.is_view_current:
+        conditions = [f"{name} = {literal(value)}" for name, value in relation.row_filter.items()]
         names = names_of(relation.table.columns)
-        select = f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {own}"
+        select = (
+            f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {' AND '.join(conditions)}"
+        )
         with transaction(connection):
             _create_view(connection, relation.table, select, is_lake)
 
@@ -210,7 +213,7 @@ def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_
             old = before.get(column.name)
             if old is None:
                 _add_column(connection, table, column)
-            elif physical(old.type) != physical(column.type):
+            elif sql_type(old.type) != sql_type(column.type):
                 _retype(connection, name_of(table), old, column, is_lake)
         _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
     else:
@@ -229,9 +232,9 @@ def _retype(
             f"ALTER TABLE {relation} ALTER COLUMN {name} SET DATA TYPE {new.type} USING {converted}"
         )
         return
-    # A lake retypes few columns. A new column takes the place of the old one, which is renamed: a
-    # new list cannot be.
-    before = quote(f"{new.name} as {physical(old.type)}")
+    # A lake can change few types in place, so a new column replaces the old one. The old one is
+    # renamed, because a new list column cannot be renamed.
+    before = quote(f"{new.name} as {sql_type(old.type)}")
     converted = _converted(before, old.type, new)
     connection.execute(f"ALTER TABLE {relation} RENAME COLUMN {name} TO {before}")
     connection.execute(f"ALTER TABLE {relation} ADD COLUMN {name} {new.type}")
@@ -259,7 +262,7 @@ def _fitting(
         if old is None:
             name = column_name(*source, taken)
             columns.append(Column(name, seen, comment, *source))
-            changes.append(f"{ADDED}{name} ({physical(seen)})")
+            changes.append(f"{NEW_COLUMN_PREFIX}{name} ({sql_type(seen)})")
             continue
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)

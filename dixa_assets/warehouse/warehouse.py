@@ -34,7 +34,7 @@ from dixa_assets.warehouse.schema import (
     apply_plan,
     ensure_tables,
     fields_of,
-    planned,
+    plan_changes,
 )
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
@@ -50,10 +50,10 @@ from dixa_assets.warehouse.sql import (
 if TYPE_CHECKING:
     import pandas as pd
 
-# The types that a preview shows: their values identify no person.
-IMPERSONAL = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
+# A preview shows columns of these types only, because their values do not identify a person.
+PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
 PREVIEW_ROWS = 5
-# One thread, and each row group written when it is full: DuckDB would keep ten in memory.
+# One thread. Each row group is written when it is full: by default DuckDB keeps ten in memory.
 LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
 # the lake commits only one of them.
@@ -104,20 +104,20 @@ class Warehouse:
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
         self._owner = Ownership(self.name, settings, host)
-        # The database that was found to have the project's own tables.
-        self._founded = ""
+        # The identity of the database in which the project's own tables were created.
+        self._prepared = ""
 
     @property
     def identity(self) -> str:
-        """A text that changes if another database takes the place of this one."""
+        """A string that changes if another database replaces this one."""
         return self._engine.identity
 
     def replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
-        """Replace the days of the loads, or the whole table, by the staged rows.
+        """Replace the days of the loads, or the whole table, with the staged rows.
 
         Columns are added and widened first, in transactions of their own. One transaction then
-        deletes the old rows, inserts the new ones and writes the load log. If anything fails,
-        every partition is as it was.
+        deletes the old rows, inserts the new ones and writes the load log. If a statement
+        fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -139,21 +139,21 @@ class Warehouse:
         types = sum((part.types for part, _ in parts), Types())
         days = [str(load.day) for load in loads if load.day]
         scope = {"partition_date": days} if days else {}
-        scope |= {name: [value] for name, value in relation.only.items()}
+        scope |= {name: [value] for name, value in relation.row_filter.items()}
         where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
-        rows = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        scope_sql = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
         values = [*itertools.chain(*scope.values())]
 
-        def write(plan: Plan) -> Written:
+        def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
-            connection.execute(f"DELETE FROM {rows}", values)
+            connection.execute(f"DELETE FROM {scope_sql}", values)
             for part, run_id in parts:
                 insert_rows(connection, part, plan.columns, run_id)
             load_log.write_loads(connection, relation.key, loads, plan.changes)
-            plain = [column for column in plan.columns if column.type in IMPERSONAL]
+            plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
             preview = connection.execute(
-                f"SELECT {names_of(plain) or 'NULL'} FROM {rows} "
+                f"SELECT {names_of(plain) or 'NULL'} FROM {scope_sql} "
                 f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
                 values,
             ).df()
@@ -161,32 +161,32 @@ class Warehouse:
 
         with self._connect() as connection, self._explain_failure(relation, values):
             connection.execute(LOW_MEMORY)
-            # A single transaction if nothing needs a change first: a lake queries its Postgres
-            # again for each.
+            # One transaction is enough if no table needs a change. In a lake, each transaction
+            # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
-                plan = planned(connection, relation, types)
-                if plan.has_table and plan.has_view:
-                    return write(plan)
+                plan = plan_changes(connection, relation, types)
+                if plan.is_table_current and plan.is_view_current:
+                    return write(connection, plan)
             apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
             with transaction(connection):
-                return write(plan)
+                return write(connection, plan)
 
-    def remember(self, catalogue: Catalogue) -> None:
-        """Write the whole catalogue, which `catalogue` reads back as an equal one."""
+    def save_catalogue(self, catalogue: Catalogue) -> None:
+        """Write the whole catalogue. `catalogue` returns an equal one."""
         with self._connect() as connection, transaction(connection):
             self._owner.claim(connection)
             write_catalogue(connection, catalogue)
 
     def catalogue(self) -> Catalogue:
-        """The catalogue as it was last written here; an empty one if it never was."""
+        """Read the catalogue that was written last; an empty one if none was."""
         if self.changed_at() is None:
             return Catalogue()
         with self.reading() as query:
             return read_catalogue(query)
 
     def loaded(self) -> set[tuple[str, str]]:
-        """Asset key and day of every load in the log; the day is empty for a whole table.
+        """The loaded partitions: asset key and day, which is empty for a whole table.
 
         Raises:
             ConfigError: The database holds days of another zone, account or host.
@@ -197,8 +197,8 @@ class Warehouse:
             self._owner.verify(connection)
             return load_log.loaded_partitions(partial(rows_of, connection))
 
-    def undescribed(self) -> tuple[set[tuple[str, str, str]], dict[str, set[str]]]:
-        """Types and fields of loaded values, which the catalogue may lack.
+    def findings(self) -> tuple[set[tuple[str, str, str]], dict[str, set[str]]]:
+        """The types and fields that loads found, which the catalogue may lack.
 
         Returns:
             Undocumented types: asset key, field, type. The fields of each record's table.
@@ -209,14 +209,14 @@ class Warehouse:
             return load_log.unknown_types(query), fields_of(query)
 
     def publish(self, path: Path) -> int:
-        """Replace the file at `path` by a compact copy of the database; the copy's bytes.
+        """Replace the file at `path` with a compact copy. Return the size of the copy in bytes.
 
         Programs that have the old copy open continue to read it.
         """
         self.check()
         return self._engine.copy_to(path)
 
-    def adopt(self, source: Path) -> dict[str, int]:
+    def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
 
         Everything is copied, or nothing. Every row is compared before the copy is committed.
@@ -225,7 +225,7 @@ class Warehouse:
             The number of rows of each table, by its quoted name with its schema.
 
         Raises:
-            ConfigError: The file is not one of this project's, or of another zone or account.
+            ConfigError: The file is not a database of this project, or has another zone or account.
             WarehouseError: This database holds days already, or the copy differs from the file.
         """
         with self._connect() as connection:
@@ -236,7 +236,7 @@ class Warehouse:
             return copied
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Merge the small files of a lake; its files and snapshots before and after.
+        """Merge the small files of a lake. Return its counts before and after.
 
         An earlier state of the lake can be read for as long as `keep`.
         """
@@ -248,7 +248,7 @@ class Warehouse:
             self._owner.claim(connection)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """The result of a query as a frame, with instants in UTC."""
+        """Run a query and return a frame, with instants in UTC."""
         frame: pd.DataFrame = self._run(
             lambda each, *sent: each.execute(*sent).df(), sql, parameters
         )
@@ -256,9 +256,9 @@ class Warehouse:
 
     @contextmanager
     def reading(self) -> Iterator[Query]:
-        """A function that runs queries and returns their rows.
+        """Return a function that runs queries and returns their rows.
 
-        A file is held for as long as the block lasts; a lake waits for nobody.
+        A file is locked for the whole block. A lake is never locked.
         """
         if self._engine.is_shared:
             yield partial(self._run, rows_of)
@@ -272,7 +272,7 @@ class Warehouse:
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:
-        """The result of a query. If the server of a lake was lost, run it once more."""
+        """Run a query. If the server of a lake was lost, run it once more."""
         try:
             with self._read() as connection:
                 return run(connection, sql, parameters)
@@ -282,8 +282,8 @@ class Warehouse:
 
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to read with, to a database that has the project's own tables."""
-        if self._engine.identity != self._founded:
+        """Open a connection for reading, to a database that has the project's own tables."""
+        if self._engine.identity != self._prepared:
             with self._connect():
                 pass
         with self._detect_loss(), self._engine.reading() as connection:
@@ -291,12 +291,12 @@ class Warehouse:
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to write with, to a database that has the project's own tables."""
+        """Open a connection for writing, to a database that has the project's own tables."""
         with self._detect_loss(), self._engine.connect() as connection:
-            # Once for each database that takes this place.
-            if (identity := self._engine.identity) != self._founded:
-                self._owner.found(connection, is_lake=self._engine.is_shared)
-                self._founded = identity
+            # Once for each database at this address.
+            if (identity := self._engine.identity) != self._prepared:
+                self._owner.create_tables(connection, is_lake=self._engine.is_shared)
+                self._prepared = identity
             yield connection
 
     @contextmanager
@@ -312,7 +312,7 @@ class Warehouse:
 
     @contextmanager
     def _explain_failure(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
-        """Name the table and the rows of a write that DuckDB fails."""
+        """Name the table and the rows of a failed write."""
         try:
             yield
         except duckdb.Error as error:

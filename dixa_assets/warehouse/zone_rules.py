@@ -7,8 +7,8 @@ from dixa_assets.model.days import Day
 from dixa_assets.warehouse.sql import Query
 
 
-def odd_midnight(query: Query, days: Sequence[Day]) -> date | None:
-    """The first day that begins at another instant by DuckDB's rules; None if there is none."""
+def first_differing_midnight(query: Query, days: Sequence[Day]) -> date | None:
+    """The first day that begins at another instant in DuckDB's rules; None if there is none."""
     ((first,),) = query(
         "SELECT min(day) FROM (SELECT unnest(?::DATE[]) AS day, "
         "unnest(?::TIMESTAMPTZ[]) AS start) WHERE timezone(?, start)::DATE <> day "

@@ -46,14 +46,14 @@ def look(
 def test_without_data_only_missing_days_fail(warehouse: Warehouse) -> None:
     assert look(warehouse, METRIC) == {
         "completeness": (Verdict.FAILED, (2, 2)),
-        "reconciliation": (Verdict.OPEN, (0, 0)),
-        "schema": (Verdict.OPEN, (0, 1, 0)),
+        "reconciliation": (Verdict.NO_DATA, (0, 0)),
+        "schema": (Verdict.NO_DATA, (0, 1, 0)),
     }
     assert look(warehouse, RECORD) == {
         "completeness": (Verdict.FAILED, (2, 2)),
-        "window": (Verdict.OPEN, (0, 0)),
-        "not_null": (Verdict.OPEN, (1, 0)),
-        "schema": (Verdict.OPEN, (0, 2, 0)),
+        "window": (Verdict.NO_DATA, (0, 0)),
+        "not_null": (Verdict.NO_DATA, (1, 0)),
+        "schema": (Verdict.NO_DATA, (0, 2, 0)),
     }
 
 
@@ -78,7 +78,7 @@ def test_a_missing_value_is_found_by_its_rows(warehouse: Warehouse) -> None:
     subject = Subject(OPTIONS.spec(RECORD), (RECORD,), OPTIONS, NOW)
     with warehouse.reading() as query:
         found = {check.name: check.look(query, subject) for check in checks_of(subject)}
-    assert found["not_null"].table == [
+    assert found["not_null"].cases == [
         {
             "field": "queue_id",
             "rows without": 1,
@@ -86,8 +86,8 @@ def test_a_missing_value_is_found_by_its_rows(warehouse: Warehouse) -> None:
             "for instance": "2025-01-02 00:00:01+00:00",
         }
     ]
-    assert found["window"].table == [{"day": "2025-01-02", "rows": 2, "outside": 1}]
-    assert found["window"].doubts == {date(2025, 1, 2): True}
+    assert found["window"].cases == [{"day": "2025-01-02", "rows": 2, "outside": 1}]
+    assert found["window"].differs_by_day == {date(2025, 1, 2): True}
 
 
 def test_a_filter_that_the_probe_found_to_be_required_is_checked(warehouse: Warehouse) -> None:

@@ -86,7 +86,7 @@ REFUSED = [
     status(200, "not an object", []),
     status(200, "'data' is not a list", {"data": 5}),
     status(200, "primaryTimestampField", {"data": [{"fields": []}]}),
-    status(200, "a number is beyond any column", BEYOND),
+    status(200, "no column can hold a number", BEYOND),
     Fault({"kind": "foreign_host"}, "another host .elsewhere.example."),
     status(200, "no pageKey", NO_KEY),
 ]
@@ -179,7 +179,9 @@ def test_a_step_fails_for_each_asset_whose_fault_lasts_and_for_no_other(struck: 
 def test_a_fault_that_stays_leaves_its_day_as_it_was_and_names_it(key: str, struck: Struck) -> None:
     lasts = key in LASTING_FAULTS
     said = failure_of(struck.failed, step(key))
-    assert said.startswith(f"1 of 3 days failed ({FAULTY}) and are as they were. {FAULTY}: ")
+    assert said.startswith(
+        f"1 of 3 days failed ({FAULTY}). Their stored rows did not change. {FAULTY}: "
+    )
     assert f"'{key.split('/')[1]}'" in said or key in said
     assert re.search((LASTING_FAULTS | REFUSALS)[key].error, said)
     assert can_retry(struck.failed, key) is lasts

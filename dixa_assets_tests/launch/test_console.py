@@ -43,7 +43,7 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
     "line",
     [
         daemon("Checking for new runs for sensor: dixa_history"),
-        daemon("Sensor dixa_publish skipped: Nothing has changed since."),
+        daemon("Sensor dixa_publish skipped: The database has not changed."),
         daemon("Sensor dixa_catalogue skipped: 26 metrics and 13 records, nothing new."),
         event("STEP_START", 'Started execution of step "dixa_metrics__csat".'),
         event("ENGINE_EVENT", "Executing steps in process (pid: 4443)"),

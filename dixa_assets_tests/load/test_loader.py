@@ -151,7 +151,7 @@ def test_after_hopeless_or_many_errors_the_other_days_are_not_requested(
         load_days(simulator.url, warehouse, RATINGS, days_from(FIRST, 30, COPENHAGEN), threads=1)
     requests = len(requests_for(simulator, "ratings"))
     assert failed <= len(caught.value.failed) == requests <= failed + DAYS_PER_THREAD
-    assert f"{30 - requests} more were not tried" in str(caught.value)
+    assert f"{30 - requests} more were not requested" in str(caught.value)
 
 
 def test_a_request_that_cannot_be_built_is_one_error(

@@ -143,7 +143,7 @@ def test_a_malformed_item_alone_is_left_out(item: Any) -> None:
     found = Listing.from_api([item, {"id": "other"}], [RECORD])
     assert [entry.id for entry in found.entries] == ["other", "ratings"]
     assert len(found.problems) == 1
-    assert "a metric was left out: its entry is malformed" in found.problems[0]
+    assert "a metric was skipped: its entry is malformed" in found.problems[0]
 
 
 def test_an_id_listed_twice_is_read_once() -> None:
@@ -175,7 +175,7 @@ def test_a_metric_and_a_record_may_share_an_id() -> None:
 def test_a_list_without_a_usable_entry_is_refused(
     metrics: list[Any], records: list[Any], kind: str
 ) -> None:
-    with pytest.raises(CatalogueError, match=f"catalogue of {kind}s .* nothing was changed"):
+    with pytest.raises(CatalogueError, match=f"catalogue of {kind}s .* Nothing was changed"):
         Listing.from_api(metrics, records)
 
 

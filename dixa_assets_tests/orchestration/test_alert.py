@@ -97,7 +97,7 @@ def test_the_error_of_a_webhook_that_refuses_hides_its_address(chat: Chat, statu
     "address", ["", "hooks.example/x", "http://hooks.example/secret-part", "file:///etc/passwd"]
 )
 def test_an_address_without_encryption_is_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match="DIXA_ALERT_WEBHOOK: is no address") as refused:
+    with pytest.raises(ConfigError, match="DIXA_ALERT_WEBHOOK: is not an address") as refused:
         post_alert(address, "a line")
     assert "secret-part" not in str(refused.value)
 

@@ -94,7 +94,7 @@ def test_a_refused_key_stops_the_load_at_once_and_a_retry_cannot_help(
     assert failure is not None
     assert failure.metadata["a retry can help"].value is False
     assert "DIXA_API_KEY" in str(failure.description)
-    assert " more were not tried." in str(failure.description)
+    assert " more were not requested." in str(failure.description)
     assert len(simulator.requests()) <= 4
 
 

@@ -237,8 +237,8 @@ def test_reconciliation_without_the_record_is_open(
 ) -> None:
     found = evaluations(analytics, [METRIC])[METRIC, "reconciliation"]
     assert found.passed
-    assert "no day yet" in found.description
-    assert "nothing can be said" in found.description
+    assert "No day of this metric and of" in found.description
+    assert "the check cannot run" in found.description
 
 
 def test_reconciliation_with_a_record_without_values_gives_that_reason(
@@ -247,7 +247,7 @@ def test_reconciliation_with_a_record_without_values_gives_that_reason(
     keys = ["dixa_metrics/knowledge_search_score", "dixa_records/knowledge_article_usage"]
     found = evaluations(analytics, keys)["dixa_metrics/knowledge_search_score", "reconciliation"]
     assert found.passed
-    assert "give none of its measures" in found.description
+    assert "No measure of this metric can be computed from" in found.description
 
 
 def test_differently_filtered_loads_are_not_compared(
@@ -258,7 +258,7 @@ def test_differently_filtered_loads_are_not_compared(
         simulator, tmp_path, filters={"closed_conversations": {"channel": ["EMAIL"]}}
     )
     found = evaluations(filtered, [METRIC])[METRIC, "reconciliation"]
-    assert "nothing can be said" in found.description
+    assert "the check cannot run" in found.description
     assert found.metadata["days compared"].value == 0
 
 

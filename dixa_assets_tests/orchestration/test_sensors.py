@@ -164,7 +164,7 @@ def test_a_tick_names_settings_that_dixa_does_not_have(
 ) -> None:
     analytics = component(simulator, tmp_path, include=["csatt", "nps"])
     message = catalogue_tick(analytics, Catalogue(), instance)
-    assert "include: 'csatt' is no metric or record of Dixa; did you mean csat?" in message
+    assert "include: 'csatt' is not a metric or record of Dixa; did you mean csat?" in message
 
 
 def test_an_unknown_type_of_values_is_one_change(
@@ -202,8 +202,8 @@ def test_a_field_that_only_rows_have_can_be_excluded_after_a_tick(
     catalogue_tick(analytics, catalogue, instance)
     later = stored(analytics, instance)
     excluding = component(simulator, tmp_path, exclude_fields={"ratings": ["undocumented"]})
-    assert excluding.mistakes(catalogue) != []
-    assert excluding.mistakes(later) == []
+    assert excluding.find_unknown_names(catalogue) != []
+    assert excluding.find_unknown_names(later) == []
     excluding.build_definitions(later)
 
 

@@ -88,7 +88,7 @@ def change_entries(warehouse: Warehouse, **fields: Any) -> None:
     """Give every entry of the remembered catalogue other fields."""
     known = warehouse.catalogue()
     entries = tuple(replace(entry, **fields) for entry in known.entries)
-    warehouse.remember(replace(known, entries=entries))
+    warehouse.save_catalogue(replace(known, entries=entries))
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,8 @@ def can_retry(result: dg.ExecuteInProcessResult, key: str) -> Any:
 def assert_one_day_failed(result: dg.ExecuteInProcessResult, key: str, cause: str) -> None:
     assert failed_steps(result) == {step(key)}
     said = failure_of(result, step(key))
-    assert said.startswith(f"1 of 3 days failed ({FAULTY}) and are as they were. {FAULTY}: ")
+    assert said.startswith(
+        f"1 of 3 days failed ({FAULTY}). Their stored rows did not change. {FAULTY}: "
+    )
     assert cause in said
     assert f"'{key.split('/')[1]}'" in said

@@ -59,7 +59,7 @@ def in_tables(catalogue: Catalogue) -> Catalogue:
 def test_a_remembered_catalogue_is_read_back_equal(warehouse: Warehouse) -> None:
     assert warehouse.catalogue() == Catalogue()
     for catalogue in (fresh(FIRST), grown()):
-        warehouse.remember(catalogue)
+        warehouse.save_catalogue(catalogue)
         found = warehouse.catalogue()
         assert found == catalogue
         assert found.version == catalogue.version
@@ -67,16 +67,16 @@ def test_a_remembered_catalogue_is_read_back_equal(warehouse: Warehouse) -> None
 
 
 def test_colliding_attributes_keep_their_tables_after_a_lost_state(warehouse: Warehouse) -> None:
-    warehouse.remember(grown())
+    warehouse.save_catalogue(grown())
     later = merged(warehouse.catalogue(), listing(THEN))
     assert later.filter_names == grown().filter_names
 
 
 def test_an_equal_catalogue_is_not_written_again(warehouse: Warehouse) -> None:
     written_at = "SELECT written_at::VARCHAR FROM dixa_catalogue.catalogue_json"
-    warehouse.remember(grown())
+    warehouse.save_catalogue(grown())
     before = selected(warehouse, written_at)
-    warehouse.remember(grown())
+    warehouse.save_catalogue(grown())
     assert selected(warehouse, written_at) == before
 
 
@@ -85,7 +85,7 @@ def test_a_database_of_another_account_remembers_nothing(tmp_path: Path) -> None
     first = Warehouse(path, WarehouseSettings(account="first"))
     load(first, record(), DAY, integers(1))
     with pytest.raises(ConfigError, match="^account: "):
-        Warehouse(path, WarehouseSettings(account="second")).remember(grown())
+        Warehouse(path, WarehouseSettings(account="second")).save_catalogue(grown())
     assert first.catalogue() == Catalogue()
 
 
@@ -103,12 +103,12 @@ def test_a_database_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
     assert again.catalogue() == in_tables(grown())
     load(again, record(), DAY, integers(2, 3))
     load(again, record(), "2025-01-03", [])
-    again.remember(fresh())
+    again.save_catalogue(fresh())
 
     assert again.catalogue() == fresh()
     log = "SELECT rows FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL ORDER BY ALL"
     assert selected(again, log) == [(0,), (2,)]
     adopted = Warehouse(tmp_path / "another.duckdb")
-    assert adopted.adopt(path)['"dixa_catalogue"."catalogue_json"'] == 1
+    assert adopted.copy_from(path)['"dixa_catalogue"."catalogue_json"'] == 1
     assert adopted.catalogue() == fresh()
     load(adopted, record(), DAY, integers(4))

@@ -304,7 +304,7 @@ def test_a_file_is_copied_into_the_lake_and_loads_go_on_there(
     load(file, record(about="Every conversation."), DAYS[1], [{"number": Value(VARCHAR, "x")}])
     load_metric(file, "csat", DAY, [80.0, 81.0])
 
-    moved = warehouse.adopt(file.path)
+    moved = warehouse.copy_from(file.path)
 
     assert moved['"dixa_records"."conversations"'] == 3
     everything = (
@@ -322,7 +322,7 @@ def test_a_file_is_copied_into_the_lake_and_loads_go_on_there(
     assert len(selected(warehouse, everything)) == 4
 
     with pytest.raises(WarehouseError, match="holds days already"):
-        warehouse.adopt(file.path)
+        warehouse.copy_from(file.path)
 
 
 def test_one_command_copies_a_file(
@@ -350,10 +350,10 @@ def test_a_file_of_another_zone_is_refused(warehouse: Warehouse, tmp_path: Path)
     file.check()
 
     with pytest.raises(ConfigError, match="holds days of Pacific/Apia"):
-        warehouse.adopt(file.path)
+        warehouse.copy_from(file.path)
 
     with pytest.raises(ConfigError, match="cannot be read as a database"):
-        warehouse.adopt(tmp_path / "nothing.duckdb")
+        warehouse.copy_from(tmp_path / "nothing.duckdb")
 
 
 # Four machines at once

@@ -18,7 +18,8 @@ from dixa_assets.model.values import parse_instant
 
 # Limit of a probe, including the requests for the catalogue.
 MAX_REQUESTS = 80
-# The search of a filter tries this number of attributes, and none with this number of pages.
+# The search for a filter tries at most MAX_ATTRIBUTES attributes, and skips an attribute whose
+# values have TOO_MANY_PAGES pages or more.
 MAX_ATTRIBUTES = 6
 TOO_MANY_PAGES = 4
 
@@ -27,16 +28,16 @@ Filters = Mapping[str, Sequence[str]]
 
 
 class NoAnswer(Exception):
-    """The account's data, or the limits of the probe, allow no answer. The text says why."""
+    """The account's data, or the limits of the probe, allow no answer. The message says why."""
 
 
-class Conversation:
-    """The requests of one probe, and what one question learns for the next.
+class ProbeSession:
+    """The requests of one probe, and the results that later questions use.
 
     Attributes:
-        scheme: The word before the token that the API accepts; empty for the raw token.
-        day: The day that the questions are about: one with data, if the probe finds one.
-        required: The attribute that a metric has to be filtered by; empty: none.
+        scheme: The word before the token that the API accepts. Empty: the raw token.
+        day: The day of the questions: one with data, if the probe finds one.
+        required: The attribute by which metrics must be filtered. Empty: none.
         filters: The filter of later requests for rows.
         page_size: The largest page size that the API accepted.
         rows: The record's first rows of the day; None before the request.
@@ -59,7 +60,7 @@ class Conversation:
 
     @cached_property
     def metric(self) -> Entry:
-        """The metric to ask about: one with a Count, if possible with a record and filters."""
+        """The metric of the questions: one with a Count, if possible with a record and filters."""
         live = self._catalogue.live
         records = {each.id for each in live if each.kind == "record"}
         metrics = [each for each in live if "Count" in {item.measure for item in each.aggregations}]
@@ -74,7 +75,7 @@ class Conversation:
 
     @cached_property
     def record(self) -> Entry:
-        """The record to ask about: the one with the metric's rows, if there is one."""
+        """The record of the questions: the one with the metric's rows, if there is one."""
         records = [each for each in self._catalogue.live if each.kind == "record"]
         if not records:
             raise NoAnswer("the catalogue has no record")
@@ -85,37 +86,43 @@ class Conversation:
         return Day.of(self._today - timedelta(days=days), self._timezone)
 
     def request(self, method: str, path: str, body: Json | None, **params: str) -> Json:
-        """The whole answer to one request; `NoAnswer` at the limit of the probe."""
+        """Send a request and return the whole response.
+
+        Raises:
+            NoAnswer: The probe has reached its limit of requests.
+        """
         if self.client.requests >= MAX_REQUESTS:
-            raise NoAnswer(f"the limit of {MAX_REQUESTS} requests was reached before")
+            raise NoAnswer(f"the limit of {MAX_REQUESTS} requests was reached")
         return self.client.request(method, path, body=body, params=params)
 
     def pages(
         self, method: str, path: str, body: Json | None = None, **params: str
     ) -> Iterator[list[Any]]:
-        """The pages of a list, up to an empty page or one without a link."""
+        """Yield the pages of a list, up to an empty page or one without a link."""
         following: Mapping[str, str] | None = params
         while following is not None:
-            answer = self.request(method, path, body, **following)
-            yield (rows := answer.get("data") or [])
-            following = self.client.next_page(answer) if rows else None
+            response = self.request(method, path, body, **following)
+            yield (rows := response.get("data") or [])
+            following = self.client.next_page(response) if rows else None
 
     def body(self, entry: Entry, period: Period, filters: Filters) -> Json:
         """The request body of an entry for a period."""
         return Request(LoadSpec(entry, self._timezone), filters).body(period)
 
     def count(self, filters: Filters) -> float:
-        """The metric's Count of the day; 0 if the answer has none."""
-        answer = self.request("POST", "/metrics", self.body(self.metric, self.day.period, filters))
-        for each in (answer.get("data") or {}).get("aggregates") or []:
+        """Request the metric's Count of the day; 0 if the response has none."""
+        response = self.request(
+            "POST", "/metrics", self.body(self.metric, self.day.period, filters)
+        )
+        for each in (response.get("data") or {}).get("aggregates") or []:
             if each.get("measure") == "Count":
                 return float(each.get("value") or 0)
         return 0
 
     def counts_by_attribute(self) -> dict[str, float]:
-        """The Count of the day with a filter of all values, for each filter attribute.
+        """Request the Count of the day with a filter on all values, for each attribute.
 
-        An attribute is absent if the API refuses the filter or its values.
+        An attribute is absent if the API rejects the filter or its values.
         """
         counts = {}
         for attribute in sorted(self.metric.attributes)[:MAX_ATTRIBUTES]:
@@ -125,7 +132,7 @@ class Conversation:
         return counts
 
     def _fetch_values(self, attribute: str) -> list[str]:
-        """The values of a filter attribute; none if the API refuses them or has too many."""
+        """Request the values of an attribute; none if the API rejects it or has too many."""
         listed = self.pages("GET", f"/filter/{quote(attribute, safe='')}")
         try:
             pages = [*islice(listed, TOO_MANY_PAGES)]
@@ -135,23 +142,23 @@ class Conversation:
         return values if len(pages) < TOO_MANY_PAGES else []
 
     def page(self, period: Period) -> list[Json]:
-        """The record's first rows, on a page of the largest size that the API accepts."""
+        """Request the record's first rows, on the largest page that the API accepts."""
         body = self.body(self.record, period, self.filters)
         sizes = [each for each in PAGE_SIZES if each <= self.page_size]
         while True:
             size = sizes.pop(0)
             try:
-                answer = self.request("POST", "/records", body, pageLimit=f"{size}")
+                response = self.request("POST", "/records", body, pageLimit=f"{size}")
             except ApiRefused as error:
                 if error.status != 400 or not sizes:
                     raise
             else:
                 self.page_size = size
-                return answer.get("data") or []
+                return response.get("data") or []
 
 
 def instants_of(rows: Sequence[Json]) -> list[datetime]:
-    """The primary timestamps of rows, in order."""
+    """The sorted primary timestamps of rows."""
     primaries = (row.get("primaryTimestampField") for row in rows)
     stamps = (each.get("timestamp") for each in primaries if isinstance(each, dict))
     return sorted(each for each in map(parse_instant, stamps) if each)
