@@ -75,7 +75,7 @@ class Scene:
                     "WHERE asset_key = ? ORDER BY ALL",
                     [key],
                 )
-                for day, row in zip(rows.day, rows.row, strict=True):
+                for day, row in rows:
                     found.setdefault((key, day), []).append(row)
         return found
 
