@@ -336,10 +336,10 @@ def test_the_read_copy_and_the_report_are_requested_once_when_loads_have_ended(
 
     assert load(analytics, ["dixa/read_copy", "dixa/report"], instance=instance).success
     assert (tmp_path / "read.duckdb").exists()
-    assert "Nothing has changed" in str(tick().skip_message)
+    assert "The database has not changed" in str(tick().skip_message)
     with analytics.build_warehouse().reading() as query:
         assert len(query("FROM dixa.metrics_daily"))
-    assert "Nothing has changed" in str(tick().skip_message)
+    assert "The database has not changed" in str(tick().skip_message)
 
     assert load(analytics, [CSAT], "2025-11-02", instance=instance).success
     (again,) = tick().run_requests or ()
