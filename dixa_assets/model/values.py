@@ -75,6 +75,8 @@ PLAIN: dict[str, type] = {
 }
 # The types of values that Dixa documents.
 FIELD_TYPES = frozenset({*PLAIN, "InstantField", "ListField", "TimestampField"})
+# The keys of content that is not in `value`.
+_CONTENT_KEYS: dict[str | None, str] = {"ListField": "values", "TimestampField": "timestamp"}
 # The column types of plain content.
 _TYPES: dict[type, str] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: VARCHAR}
 
@@ -91,6 +93,10 @@ def read_value(typed: Any) -> Value:
     if not isinstance(kind, str | None):
         return Value(JSON, typed)
     is_unknown = kind is not None and kind not in FIELD_TYPES
+    content_key = _CONTENT_KEYS.get(kind)
+    if content_key and content_key not in typed and typed.keys() - {"_type", "label", "name"}:
+        # The content has another key than the documented one.
+        return Value(JSON, typed)
     if kind == "ListField" or (kind is None and "values" in typed):
         return _read_list(typed.get("values"))
     if kind == "TimestampField" or (kind is None and "timestamp" in typed):
@@ -140,12 +146,15 @@ def _read_list(items: Any) -> Value:
         return NOTHING
     if not isinstance(items, list):
         return _from_content(items)
+    if any(map(_is_list, items)):
+        # Lists in lists can be nested more deeply than Python can recurse.
+        return Value(JSON, items)
     values = [read_value(item) for item in items]
     exact = all(abs(value.content) <= EXACT_IN_DOUBLE for value in values if value.type == BIGINT)
     element: str | None = None
     for value in values:
         element = widest(element, value.type, exact=exact)
-    if element == JSON or any(value.type and value.type.endswith("[]") for value in values):
+    if element == JSON:
         return Value(JSON, items)
     contents = [
         json.dumps(value.content)
@@ -155,3 +164,10 @@ def _read_list(items: Any) -> Value:
     ]
     labels = [value.label if isinstance(value.label, str) else None for value in values]
     return Value(f"{element or VARCHAR}[]", contents, labels if any(labels) else None)
+
+
+def _is_list(item: Any) -> bool:
+    """True for a list, plain or typed."""
+    if isinstance(item, dict):
+        return item.get("_type") == "ListField" or (item.get("_type") is None and "values" in item)
+    return isinstance(item, list)

@@ -320,3 +320,23 @@ def test_the_widest_is_no_wider_than_it_must_be(
     one: str | None, other: str | None, exact: bool, found: str
 ) -> None:
     assert widest(one, other, exact=exact) == found
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {"_type": "ListField", "items": [1, 2]},
+        {"_type": "TimestampField", "instant": "2025-01-01T00:00:00Z", "name": "closed"},
+    ],
+)
+def test_content_under_an_undocumented_key_is_kept_as_json(typed: dict[str, Any]) -> None:
+    assert read_value(typed) == Value(JSON, typed)
+
+
+def test_lists_of_any_depth_are_kept_as_json() -> None:
+    typed: Any = {"_type": "StringField", "value": "deep"}
+    for _ in range(5_000):
+        typed = {"_type": "ListField", "values": [typed]}
+    value = read_value(typed)
+    assert value.type == JSON
+    assert value.content is typed["values"]
