@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 import duckdb
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 
 from dixa_assets.api.client import PAGE_SIZES
 from dixa_assets.api.extract import extract
@@ -346,25 +347,36 @@ def fuzzing() -> Iterator[Fuzz]:
 
 def run(number: int, first_seed: int) -> Counter[str]:
     """How many cases ended how; raises `Violation` with the smallest case that breaks the rule."""
-    ends: Counter[str] = Counter()
     with fuzzing() as fuzz:
 
-        @seed(first_seed)
-        @settings(
-            max_examples=number,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-        )
-        @given(case=cases)
-        def one(case: Json) -> None:
+        def check(case: Json) -> str:
             faulthandler.dump_traceback_later(6 * SECONDS_A_CASE, exit=True)
-            ends[fuzz.check(case)] += 1
+            return fuzz.check(case)
 
         try:
-            one()
+            return count_ends(check, cases, number, first_seed)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+def count_ends(
+    check: Callable[[Json], str], strategy: SearchStrategy[Json], number: int, first_seed: int
+) -> Counter[str]:
+    """Check generated cases; how many ended how. A violation is reduced to its smallest case."""
+    ends: Counter[str] = Counter()
+
+    @seed(first_seed)
+    @settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @given(case=strategy)
+    def one(case: Json) -> None:
+        ends[check(case)] += 1
+
+    one()
     return ends

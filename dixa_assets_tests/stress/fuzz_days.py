@@ -15,7 +15,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from dixa_assets.errors import DaysFailed
@@ -24,7 +23,7 @@ from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.stress.fuzz import Violation
+from dixa_assets_tests.stress.fuzz import Violation, count_ends
 from dixa_assets_tests.support.errors_with_200 import BODIES
 from dixa_assets_tests.support.handmade import selected
 from dixa_assets_tests.support.loading import load_days
@@ -168,21 +167,5 @@ def fuzzing() -> Iterator[Days]:
 
 def run(number: int, first_seed: int) -> Counter[str]:
     """The number of cases by their end; raises `Violation` with the smallest bad case."""
-    ends: Counter[str] = Counter()
     with fuzzing() as days:
-
-        @seed(first_seed)
-        @settings(
-            max_examples=number,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-        )
-        @given(case=cases)
-        def one(case: Json) -> None:
-            ends[days.check(case)] += 1
-
-        one()
-    return ends
+        return count_ends(days.check, cases, number, first_seed)
