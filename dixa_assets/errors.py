@@ -137,20 +137,20 @@ class DaysFailed(DixaAssetsError):
 
     Args:
         failed: The error of each failed day.
-        asked: The number of days of the load.
-        untried: The number of days that were not requested, because of the errors of other days.
+        requested: The number of days of the load.
+        not_requested: The number of days that were skipped because other days failed.
     """
 
     def __init__(
-        self, failed: Mapping[str, DixaAssetsError], *, asked: int, untried: int = 0
+        self, failed: Mapping[str, DixaAssetsError], *, requested: int, not_requested: int = 0
     ) -> None:
         self.failed = failed
         self.retryable = all(error.retryable for error in failed.values())
         first = min(failed)
-        not_tried = f" {untried} more were not requested." if untried else ""
+        left_out = f" {not_requested} more were not requested." if not_requested else ""
         super().__init__(
-            f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}). Their "
-            f"stored rows did not change.{not_tried} {first}: {failed[first]}"
+            f"{len(failed)} of {requested} days failed ({', '.join(sorted(failed))}). Their "
+            f"stored rows did not change.{left_out} {first}: {failed[first]}"
         )
 
 

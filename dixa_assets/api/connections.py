@@ -25,7 +25,7 @@ from dixa_assets.errors import ConfigError
 
 CONNECT_SECONDS = 10.0
 # The caller checks this often, in seconds, whether it should stop waiting.
-LOOK_SECONDS = 0.2
+CLOSE_CHECK_SECONDS = 0.2
 # Decoded bytes of one answer. A page has at most 300 rows.
 MOST_BYTES = 64 * 2**20
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
@@ -102,15 +102,15 @@ class Connections:
         deadline: float,
         stop: Callable[[], bool],
     ) -> httpx.Response:
-        """Send a request; the whole answer.
+        """Send a request and return the whole answer.
 
         Args:
             build: Builds the request.
             deadline: When to give up, on the monotonic clock.
-            stop: Whether to give up before.
+            stop: Called often; True gives up before the deadline.
 
         Raises:
-            GaveUp: The deadline passed, or `stop` said so.
+            GaveUp: The deadline passed, or `stop` returned True.
             TooLarge: The answer is too large.
             httpx.HTTPError: The connection failed.
         """
@@ -127,7 +127,7 @@ class Connections:
             threading.Thread(target=read, name="dixa-answer", daemon=True).start()
             while not outcome.done():
                 with suppress(TimeoutError):
-                    outcome.exception(timeout=LOOK_SECONDS)
+                    outcome.exception(timeout=CLOSE_CHECK_SECONDS)
                 if not outcome.done() and (stop() or time.monotonic() > deadline):
                     raise GaveUp
             return outcome.result()
@@ -161,7 +161,7 @@ class Connections:
                 limits=httpx.Limits(max_connections=1),
                 follow_redirects=False,
                 verify=self._tls,
-                # A proxy of loopback would get the key in clear.
+                # A proxy would receive the key of a loopback request unencrypted.
                 trust_env=not is_loopback(urlsplit(self._base).hostname),
             )
         except (httpx.InvalidURL, ImportError, ValueError):

@@ -211,7 +211,7 @@ def test_close_ends_a_request_in_flight(kind: str) -> None:
         wait_until(lambda: len(server.heads) == 4, seconds=10, what="four requests")
         client.close()
         for fetch in fetches:
-            with pytest.raises(ApiError, match="this load is being stopped"):
+            with pytest.raises(ApiError, match="the load is stopping"):
                 fetch.result(timeout=10)
         wait_until(lambda: threads() == 0, seconds=10, what="the end of the reading threads")
         with pytest.raises(ApiError, match="not sent"):

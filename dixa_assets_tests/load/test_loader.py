@@ -158,7 +158,7 @@ def test_a_request_that_cannot_be_built_is_one_error(
     simulator: Simulator, warehouse: Warehouse
 ) -> None:
     spec = spec_of("record", "ratings", filters={"colour": ["red"]})
-    with pytest.raises(ConfigError, match="'colour' is no filter attribute"):
+    with pytest.raises(ConfigError, match="'colour' is not one of its filter attributes"):
         load_days(simulator.url, warehouse, spec, DAYS)
     assert simulator.requests() == []
 

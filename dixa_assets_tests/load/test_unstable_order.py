@@ -143,7 +143,7 @@ def test_rows_that_another_timestamp_selects_are_loaded_too(
     rows: int, warehouse: Warehouse
 ) -> None:
     vendor = StableVendor(ties(rows))
-    load(vendor, warehouse, spec=replace(SPEC, is_by_primary=False))
+    load(vendor, warehouse, spec=replace(SPEC, selects_by_primary_timestamp=False))
     assert_exact(vendor, warehouse)
 
 
@@ -163,7 +163,7 @@ def test_a_day_in_too_many_parts_fails_in_words(
 ) -> None:
     monkeypatch.setattr(loader_module, "MOST_PARTS", 3)
     events = [Event(NOON + timedelta(seconds=n // 70), n) for n in range(4000)]
-    with pytest.raises(DaysFailed, match="a row came on two pages"):
+    with pytest.raises(DaysFailed, match="a row is on two pages"):
         load(UnstableVendor(events), warehouse)
 
 
