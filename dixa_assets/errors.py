@@ -7,7 +7,7 @@
     │   ├── ApiRefused          any other error status, such as 400 or 401   permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
     │   ├── PeriodUncertain     the rows of a period may be incomplete
-    │   │   ├── RowsMoved       a row came on two pages                      retryable
+    │   │   ├── RowsMoved       a row is on two pages                        retryable
     │   │   └── PagesCutShort   the pages may be truncated                   permanent
     │   └── ApiContractBroken   a response that contradicts the API's rules  permanent
     ├── DaysFailed              some days of a load failed                   as its errors
@@ -115,7 +115,7 @@ class PeriodUncertain(ApiError):
 
 
 class RowsMoved(PeriodUncertain):
-    """A row came on two pages, so another may be missing: rows moved while they were read."""
+    """A row is on two pages, so another may be missing: rows moved while they were read."""
 
     retryable = True
 

@@ -40,6 +40,7 @@ RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
+LOAD_JOB = "dixa_load"
 NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
@@ -90,7 +91,9 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 raise dg.Failure(
                     f"The catalogue was not refreshed. Nothing has changed: {error}"
                 ) from None
-            live = _with_findings(live, warehouse)
+            if not _is_loading(context.instance, names.of(LOAD_JOB)):
+                # Each new version reloads the code location: note all findings of a load at once.
+                live = _with_findings(live, warehouse)
             is_new = live.version != loaded.version
             try:
                 mistakes = account.find_unknown_names(live, client if is_new else None)
@@ -114,6 +117,11 @@ def _catalogue_in_database(warehouse: Warehouse) -> Catalogue:
         return warehouse.catalogue()
     except DixaAssetsError:
         return Catalogue()
+
+
+def _is_loading(instance: dg.DagsterInstance, job_name: str) -> bool:
+    loads = dg.RunsFilter(job_name=job_name, statuses=NOT_FINISHED_STATUSES)
+    return bool(instance.get_runs(loads, limit=1))
 
 
 def _with_findings(live: Catalogue, warehouse: Warehouse) -> Catalogue:
