@@ -1,6 +1,34 @@
 """Every metric and record of Dixa's Analytics API as a daily-partitioned DuckDB table."""
 
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
 from dixa_assets.zones import use_newest_rules
+
+if TYPE_CHECKING:
+    from dixa_assets.connect import Dixa
 
 # Before anything asks for a zone: one that exists already keeps the rules it was made with.
 use_newest_rules()
+
+try:
+    __version__ = version("dixa-assets")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+
+def connect(account: str | None = None) -> "Dixa":
+    """Read the tables of the project in the working folder as DataFrames.
+
+        dixa = dixa_assets.connect()
+        dixa.record("ratings", "2026-11-01", "2026-11-28")
+        dixa.metric("csat")
+        dixa.sql("SELECT count(*) FROM dixa_records.ratings")
+
+    Args:
+        account: The account's name; needed if the project has several.
+    """
+    # Dagster is imported here, so that the import of this package stays fast.
+    from dixa_assets.connect import connect
+
+    return connect(account)

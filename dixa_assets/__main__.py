@@ -8,14 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dotenv import load_dotenv
-
 from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
-from dixa_assets.project import load_components
+from dixa_assets.project import load_components, load_environment
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
@@ -39,7 +37,7 @@ def main() -> int:
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
     arguments = parser.parse_args()
-    load_dotenv(Path.cwd() / ".env", override=True)
+    load_environment()
     try:
         components = load_components(arguments.account)
         # Relative paths on the command line begin at the working folder.

@@ -43,6 +43,7 @@ from dixa_assets.orchestration.dagster_internals import (
     is_valid_cron,
     run_launcher,
 )
+from dixa_assets.orchestration.frames import FRAMES, FramesIOManager
 from dixa_assets.orchestration.naming import DixaAsset, Names
 from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import can_report
@@ -302,7 +303,12 @@ class DixaAnalytics(
         """
         dixa, warehouse = self.build_dixa(api_key, adaptation), self._warehouse_resource()
         loader = LoaderResource(dixa=dixa, warehouse=warehouse, threads=self.windows_at_a_time)
-        resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader}
+        resources = {
+            API: dixa,
+            WAREHOUSE: warehouse,
+            LOADER: loader,
+            FRAMES: FramesIOManager(warehouse=warehouse),
+        }
         return {self.names.of(name): resource for name, resource in resources.items()}
 
     def build_dixa(self, api_key: str, adaptation: Adaptation | None = None) -> DixaResource:

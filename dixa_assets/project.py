@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterError
+from dotenv import load_dotenv
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
@@ -17,6 +18,11 @@ from dixa_assets.settings.messages import to_config_error
 from dixa_assets.settings.misspelt import hint
 
 PACKAGE = Path(__file__).parent
+
+
+def load_environment() -> None:
+    """Read settings from `.env` in the working folder, like Dagster."""
+    load_dotenv(Path.cwd() / ".env", override=True)
 
 
 def project_tree() -> dg.ComponentTree:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scaffold": set(),
     "simulator": set(),
     "definitions": set(),
-    "__init__": {"zones"},
+    "__init__": {"zones", "connect"},
     "model": {"errors"},
     "staging": {"errors", "model"},
     "settings": {"errors", "model"},
@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
     },
     "project": {"errors", "settings", "orchestration", "component"},
+    "connect": {"errors", "settings", "model", "warehouse", "component", "project"},
     "probe": {"errors", "model", "api", "orchestration", "component", "project"},
     "doctor": {
         *("errors", "zones", "settings", "model", "api", "warehouse", "orchestration"),

@@ -79,7 +79,8 @@ class DailyAssets:
             description=escape_markdown(entry.description),
             kinds={"duckdb"},
             metadata=metadata.of_table(load_spec.relation.table)
-            | metadata.of_entry(self._subject(load_spec), self._names.key),
+            | metadata.of_entry(self._subject(load_spec), self._names.key)
+            | {"partition_expr": "partition_date"},
             deps=self._filters_of(load_spec),
             partitions_def=self._partitions_def,
             # Each day is reported when it is written; a result at the end would report it twice.

@@ -4,6 +4,7 @@ The attributes and their validation are in `component.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ from dixa_assets.orchestration.assets import (
     describe_filters,
     describe_metrics_daily,
 )
+from dixa_assets.orchestration.frames import FRAMES
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import Published, published_assets
@@ -89,7 +91,10 @@ class _AccountDefinitions:
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
         published = [each.describe(names) for each in self._published]
-        described = [*self._tables, *self._filters, self._view, *entries, *published]
+        described = [
+            replace(each, spec=each.spec.with_io_manager_key(names.of(FRAMES)))
+            for each in (*self._tables, *self._filters, self._view, *entries, *published)
+        ]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
         self._live = {

@@ -25,6 +25,7 @@ from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
+from dixa_assets.warehouse.frames import Frames
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.ownership import Ownership
@@ -77,7 +78,7 @@ class Written:
     preview: "pd.DataFrame"
 
 
-class Warehouse:
+class Warehouse(Frames):
     """The database of an account.
 
     Args:
@@ -247,13 +248,6 @@ class Warehouse:
         with self._connect() as connection:
             self._owner.claim(connection)
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """Run a query and return a frame, with instants in UTC."""
-        frame: pd.DataFrame = self._run(
-            lambda each, *sent: each.execute(*sent).df(), sql, parameters
-        )
-        return frame
-
     @contextmanager
     def reading(self) -> Iterator[Query]:
         """Return a function that runs queries and returns their rows.
@@ -261,18 +255,18 @@ class Warehouse:
         A file is locked for the whole block. A lake is never locked.
         """
         if self._engine.is_shared:
-            yield partial(self._run, rows_of)
+            yield partial(self.run, rows_of)
             return
         with self._read() as connection:
             yield partial(rows_of, connection)
 
-    def _run(
+    def run(
         self,
         run: Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], T],
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:
-        """Run a query. If the server of a lake was lost, run it once more."""
+        """Call `run` with a connection for reading; once more if the server of a lake was lost."""
         try:
             with self._read() as connection:
                 return run(connection, sql, parameters)

@@ -1,0 +1,74 @@
+"""The I/O manager through which other assets and notebooks read tables as DataFrames.
+
+It never writes: loads write through the warehouse. See
+https://docs.dagster.io/guides/build/io-managers
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dixa_assets.errors import ConfigError
+from dixa_assets.warehouse.frames import Selection
+from dixa_assets.warehouse.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FRAMES = "dixa_frames"
+
+
+class FramesIOManager(dg.ConfigurableIOManager):
+    """Reads an asset's table as a `pandas.DataFrame`, or as a `polars.DataFrame`.
+
+    A partitioned downstream asset gets the days that its partitions depend on, any other asset gets
+    all days. The input's metadata can have `columns` (a list of names), `where` (an SQL condition)
+    and `local` (True: instants in the account's zone instead of UTC).
+    """
+
+    warehouse: dg.ResourceDependency[Warehouse]
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read the rows of the input's days."""
+        upstream = context.upstream_output
+        described = (upstream.definition_metadata if upstream else None) or {}
+        table = described.get("dagster/table_name")
+        if not table:
+            raise ConfigError(
+                "ins",
+                f"{context.asset_key.to_user_string()} is not a table, so it has no DataFrame. "
+                "Name it in `deps`.",
+            )
+        wanted = context.definition_metadata or {}
+        is_daily = described.get("partition_expr") and context.has_asset_partitions
+        selection = Selection(
+            getattr(table, "value", table),
+            tuple(context.asset_partition_keys) if is_daily else None,
+            tuple(wanted.get("columns") or ()),
+            wanted.get("where") or "",
+        )
+        timezone = self.warehouse.timezone if wanted.get("local") else "UTC"
+        frame = self.warehouse.table(selection, timezone=timezone)
+        return _as(context.dagster_type.typing_type, frame, context.name)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Refuse: this I/O manager only reads."""
+        raise ConfigError("io_manager_key", f"{FRAMES} only reads; store your asset elsewhere.")
+
+
+def _as(wanted: Any, frame: "pd.DataFrame", name: str) -> Any:
+    """The frame as the type in the annotation of the argument `name`."""
+    module = getattr(wanted, "__module__", "").partition(".")[0]
+    if module == "polars":
+        import polars as pl
+
+        # Without pyarrow, polars reads no frame of pandas.
+        columns = {name: frame[name].astype(object) for name in frame}
+        return pl.DataFrame(
+            {name: each.where(each.notna(), None).to_list() for name, each in columns.items()}
+        )
+    if module in {"pandas", "typing"}:
+        return frame
+    raise ConfigError(
+        name, f"is annotated as {wanted}. This input can be a pandas.DataFrame or polars.DataFrame."
+    )
