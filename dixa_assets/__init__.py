@@ -1,6 +1,5 @@
 """Every metric and record of Dixa's Analytics API as a daily-partitioned DuckDB table."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from dixa_assets.zones import use_newest_rules
@@ -8,13 +7,10 @@ from dixa_assets.zones import use_newest_rules
 if TYPE_CHECKING:
     from dixa_assets.connect import Dixa
 
+__version__ = "0.2.0"
+
 # Before anything asks for a zone: one that exists already keeps the rules it was made with.
 use_newest_rules()
-
-try:
-    __version__ = version("dixa-assets")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
 
 
 def connect(account: str | None = None) -> "Dixa":

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dixa_assets import doctor
+from dixa_assets import __version__, doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.orchestration import state
@@ -20,6 +20,7 @@ from dixa_assets.settings.paths import beginning_at, database_path, resolved
 def main() -> int:
     """Run a command; 0 if it succeeds."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"dixa_assets {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
     probe = commands.add_parser("probe", help="test what Dixa does not document, and adapt to it")

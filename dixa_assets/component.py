@@ -236,9 +236,8 @@ class DixaAnalytics(
 
     def write_state_to_path(self, state_path: Path) -> None:
         """Fetch the catalogue, for `dg utils refresh-defs-state`."""
-        storage = DefsStateStorage.get()
-        known = state.load(storage, self.defs_state_config.key) if storage else None
-        known = known or Catalogue()
+        storage, key = DefsStateStorage.get(), self.defs_state_config.key
+        known = (state.load(storage, key) if storage else None) or Catalogue()
         with self.build_dixa(self.api_key, Adaptation.of(known.facts)).client() as client:
             catalogue, _ = fetch_catalogue(client, known)
         state.write(state_path, catalogue)
@@ -303,12 +302,8 @@ class DixaAnalytics(
         """
         dixa, warehouse = self.build_dixa(api_key, adaptation), self._warehouse_resource()
         loader = LoaderResource(dixa=dixa, warehouse=warehouse, threads=self.windows_at_a_time)
-        resources = {
-            API: dixa,
-            WAREHOUSE: warehouse,
-            LOADER: loader,
-            FRAMES: FramesIOManager(warehouse=warehouse),
-        }
+        frames = FramesIOManager(warehouse=warehouse)
+        resources = {API: dixa, WAREHOUSE: warehouse, LOADER: loader, FRAMES: frames}
         return {self.names.of(name): resource for name, resource in resources.items()}
 
     def build_dixa(self, api_key: str, adaptation: Adaptation | None = None) -> DixaResource:

@@ -106,6 +106,8 @@ def published_assets(
         published.append(_report(account.report, account.options, shown))
     if account.read_copy:
         published.append(_read_copy(account.read_copy, [*shown, *tables]))
+    if folder := account.settings.parquet_path:
+        published.append(_parquet(folder, [*shown, *tables]))
     if account.is_lake:
         published.append(_lake_maintenance())
     return published
@@ -147,6 +149,18 @@ def _read_copy(path: Path, deps: Sequence[dg.AssetKey]) -> Published:
         lambda warehouse: {"bytes": warehouse.publish(path)},
         deps,
         {"path": str(path)},
+    )
+
+
+def _parquet(folder: str, deps: Sequence[dg.AssetKey]) -> Published:
+    return Published(
+        "parquet",
+        "A copy of every table as Parquet: a folder for each table, a file for each day. A run "
+        "replaces the files of days that were loaded again.",
+        "parquet",
+        lambda warehouse: warehouse.export(folder),
+        deps,
+        {"path": folder},
     )
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import Options
 from dixa_assets.orchestration.naming import DixaAsset, Names
 from dixa_assets.settings.misspelt import Mistake
+from dixa_assets.settings.paths import folder_address
 from dixa_assets.warehouse.warehouse import Warehouse
 
 
@@ -50,9 +51,18 @@ class OrchestrationSettings(BaseModel):
     default_schedule_status: Literal["RUNNING", "STOPPED"] = Field(
         default="RUNNING", description="Whether the schedule runs from the start."
     )
+    parquet_path: str = Field(
+        default="",
+        description="A folder, or `s3://…`, for a copy of every table as Parquet; empty: none.",
+    )
     owners: Sequence[str] = Field(
         default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
     )
+
+    @field_validator("parquet_path")
+    @classmethod
+    def _resolve_folder(cls, path: str) -> str:
+        return folder_address("parquet_path", path) if path else ""
 
     @property
     def sensor_status(self) -> dg.DefaultSensorStatus:

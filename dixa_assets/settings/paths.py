@@ -99,6 +99,21 @@ def published_path(setting: str, path: str, *, of_lake: bool) -> str:
     return str(database_path(setting, path))
 
 
+def folder_address(setting: str, text: str) -> str:
+    """The absolute path of a folder, or an address in a bucket, without credentials."""
+    scheme, is_address, rest = text.strip().partition("://")
+    if is_address:
+        if not scheme.isalnum() or not rest or set(rest) & set("@?#"):
+            raise ConfigError(
+                setting, "must be like s3://bucket/folder, without credentials or parameters."
+            )
+        return text.strip().rstrip("/")
+    folder = resolved(setting, f"{text.rstrip('/') or text}/-").parent
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(setting, f"'{text}' is a file; name a folder.")
+    return str(folder)
+
+
 def _refuse_password(setting: str, text: str) -> None:
     if re.search(r"password\s*=", text):
         raise ConfigError(

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError
+from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.schema import ensure_daily_view
 from dixa_assets.warehouse.sql import literal, quote
 
@@ -105,6 +107,30 @@ class Engine(ABC):
             size = made.stat().st_size
             os.replace(made, path)
         return size
+
+
+def load_extension(connection: duckdb.DuckDBPyConnection, extension: str, user: str) -> None:
+    """Load an extension from its wheel if that is installed, otherwise from DuckDB's server.
+
+    `user` needs it; the error names it.
+    """
+    try:
+        wheel = files(f"duckdb_extension_{extension}")
+    except ModuleNotFoundError:
+        statements = f"INSTALL {extension}; LOAD {extension}"
+    else:
+        name = f"{extension}.duckdb_extension"
+        path = wheel / "extensions" / f"v{duckdb.__version__}" / name
+        statements = f"LOAD {literal(str(path))}"
+    try:
+        connection.execute(statements)
+    except duckdb.Error as error:
+        raise to_own_error(
+            error,
+            f"{user} needs DuckDB's extension '{extension}' (install the extra dixa-assets[lake]), "
+            "which cannot be loaded",
+            setting="duckdb_path",
+        ) from None
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.engine import Engine, load_extension
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import literal
@@ -253,9 +252,9 @@ class _Attached:
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
         )
         for extension in ("postgres_scanner", "ducklake"):
-            _load(connection, extension)
+            load_extension(connection, extension, "a lake")
         if "://" in self._data:
-            _load(connection, "httpfs")
+            load_extension(connection, "httpfs", "a lake")
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")
@@ -285,27 +284,6 @@ def _retry_while_lost(attempt: Callable[[], T], was_connected: bool) -> T:
 
 def _lost(error: Exception) -> WarehouseLost:
     return WarehouseLost(f"the lake's Postgres does not answer: {' '.join(str(error).split())}")
-
-
-def _load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
-    """Load an extension from its wheel if that is installed, otherwise from DuckDB's server."""
-    try:
-        wheel = files(f"duckdb_extension_{extension}")
-    except ModuleNotFoundError:
-        statements = f"INSTALL {extension}; LOAD {extension}"
-    else:
-        name = f"{extension}.duckdb_extension"
-        path = wheel / "extensions" / f"v{duckdb.__version__}" / name
-        statements = f"LOAD {literal(str(path))}"
-    try:
-        connection.execute(statements)
-    except duckdb.Error as error:
-        raise to_own_error(
-            error,
-            f"a lake needs DuckDB's extension '{extension}' (install the extra dixa-assets[lake]), "
-            "which cannot be loaded",
-            setting="duckdb_path",
-        ) from None
 
 
 def _size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:

@@ -20,9 +20,9 @@ from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
-from dixa_assets.warehouse import load_log
+from dixa_assets.warehouse import load_log, parquet
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
-from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.engine import Engine, load_extension
 from dixa_assets.warehouse.failures import is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.frames import Frames
@@ -59,6 +59,8 @@ LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
 # the lake commits only one of them.
 TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
+# Parquet files that are written while the database is locked.
+FILES_PER_LOCK = 50
 T = TypeVar("T")
 
 
@@ -216,6 +218,38 @@ class Warehouse(Frames):
         """
         self.check()
         return self._engine.copy_to(path)
+
+    def export(self, folder: str) -> dict[str, int]:
+        """Copy days that were loaded since the last export into Parquet files.
+
+        Args:
+            folder: The folder of all tables: a path, or `s3://…`.
+
+        Returns:
+            The numbers of files written and of all files.
+        """
+        with self._exporting(folder) as connection:
+            wanted, changed, gone = parquet.outdated(connection, folder)
+        for start in range(0, len(changed), FILES_PER_LOCK):
+            # Loads may write between two blocks.
+            with self._exporting(folder) as connection:
+                for file in changed[start : start + FILES_PER_LOCK]:
+                    parquet.write_file(connection, file, folder)
+        with self._exporting(folder) as connection:
+            for file in gone:
+                parquet.empty_file(connection, file, folder)
+            parquet.write_listing(connection, wanted, folder)
+        return {"files_written": len(changed), "files": len(wanted)}
+
+    @contextmanager
+    def _exporting(self, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            with self._read() as connection:
+                if "://" in folder:
+                    load_extension(connection, "httpfs", "an export to a bucket")
+                yield connection
+        except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
+            raise WarehouseError(f"{folder} could not be written: {error}") from None
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
