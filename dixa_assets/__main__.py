@@ -11,9 +11,9 @@ from pathlib import Path
 from dixa_assets import __version__, doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
-from dixa_assets.orchestration import state
+from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.probe.run import probe_account
-from dixa_assets.project import load_components, load_environment
+from dixa_assets.project import known_catalogue, load_components, load_environment
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
@@ -33,7 +33,9 @@ def main() -> int:
         "move", help="copy a database file into the empty database that the settings name"
     )
     move.add_argument("file", metavar="FILE", help="the file; it is not changed")
-    for command in (diagnosis, probe, report, move):
+    dbt = commands.add_parser("dbt", help="write sources.yml and profiles.yml for a dbt project")
+    dbt.add_argument("folder", metavar="DIR", help="the folder of the files")
+    for command in (diagnosis, probe, report, move, dbt):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -60,6 +62,10 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if len(components) > 1:
                 raise ConfigError("move", "there are several accounts; name an --account.")
             _move(components[0], arguments.file)
+        case "dbt":
+            if len(components) > 1:
+                raise ConfigError("dbt", "there are several accounts; name an --account.")
+            _dbt(components[0], Path(arguments.folder))
         case "report":
             if arguments.output and len(components) > 1:
                 several = "is one file for several accounts; name an --account."
@@ -77,6 +83,14 @@ def _move(component: DixaAnalytics, file: str) -> None:
     print(f"✓ {warehouse.name}: {len(moved)} tables")
 
 
+def _dbt(component: DixaAnalytics, folder: Path) -> None:
+    catalogue = known_catalogue(component)
+    specs = component.build_definitions(catalogue).resolve_all_asset_specs()
+    database = component.read_copy_path or component.duckdb_path
+    for path in write_dbt(folder, specs, catalogue, database):
+        print(f"✓ {path}")
+
+
 def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     try:
         from dixa_assets.report.render import write_report
@@ -87,10 +101,7 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     path = resolved("--output", output) if output else component.report_file
     if path is None:
         raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
-    with state.home_instance() as instance:
-        storage = instance.defs_state_storage if instance else None
-        known = state.load(storage, component.defs_state_config.key) if storage else None
-    options = component.options(known or warehouse.catalogue())
+    options = component.options(known_catalogue(component))
     report = write_report(warehouse, path, options=options, days=days)
     print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 

@@ -260,7 +260,7 @@ class DixaAnalytics(
             options,
             state_key=self.defs_state_config.key,
             open_warehouse=self.build_warehouse,
-            is_lake=self.is_lake,
+            database=self.duckdb_path,
             read_copy=Path(self.read_copy_path) if self.read_copy_path else None,
             report=self.report_file if self.report and can_report() else None,
             translate=self.get_asset_spec,

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "component": {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
     },
-    "project": {"errors", "settings", "orchestration", "component"},
+    "project": {"errors", "settings", "model", "orchestration", "component"},
     "connect": {"errors", "settings", "model", "warehouse", "component", "project"},
     "probe": {"errors", "model", "api", "orchestration", "component", "project"},
     "doctor": {

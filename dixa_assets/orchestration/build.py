@@ -5,6 +5,7 @@ The attributes and their validation are in `component.py`.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from dixa_assets.orchestration.assets import (
     describe_filters,
     describe_metrics_daily,
 )
+from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.orchestration.frames import FRAMES
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
@@ -33,6 +35,7 @@ from dixa_assets.orchestration.sensors import (
     build_publish_sensor,
 )
 from dixa_assets.orchestration.settings import Account
+from dixa_assets.warehouse.warehouse import Warehouse
 
 # Dagster stops every run of the load job after 12 hours, so a load that hangs ends.
 MAX_RUNTIME_TAG = {"dagster/max_runtime": str(12 * 3600)}
@@ -90,6 +93,8 @@ class _AccountDefinitions:
             shown=[self._view.spec.key, *records],
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
+        if account.settings.dbt_path:
+            self._published.append(self._dbt_files(Path(account.settings.dbt_path)))
         published = [each.describe(names) for each in self._published]
         described = [
             replace(each, spec=each.spec.with_io_manager_key(names.of(FRAMES)))
@@ -173,6 +178,20 @@ class _AccountDefinitions:
                 )
             )
         return schedules
+
+    def _dbt_files(self, folder: Path) -> Published:
+        def run(_: Warehouse) -> Mapping[str, Any]:
+            database = self._account.read_copy or self._account.database
+            changed = write_dbt(folder, self._specs, self._catalogue, str(database))
+            return {"path": dg.MetadataValue.path(folder), "files_written": len(changed)}
+
+        return Published(
+            "dbt_sources",
+            "The files sources.yml and profiles.yml of a dbt project, written from the catalogue.",
+            "dbt",
+            run,
+            [each.spec.key for each in self._tables],
+        )
 
     def _key(self, asset: DixaAsset) -> dg.AssetKey:
         return self._specs.key(asset.schema, asset.name)

@@ -1,7 +1,7 @@
 """Names of assets, sensors and other definitions, per account and after translation."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
@@ -68,6 +68,9 @@ class Specs:
 
     def __getitem__(self, table: tuple[str, str]) -> dg.AssetSpec:
         return self._specs[table]
+
+    def __iter__(self) -> Iterator[dg.AssetSpec]:
+        return iter(self._specs.values())
 
     def key(self, schema: str, name: str) -> dg.AssetKey:
         """The asset key of a table or view, after translation."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from dixa_assets.api.client import DixaClient
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import Options
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.orchestration.naming import DixaAsset, Names
 from dixa_assets.settings.misspelt import Mistake
 from dixa_assets.settings.paths import folder_address
@@ -55,14 +56,19 @@ class OrchestrationSettings(BaseModel):
         default="",
         description="A folder, or `s3://…`, for a copy of every table as Parquet; empty: none.",
     )
+    dbt_path: str = Field(
+        default="",
+        description="The folder of a dbt project that gets sources.yml and profiles.yml; empty: "
+        "none.",
+    )
     owners: Sequence[str] = Field(
         default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
     )
 
-    @field_validator("parquet_path")
+    @field_validator("parquet_path", "dbt_path")
     @classmethod
-    def _resolve_folder(cls, path: str) -> str:
-        return folder_address("parquet_path", path) if path else ""
+    def _resolve_folder(cls, path: str, info: ValidationInfo) -> str:
+        return folder_address(info.field_name or "", path) if path else ""
 
     @property
     def sensor_status(self) -> dg.DefaultSensorStatus:
@@ -97,7 +103,7 @@ class Account:
         options: How its entries are loaded.
         state_key: The key of its catalogue in Dagster's state storage.
         open_warehouse: Opens its database.
-        is_lake: Whether the database is a lake.
+        database: The path of the database, or the address of a lake.
         read_copy: The path of the read copy; None: there is none.
         report: The path of the HTML report; None: there is none.
         translate: Applies the user's changes to an asset's spec.
@@ -109,8 +115,13 @@ class Account:
     options: Options
     state_key: str
     open_warehouse: OpenWarehouse
-    is_lake: bool
+    database: str
     read_copy: Path | None
     report: Path | None
     translate: Callable[[DixaAsset], dg.AssetSpec]
     find_unknown_names: Callable[[Catalogue, DixaClient | None], list[Mistake]]
+
+    @property
+    def is_lake(self) -> bool:
+        """True if the database is a lake."""
+        return self.database.startswith(LAKE_SCHEME)
