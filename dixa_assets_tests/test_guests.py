@@ -65,7 +65,7 @@ def test_without_an_account_every_name_is_the_plain_one(
 ) -> None:
     assert names_of(analytics.build_definitions(catalogue)) == {
         *("dixa_catalogue", "dixa_history", "dixa_publish", "dixa_daily_refresh", "dixa_load"),
-        *("dixa_api", "dixa_warehouse", "dixa_loader"),
+        *("dixa_api", "dixa_warehouse", "dixa_loader", "dixa_frames"),
     }
 
 
