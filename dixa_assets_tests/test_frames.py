@@ -110,7 +110,8 @@ def test_types_are_those_an_analyst_expects(loaded: DixaAnalytics) -> None:
     assert str(frame.csid.dtype) == "Int64"
     assert str(frame.partition_date.dtype).startswith("datetime64")
     made = loaded.build_warehouse().query(
-        "SELECT * FROM (VALUES (9007199254740993, true, ['a']), (NULL, NULL, NULL)) t(id, yes, tags)"
+        "SELECT * FROM (VALUES (9007199254740993, true, ['a']), (NULL, NULL, NULL))"
+        " AS made(id, is_a, tags)"
     )
     assert made.id.tolist() == [9007199254740993, pd.NA]
     assert [str(each) for each in made.dtypes] == ["Int64", "boolean", "object"]

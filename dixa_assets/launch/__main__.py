@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from dixa_assets.errors import DixaAssetsError
 from dixa_assets.launch import demo, dev
 from dixa_assets.launch.processes import STOP_SIGNALS
 
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"make {options.mode} PORT={options.port + 1}"
         print(f"Port {options.port} is in use. Use another one: {command}", file=sys.stderr)
         return 1
-    return START[options.mode](options.port)
+    try:
+        return START[options.mode](options.port)
+    except DixaAssetsError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
 
 
 def _stop(*_: object) -> None:

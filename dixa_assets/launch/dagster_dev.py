@@ -1,10 +1,15 @@
 """Runs `dagster dev` with a short console output, for `demo` and `dev`."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from dixa_assets.errors import DixaAssetsError
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -36,19 +41,35 @@ def serve(
     `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
     """
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").unlink(missing_ok=True)
-    (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"
-    print(banner(title, ui=ui, log=log, **places), flush=True)
-    write = log_writer(log)
-    # The daemon and the webserver compute days too, but do not import this project.
-    env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
-    command = ["dagster", "dev", *target, "-p", str(port)]
-    with running_module(
-        command, env=env, cwd=cwd, stderr=subprocess.STDOUT, on_final_line=write
-    ) as dagster:
-        for line in lines_to_show(map(write, dagster.stdout or ()), ui):
-            print(line, flush=True)
-        code = dagster.wait()
+    with _only_one(home, ui):
+        (home / "dagster.yaml").unlink(missing_ok=True)
+        (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
+        print(banner(title, ui=ui, log=log, **places), flush=True)
+        write = log_writer(log)
+        # The daemon and the webserver compute days too, but do not import this project.
+        env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
+        command = ["dagster", "dev", *target, "-p", str(port)]
+        with running_module(
+            command, env=env, cwd=cwd, stderr=subprocess.STDOUT, on_final_line=write
+        ) as dagster:
+            for line in lines_to_show(map(write, dagster.stdout or ()), ui):
+                print(line, flush=True)
+            code = dagster.wait()
     print(f"Dagster has ended with exit code {code}. Its last output is in {log}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _only_one(home: Path, ui: str) -> Iterator[None]:
+    """Refuse a second start with the same history: two daemons would start each load twice."""
+    running = home / "running"
+    try:
+        with FileLock(f"{running}.lock", blocking=False):
+            running.write_text(f"{ui} (process {os.getpid()})", encoding="utf-8")
+            yield
+    except Timeout:
+        where = running.read_text(encoding="utf-8") if running.exists() else "on another port"
+        raise DixaAssetsError(
+            f"Dagster is already running here: {where}. Open that address, or stop it first."
+        ) from None

@@ -5,7 +5,7 @@ See https://docs.dagster.io/guides/build/partitions-and-backfills
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -14,16 +14,13 @@ from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dixa_assets.settings.misspelt import zone_problem
 
 
 def build_partitions_def(start_date: str, timezone: str) -> dg.DailyPartitionsDefinition:
     """Build the local days of `timezone` from `start_date` (YYYY-MM-DD) to yesterday."""
-    if timezone not in available_timezones():
-        raise ConfigError(
-            "timezone",
-            f"'{timezone}' is not a zone of the IANA database. Use the zone of your Dixa "
-            "organisation, for instance Europe/Copenhagen.",
-        )
+    if problem := zone_problem(timezone):
+        raise ConfigError("timezone", problem)
     try:
         start = date.fromisoformat(start_date)
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
+from zoneinfo import available_timezones
 
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.options import EVERY_RECORD, LoadSettings
@@ -40,6 +41,16 @@ def hint(name: str, known: Collection[str]) -> str:
         return f"; did you mean {meant}?"
     all_known = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
     return f"; known names: {all_known}." if known else "."
+
+
+def zone_problem(zone: str) -> str:
+    """The problem of a name that is not a time zone; empty if it is one."""
+    known = available_timezones()
+    if zone in known:
+        return ""
+    meant = nearest(zone, known)
+    advice = f"; did you mean {meant}?" if meant else ", for instance Europe/Copenhagen."
+    return f"'{zone}' is not a zone of the IANA database{advice}"
 
 
 def variables_read(folder: Path) -> set[str]:
