@@ -11,6 +11,7 @@ from pathlib import Path
 from dixa_assets import __version__, doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import known_catalogue, load_components, load_environment
@@ -33,9 +34,12 @@ def main() -> int:
         "move", help="copy a database file into the empty database that the settings name"
     )
     move.add_argument("file", metavar="FILE", help="the file; it is not changed")
+    known = commands.add_parser(
+        "catalogue", help="write the known catalogue into the project, to commit it"
+    )
     dbt = commands.add_parser("dbt", help="write sources.yml and profiles.yml for a dbt project")
     dbt.add_argument("folder", metavar="DIR", help="the folder of the files")
-    for command in (diagnosis, probe, report, move, dbt):
+    for command in (diagnosis, probe, report, move, known, dbt):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -62,6 +66,9 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if len(components) > 1:
                 raise ConfigError("move", "there are several accounts; name an --account.")
             _move(components[0], arguments.file)
+        case "catalogue":
+            for component in components:
+                _catalogue(component)
         case "dbt":
             if len(components) > 1:
                 raise ConfigError("dbt", "there are several accounts; name an --account.")
@@ -81,6 +88,17 @@ def _move(component: DixaAnalytics, file: str) -> None:
     for name, rows in moved.items():
         print(f"  {name}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
+
+
+def _catalogue(component: DixaAnalytics) -> None:
+    catalogue = known_catalogue(component)
+    if not catalogue.entries:
+        nothing = "nothing is known yet. Run `dg utils refresh-defs-state` first."
+        raise ConfigError("catalogue", nothing)
+    if component.catalogue_file is None:
+        raise ConfigError("catalogue", "this component has no folder in a project.")
+    state.write(component.catalogue_file, catalogue)
+    print(f"✓ {component.catalogue_file}: {len(catalogue.entries)} metrics and records")
 
 
 def _dbt(component: DixaAnalytics, folder: Path) -> None:

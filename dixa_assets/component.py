@@ -21,6 +21,7 @@ from pydantic import (
     BaseModel,
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -63,7 +64,7 @@ from dixa_assets.settings.conflicts import (
     refuse_remote_runs,
 )
 from dixa_assets.settings.messages import refuse_misspelt_variables, to_config_error
-from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names
+from dixa_assets.settings.misspelt import Mistake, refuse_mistakes, unknown_names
 from dixa_assets.settings.paths import (
     beginning_at,
     database_address,
@@ -120,6 +121,8 @@ class DixaAnalytics(
         default=None,
         description="Attributes of every asset; `asset.id`, `asset.schema` and `spec` can be used.",
     )
+    # The folder of its `defs.yaml`.
+    _folder: Path | None = PrivateAttr(None)
     defs_state: ResolvedDefsStateConfig = Field(
         default=DefsStateConfigArgs(
             management_type=VERSIONED,
@@ -133,7 +136,9 @@ class DixaAnalytics(
         """Load the component of a `defs.yaml`."""
         refuse_misspelt_variables(context.path)
         with beginning_at(context.project_root):
-            return super().load(attributes, context)
+            component = super().load(attributes, context)
+        component._folder = context.path
+        return component
 
     @field_validator("duckdb_path")
     @classmethod
@@ -208,6 +213,11 @@ class DixaAnalytics(
         return self.next_to_database(f"{Path(self.duckdb_path).stem}_report.html")
 
     @property
+    def catalogue_file(self) -> Path | None:
+        """The catalogue that is committed with the project; None outside of a project."""
+        return self._folder / state.COMMITTED if self._folder else None
+
+    @property
     def api_key(self) -> str:
         """The token from the environment; empty if the variable is not set."""
         return os.environ.get(self.api_key_variable, "")
@@ -230,8 +240,8 @@ class DixaAnalytics(
         version = state.pin(key)
         is_versioned = self.defs_state_config.management_type is VERSIONED
         if version and is_versioned and state.load(storage, key, version) is None:
-            # The stored version is lost. Only the sensor is built; it fetches the catalogue again.
-            return self.build_definitions(Catalogue())
+            # The stored version is lost. The sensor fetches the catalogue again.
+            return self.build_defs_from_state(context, None)
         return super().build_defs(context)
 
     def write_state_to_path(self, state_path: Path) -> None:
@@ -245,14 +255,19 @@ class DixaAnalytics(
     def build_defs_from_state(
         self, context: dg.ComponentLoadContext, state_path: Path | None
     ) -> dg.Definitions:
-        """Build definitions of the catalogue at `state_path`."""
-        return self.build_definitions(state.read(state_path) if state_path else Catalogue())
+        """Build definitions of the catalogue at `state_path`, or of the one in the project."""
+        committed = context.path / state.COMMITTED
+        path = state_path or (committed if committed.exists() else None)
+        return self.build_definitions(state.read(path) if path else Catalogue())
 
     def build_definitions(self, catalogue: Catalogue) -> dg.Definitions:
         """Build all definitions of a catalogue; for an empty one, only the catalogue sensor."""
         refuse_remote_runs(self, run_launcher())
         if catalogue.entries:
-            self._refuse_unknown_names(catalogue)
+            refuse_mistakes(
+                self.find_unknown_names(catalogue),
+                selects_nothing=not any(map(self.wants, catalogue.entries)),
+            )
         options = self.options(catalogue)
         account = Account(
             self.names,
@@ -288,10 +303,7 @@ class DixaAnalytics(
             for name in sorted(attributes & {*catalogue.filter_names})
             if client
         }
-        return [
-            *unknown_names(catalogue, self, values),
-            *unknown_fields(catalogue, self.exclude_fields),
-        ]
+        return [*unknown_names(catalogue, self, values)]
 
     def build_resources(self, api_key: str, adaptation: Adaptation | None = None) -> dict[str, Any]:
         """Build the resources, by name.
@@ -317,21 +329,6 @@ class DixaAnalytics(
     def _warehouse_resource(self, wait_seconds: float | None = None) -> WarehouseResource:
         host = urlsplit(self.base_url).hostname or ""
         return WarehouseResource.of(self, self.duckdb_path, host, wait_seconds)
-
-    def _refuse_unknown_names(self, catalogue: Catalogue) -> None:
-        """Raise if no entry is selected, or if `exclude_fields` has a misspelt field."""
-        mistakes = self.find_unknown_names(catalogue)
-        if not any(map(self.wants, catalogue.entries)):
-            nothing = Mistake(
-                "include", "`include` and `exclude` together select no metric or record."
-            )
-            serious = [each for each in mistakes if each.setting == "include"] or [nothing]
-        else:
-            serious = [
-                each for each in mistakes if each.setting == "exclude_fields" and each.is_sure
-            ]
-        if serious:
-            raise ConfigError.of(each[:2] for each in serious)
 
 
 def build_definitions(**attributes: Any) -> dg.Definitions:

@@ -83,7 +83,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
         if storage is None:
             raise dg.Failure("This Dagster instance stores no state: set DAGSTER_HOME.")
         stored = state.load(storage, state_key)
-        known = stored or _catalogue_in_database(warehouse)
+        known = stored or (loaded if loaded.entries else _catalogue_in_database(warehouse))
         with dixa.client(Patience(lifetime=CATALOGUE_SECONDS)) as client:
             try:
                 live, problems = fetch_catalogue(client, known)

@@ -19,6 +19,9 @@ from dixa_assets.orchestration.dagster_internals import DefinitionsLoadContext, 
 
 # `make dev` stores Dagster's history here.
 HOME = ".dagster_home"
+# `python -m dixa_assets catalogue` writes this file beside the `defs.yaml`, to be committed. A code
+# location without a stored catalogue is built from it.
+COMMITTED = "catalogue.json"
 logger = logging.getLogger(__name__)
 
 

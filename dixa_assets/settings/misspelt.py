@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
+from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.options import EVERY_RECORD, LoadSettings
 from dixa_assets.model.tables import RECORD_VALUE
@@ -41,6 +42,17 @@ def hint(name: str, known: Collection[str]) -> str:
         return f"; did you mean {meant}?"
     all_known = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
     return f"; known names: {all_known}." if known else "."
+
+
+def refuse_mistakes(mistakes: Sequence[Mistake], *, selects_nothing: bool) -> None:
+    """Raise if no entry is selected, or if `exclude_fields` has a misspelt field."""
+    if selects_nothing:
+        nothing = Mistake("include", "`include` and `exclude` together select no metric or record.")
+        serious = [each for each in mistakes if each.setting == "include"] or [nothing]
+    else:
+        serious = [each for each in mistakes if each.setting == "exclude_fields" and each.is_sure]
+    if serious:
+        raise ConfigError.of(each[:2] for each in serious)
 
 
 def zone_problem(zone: str) -> str:
@@ -107,9 +119,10 @@ def unknown_names(
     rows.append(("required_filter", required, catalogue.filter_names, "filter attribute"))
     for row in rows:
         yield from _unknown(*row)
+    yield from _unknown_fields(catalogue, settings.exclude_fields)
 
 
-def unknown_fields(
+def _unknown_fields(
     catalogue: Catalogue, exclude_fields: Mapping[str, Sequence[str]]
 ) -> Iterator[Mistake]:
     """Yield every name in `exclude_fields` that neither the catalogue nor a row ever had."""
