@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
+.PHONY: help install audit demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ doctor: .venv/installed ## Check the settings in .env
 
 probe: .venv/installed ## Test what Dixa does not document, with at most 80 requests; write probe.md
 	@$(BIN)/python -m dixa_assets probe
+
+audit: ## List known vulnerabilities of the pinned versions; needs the network
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit -r constraints.txt
 
 report: .venv/installed ## Write the HTML report next to the database (OUTPUT=path)
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")

@@ -3,6 +3,7 @@
 The attributes and their validation are in `component.py`.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from dixa_assets.orchestration.sensors import (
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
 
+logger = logging.getLogger(__name__)
 # Dagster stops every run of the load job after 12 hours, so a load that hangs ends.
 MAX_RUNTIME_TAG = {"dagster/max_runtime": str(12 * 3600)}
 
@@ -53,6 +55,11 @@ def build_account(
     """
     catalogue_sensor = build_catalogue_sensor(account, catalogue)
     if not catalogue.entries:
+        logger.warning(
+            "No catalogue is known yet, so there is no asset of Dixa. The sensor %s fetches it, or "
+            "`dg utils refresh-defs-state` does.",
+            catalogue_sensor.name,
+        )
         return dg.Definitions(sensors=[catalogue_sensor], resources=resources)
     definitions = _AccountDefinitions(account, catalogue)
     job = definitions.job()
