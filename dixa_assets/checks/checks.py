@@ -4,13 +4,13 @@ A check queries the warehouse and returns a `Finding`. A difference that loses n
 reason and its cases describe it. The verdict is `NO_DATA` if the check cannot run yet.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, timedelta
-from itertools import groupby
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from dixa_assets.checks.registry import SHARES, Finding, Subject, Verdict, check
 from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.days import date_range, to_runs
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.warehouse.schema import NEW_COLUMN_PREFIX
@@ -29,8 +29,9 @@ STALE_AFTER = timedelta(hours=50)
 def completeness(query: Query, subject: Subject) -> Finding:
     """Every expected day is loaded.
 
-    The first expected day is the first loaded day, or the start of the automatic history if that is
-    earlier. The last one is yesterday, or the day before retirement.
+    Expected are the automatic history up to yesterday, or up to the day before retirement, and
+    short gaps between older days. A long gap between older days is named, but passes: nobody asked
+    for these days.
     """
     loaded = {
         row.day
@@ -40,14 +41,17 @@ def completeness(query: Query, subject: Subject) -> Finding:
             [subject.entry.key],
         )
     }
-    expected = subject.days(min(loaded, default=None))
-    gaps = list(_gaps(sorted({*expected} - loaded)))
+    expected = subject.days(loaded)
+    gaps = to_runs(sorted({*expected} - loaded))
     missing = sum((last - first).days + 1 for first, last in gaps)
     figures = {"days expected": len(expected), "days missing": missing}
     if not expected:
         return Finding(Verdict.NO_DATA, "No day is expected yet, so the check cannot run.", figures)
     if not gaps:
+        skipped = to_runs(sorted({*date_range(expected[0], expected[-1])} - {*expected}))
+        others = ", ".join(f"{first} to {last}" for first, last in skipped)
         reason = f"All {len(expected)} days to {expected[-1]} are loaded."
+        reason += f" Nobody asked for {others}." if others else ""
         return Finding(Verdict.PASSED, reason, figures)
     return Finding(
         Verdict.FAILED,
@@ -389,11 +393,3 @@ def _has_rows(query: Query, entry: Entry) -> bool:
         [entry.key],
     )
     return bool(found.rows)
-
-
-def _gaps(missing: Iterable[date]) -> Iterator[tuple[date, date]]:
-    """The first and the last day of each run of consecutive days."""
-    numbered = enumerate(missing)
-    for _, consecutive in groupby(numbered, key=lambda each: each[1].toordinal() - each[0]):
-        run = [day for _, day in consecutive]
-        yield run[0], run[-1]

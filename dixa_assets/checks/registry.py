@@ -2,15 +2,16 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import local_date
+from dixa_assets.model.days import date_range, local_date, to_runs
 from dixa_assets.model.options import LoadSpec, Options
 from dixa_assets.warehouse.sql import Query
 
@@ -69,21 +70,28 @@ class Subject:
         """The metric or record itself."""
         return self.spec.entry
 
-    def days(self, first_loaded: date | None) -> list[date]:
-        """The days that should be loaded.
+    def days(self, loaded: Collection[date]) -> list[date]:
+        """The days that somebody asked for, sorted.
 
-        The first is the first loaded day, or the first day of the automatic history if that is
-        earlier. The last is yesterday, or the day before the entry was retired.
+        The automatic history to yesterday, or to the day before the entry was retired; every loaded
+        day; and each gap before the automatic history that is shorter than the loaded days before
+        it. Nobody asked for the days of a longer gap.
         """
         zone, settings = self.spec.timezone, self.options.settings
-        first = first_loaded or date.max
-        if self.entry.first_seen:
-            history = timedelta(days=settings.history_days)
-            first = min(first, local_date(self.entry.first_seen, zone) - history)
-        first = max(first, date.fromisoformat(settings.start_date))
         retired = self.entry.retired_at
         end = local_date(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
-        return [first + timedelta(days=number) for number in range((end - first).days)]
+        first = min(loaded, default=end)
+        if self.entry.first_seen:
+            history = timedelta(days=settings.history_days)
+            first = local_date(self.entry.first_seen, zone) - history
+        first = max(first, date.fromisoformat(settings.start_date))
+        one = timedelta(days=1)
+        asked = {*date_range(first, end - one), *loaded}
+        blocks = to_runs(sorted(day for day in loaded if day < first))
+        for (start, last), (later, _) in pairwise([*blocks, (first, first)]):
+            if later - last - one < last - start + one:
+                asked |= {*date_range(last + one, later - one)}
+        return sorted(asked)
 
     @property
     def record(self) -> Entry | None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -90,6 +91,22 @@ class Day:
 def days_from(first: dt.date, number: int, timezone: str) -> list[Day]:
     """`number` consecutive days, beginning with `first`."""
     return [Day.of(first + dt.timedelta(days=each), timezone) for each in range(number)]
+
+
+def date_range(first: dt.date, last: dt.date) -> list[dt.date]:
+    """Every date from `first` to `last`; empty if `last` is before `first`."""
+    return [first + dt.timedelta(days=each) for each in range((last - first).days + 1)]
+
+
+def to_runs(dates: Iterable[dt.date]) -> list[tuple[dt.date, dt.date]]:
+    """Sorted dates as runs of consecutive ones: first and last date of each."""
+    runs: list[tuple[dt.date, dt.date]] = []
+    for date in dates:
+        if runs and (date - runs[-1][1]).days == 1:
+            runs[-1] = runs[-1][0], date
+        else:
+            runs.append((date, date))
+    return runs
 
 
 def local_date(instant: str, timezone: str) -> dt.date:

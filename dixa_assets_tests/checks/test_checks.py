@@ -1,6 +1,9 @@
 """Checks read plain rows, and follow the options of loads. Dagster takes no part."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
+
+import pytest
 
 from dixa_assets.checks.registry import Subject, Verdict, checks_of
 from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, FilterAttribute
@@ -101,3 +104,38 @@ def test_excluded_fields_are_not_missed(warehouse: Warehouse) -> None:
     load(warehouse, relation_of(RECORD, ["queue_id"]).table, "2025-01-02", integers(1))
     assert look(warehouse, RECORD, excluding)["schema"][0] is Verdict.PASSED
     assert look(warehouse, RECORD, excluding)["schema"][1][:2] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "verdict", "words"),
+    [
+        # Three old days, and the automatic history.
+        (("2025-01-01..2025-01-03", "2025-05-02..2025-05-31"), Verdict.PASSED, "Nobody asked for"),
+        # A day of a longer backfill failed.
+        (("2025-01-01..2025-02-09", "2025-02-11..2025-05-31"), Verdict.FAILED, "1 of 151 days"),
+        # A day of the automatic history is missing.
+        (("2025-05-02..2025-05-20", "2025-05-22..2025-05-31"), Verdict.FAILED, "1 of 30 days"),
+        (("2025-01-01..2025-05-31",), Verdict.PASSED, "All 151 days to 2025-05-31 are loaded."),
+    ],
+    ids=["old days", "failed day of a backfill", "failed day of the history", "everything"],
+)
+def test_days_that_nobody_asked_for_are_not_missing(
+    warehouse: Warehouse, loaded: tuple[str, ...], verdict: Verdict, words: str
+) -> None:
+    entry = replace(METRIC, first_seen="2025-06-01T06:00:00+00:00")
+    options = Options(LoadSettings(start_date="2025-01-01", history_days=30))
+    subject = Subject(options.spec(entry), (entry,), options, datetime(2025, 6, 1, 12, tzinfo=UTC))
+    for each in loaded:
+        first, last = map(date.fromisoformat, each.split(".."))
+        with warehouse.reading() as query:
+            query(
+                "INSERT INTO dixa_catalogue.loads (asset_key, partition_date) SELECT ?, day::DATE "
+                "FROM generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY) AS made(day)",
+                [entry.key, first, last],
+            )
+    with warehouse.reading() as query:
+        (found,) = (
+            each.look(query, subject) for each in checks_of(subject) if each.name == "completeness"
+        )
+    assert found.verdict == verdict
+    assert words in found.reason
