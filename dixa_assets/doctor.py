@@ -33,7 +33,15 @@ from dixa_assets.zones import rules_version
 RATE, QUOTA = 10, 864_000
 # Seconds to wait for another user of the database.
 PATIENCE = 5.0
-PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
+PACKAGES = (
+    "dixa-assets",
+    "dagster",
+    "dagster-duckdb",
+    "dagster-webserver",
+    "duckdb",
+    "pandas",
+    "plotly",
+)
 
 
 def diagnose(component: DixaAnalytics) -> int:
@@ -41,6 +49,7 @@ def diagnose(component: DixaAnalytics) -> int:
     if component.account:
         print(f"{component.account}:")
     warehouse, failed = component.build_warehouse(wait_seconds=PATIENCE), 0
+    shown: set[str] = set()
     for name, check in CHECKS:
         try:
             print(f"✓ {name}: {check(component, warehouse)}")
@@ -54,7 +63,10 @@ def diagnose(component: DixaAnalytics) -> int:
             print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
             failed = 1
-            print(f"✗ {error}", file=sys.stderr)
+            # Several checks may find the same.
+            if str(error) not in shown:
+                print(f"✗ {error}", file=sys.stderr)
+            shown.add(str(error))
     return failed
 
 
@@ -85,6 +97,18 @@ def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
     return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
 
+def check_first_day(component: DixaAnalytics, warehouse: Warehouse) -> str:
+    """Test that no loaded day lies before the first day that can be loaded."""
+    stored = min((day for _, day in warehouse.loaded() if day), default="")
+    if stored and stored < component.start_date:
+        raise ConfigError(
+            "start_date",
+            f"is {component.start_date}, but days from {stored} on are loaded. Backfills that "
+            f"include earlier days would fail. Set it to {stored} or an earlier day.",
+        )
+    return f"{stored or 'none'} is the first loaded day"
+
+
 def check_api(component: DixaAnalytics, _: Warehouse) -> str:
     """Test that the API accepts the token and has every name in the settings."""
     resource = component.build_dixa(component.api_key)
@@ -109,6 +133,8 @@ def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """Report the configured rate, and the requests of the last 24 hours."""
     with warehouse.reading() as query:
         requests, retries = requests_of_last_day(query)
+    if component.requests_per_second > RATE:
+        print(f"! rate limit: Dixa refuses more than {RATE} requests/s; lower requests_per_second")
     return (
         f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
         f"{requests:,} of {QUOTA:,} requests a day sent in the last 24 hours, "
@@ -144,9 +170,9 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     if lost := sorted(shown - stored):
         print(
             f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
-            f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? The last "
-            f"{component.history_days} days are reloaded automatically. Materialize the other "
-            "days that you need, or go back to the former database."
+            f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? Days of the automatic "
+            f"history ({component.history_days}) are reloaded. Materialize the other days that you "
+            "need, or go back to the former database."
         )
     stored_days = len(shown) - len(lost)
     return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"
@@ -164,6 +190,7 @@ def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
 CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("days", check_settings),
     ("database", check_database),
+    ("first day", check_first_day),
     ("API", check_api),
     ("rate limit", check_rate_limit),
     ("DAGSTER_HOME", check_dagster_home),

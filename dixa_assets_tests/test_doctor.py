@@ -46,6 +46,22 @@ def test_a_setting_that_cannot_work_is_named(
     assert says in found.err
 
 
+def test_a_first_day_after_loaded_days_is_refused(
+    examine: Examine, simulator: Simulator, tmp_path: Path
+) -> None:
+    analytics = component(simulator, tmp_path, duckdb_path=str(tmp_path / "dixa.duckdb"))
+    assert load(analytics, ["dixa_metrics/csat"], "2025-10-25").success
+    assert examine(DIXA_START_DATE="2025-10-25").code == 0
+    found = examine(DIXA_START_DATE="2025-10-26")
+    assert found.code == 1
+    assert "DIXA_START_DATE: is 2025-10-26, but days from 2025-10-25 on are loaded" in found.err
+
+
+def test_an_error_that_several_checks_find_is_told_once(examine: Examine) -> None:
+    found = examine(DIXA_DUCKDB_PATH="/proc/no/dixa.duckdb")
+    assert found.err.count("DIXA_DUCKDB_PATH") == 1
+
+
 def test_working_settings_pass(examine: Examine) -> None:
     found = examine()
     assert (found.code, found.err) == (0, "")

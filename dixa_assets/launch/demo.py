@@ -15,6 +15,8 @@ from dixa_assets.launch.processes import running_module
 
 TIMEZONE = "Europe/Copenhagen"
 HISTORY_DAYS = 30
+# These are not loaded, so that people can try a backfill.
+OLDER_DAYS = 14
 # Long enough to look around first, short enough that people still watch.
 METRIC_APPEARS_AFTER_SECONDS = 180
 
@@ -27,7 +29,8 @@ def start(port: int) -> int:
     # A later start loads from the same first day.
     first_day = folder / "start_date"
     if not first_day.exists():
-        day = datetime.now(ZoneInfo(TIMEZONE)).date() - timedelta(days=HISTORY_DAYS)
+        today = datetime.now(ZoneInfo(TIMEZONE)).date()
+        day = today - timedelta(days=HISTORY_DAYS + OLDER_DAYS)
         first_day.write_text(day.isoformat())
     # Dagster's history belongs to a code location of this name.
     module = {"module_name": "dixa_assets.launch.demo_definitions", "location_name": "dixa_assets"}
