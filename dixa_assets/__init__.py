@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from dixa_assets.zones import use_newest_rules
 
 if TYPE_CHECKING:
-    from dixa_assets.connect import Dixa
+    from dixa_assets.reader import Dixa
 
 __version__ = "0.2.0"
 
@@ -25,6 +25,6 @@ def connect(account: str | None = None) -> "Dixa":
         account: The account's name; needed if the project has several.
     """
     # Dagster is imported here, so that the import of this package stays fast.
-    from dixa_assets.connect import connect
+    from dixa_assets.reader import connect
 
     return connect(account)

@@ -15,10 +15,16 @@ FILES = {
     for path in place
     if path.is_file()
 }
-FILE = re.compile(r"(?<![\w./*])[\w./@-]+\.(?:py|md|yaml|toml|txt|sql|example|service)\b")
+FILE = re.compile(r"(?<![\w./*])[\w./@-]+\.(?:py|md|yaml|toml|txt|sql|example|service)\b(?!\()")
 FOLDER = re.compile(rf"`((?:{'|'.join(map(re.escape, FOLDERS))})/[\w./@-]*)`")
 # Commands in the pages write these files.
-WRITTEN_BY_COMMANDS = {"probe.md", ".venv/pins.txt", "deploy/pins.txt"}
+WRITTEN_BY_COMMANDS = {
+    "probe.md",
+    "sources.yml",
+    "catalogue.json",
+    ".venv/pins.txt",
+    "deploy/pins.txt",
+}
 README_WORDS = 2_400
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

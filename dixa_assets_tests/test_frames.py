@@ -107,7 +107,7 @@ def test_a_downstream_asset_gets_the_rows_of_its_days(
 def test_types_are_those_an_analyst_expects(loaded: DixaAnalytics) -> None:
     frame = loaded.build_warehouse().query("FROM dixa_records.ratings")
     assert str(frame.primary_timestamp.dt.tz) == "UTC"
-    assert str(frame.csid.dtype) == "Int64"
+    assert str(frame.conversation_id.dtype) == "Int64"
     assert str(frame.partition_date.dtype).startswith("datetime64")
     made = loaded.build_warehouse().query(
         "SELECT * FROM (VALUES (9007199254740993, true, ['a']), (NULL, NULL, NULL))"
@@ -180,10 +180,10 @@ def test_a_notebook_loads_the_value_of_an_asset(
         csat: Any = repository.load_asset_value(
             dg.AssetKey(["dixa_metrics", "csat"]),
             instance=instance,
-            metadata={"where": "measure = 'Count'"},
+            metadata={"where": "breakdown_attribute IS NULL"},
         )
     assert {str(each.date()) for each in day.partition_date} == {"2025-10-21"}
-    assert {*csat.measure} == {"Count"}
+    assert {*csat.breakdown_attribute.isna()} == {True}
     assert len(csat) == 8
 
 
@@ -215,7 +215,7 @@ def test_a_script_reads_records_metrics_and_sql_without_dagster(
         ratings = dixa.record("ratings", "2025-10-21", "2025-10-22", columns=["partition_date"])
         assert [*ratings.columns] == ["partition_date"]
         assert {each.day for each in ratings.partition_date} == {21, 22}
-        assert len(dixa.metric("csat", where="measure = 'Count'")) == 8
+        assert len(dixa.metric("csat", where="breakdown_attribute IS NULL")) == 8
         assert dixa.sql("SELECT ? AS n", 7).n.tolist() == [7]
         with pytest.raises(ConfigError, match="no record 'rating'; did you mean ratings"):
             dixa.record("rating")

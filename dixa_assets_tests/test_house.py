@@ -29,7 +29,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zones": set(),
     "simulator": set(),
     "definitions": set(),
-    "__init__": {"zones", "connect"},
     "model": {"errors"},
     "staging": {"errors", "model"},
     "settings": {"errors", "model"},
@@ -46,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
     },
     "project": {"errors", "settings", "model", "orchestration", "component"},
-    "connect": {"errors", "settings", "model", "warehouse", "component", "project"},
+    "reader": {"errors", "settings", "model", "warehouse", "component", "project"},
+    "__init__": {"zones", "reader"},
     "probe": {"errors", "model", "api", "orchestration", "component", "project"},
     "doctor": {
         *("errors", "zones", "settings", "model", "api", "warehouse", "orchestration"),

@@ -231,7 +231,8 @@ def two_accounts(environment: Environment, tmp_path: Path) -> Iterator[Running]:
         del settings["DIXA_DUCKDB_PATH"], settings["DIXA_API_KEY"], settings["DIXA_BASE_URL"]
         settings |= {f"DIXA_API_KEY_{account.upper()}": key for account, key in KEYS.items()}
         for account, (zone, first, _) in ACCOUNTS.items():
-            options = ["--account", account, "--timezone", zone, "--start-date", first, "--running"]
+            options = ["--account", account, "--timezone", zone, "--start-date", first]
+            options += ["--running", "true"]
             scaffold = ["scaffold", "defs", "dixa_assets.component.DixaAnalytics", account]
             environment.dg(project, settings, *scaffold, *options)
             written = package / "defs" / account / "defs.yaml"

@@ -32,7 +32,8 @@ class FramesIOManager(dg.ConfigurableIOManager):
         """Read the rows of the input's days."""
         upstream = context.upstream_output
         described = (upstream.definition_metadata if upstream else None) or {}
-        table = described.get("dagster/table_name")
+        named = described.get("dagster/table_name")
+        table = str(getattr(named, "value", named or ""))
         if not table:
             raise ConfigError(
                 "ins",
@@ -42,22 +43,22 @@ class FramesIOManager(dg.ConfigurableIOManager):
         wanted = context.definition_metadata or {}
         is_daily = described.get("partition_expr") and context.has_asset_partitions
         selection = Selection(
-            getattr(table, "value", table),
+            table,
             tuple(context.asset_partition_keys) if is_daily else None,
             tuple(wanted.get("columns") or ()),
             wanted.get("where") or "",
         )
         timezone = self.warehouse.timezone if wanted.get("local") else "UTC"
         frame = self.warehouse.table(selection, timezone=timezone)
-        return _as(context.dagster_type.typing_type, frame, context.name)
+        return _as(context.dagster_type.typing_type, frame, table)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Refuse: this I/O manager only reads."""
         raise ConfigError("io_manager_key", f"{FRAMES} only reads; store your asset elsewhere.")
 
 
-def _as(wanted: Any, frame: "pd.DataFrame", name: str) -> Any:
-    """The frame as the type in the annotation of the argument `name`."""
+def _as(wanted: Any, frame: "pd.DataFrame", table: str) -> Any:
+    """The frame of a table as the type in the annotation of the argument."""
     module = getattr(wanted, "__module__", "").partition(".")[0]
     if module == "polars":
         import polars as pl
@@ -70,5 +71,5 @@ def _as(wanted: Any, frame: "pd.DataFrame", name: str) -> Any:
     if module in {"pandas", "typing"}:
         return frame
     raise ConfigError(
-        name, f"is annotated as {wanted}. This input can be a pandas.DataFrame or polars.DataFrame."
+        "ins", f"{table} can be a pandas.DataFrame or a polars.DataFrame, but not a {wanted}."
     )

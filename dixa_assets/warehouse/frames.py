@@ -1,6 +1,6 @@
 """DataFrames of tables and query results, with the types that an analyst expects.
 
-Dagster reads them through `orchestration/frames.py`, notebooks through `connect.py`.
+Dagster reads them through `orchestration/frames.py`, notebooks through `reader.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -74,13 +74,13 @@ def read_frame(
     for position, kind in enumerate(types):
         column = frame.iloc[:, position]
         if kind in INTEGERS:
-            frame.isetitem(position, column.astype("Int64"))
+            frame.isetitem(position, column.astype("Int64").array)
         elif kind == "BOOLEAN":
-            frame.isetitem(position, column.astype("boolean"))
+            frame.isetitem(position, column.astype("boolean").array)
         elif kind == "TIMESTAMP WITH TIME ZONE":
             frame.isetitem(position, column.dt.tz_convert(timezone))
         elif kind.endswith("[]"):
-            frame.isetitem(position, column.map(_to_list))
+            frame.isetitem(position, column.map(_to_list).array)
     return frame
 
 
@@ -133,7 +133,8 @@ class ReadCopy(Frames):
         parameters: Sequence[Any] = (),
     ) -> T:
         """Call `run` with a read-only connection."""
-        with duckdb.connect(self.name, read_only=True, config={"TimeZone": "UTC"}) as connection:
+        with duckdb.connect(self.name, read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
             return run(connection, sql, parameters)
 
     def catalogue(self) -> Catalogue:
@@ -143,6 +144,9 @@ class ReadCopy(Frames):
 
 def _to_list(value: Any) -> Any:
     """A DuckDB list as a Python list; NULL as None."""
-    if hasattr(value, "tolist"):
-        return [_to_list(item) for item in value]
-    return None if value is None or value != value else value  # noqa: PLR0124
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(value, np.ndarray):
+        return [_to_list(item) for item in value.tolist()]
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
