@@ -14,7 +14,8 @@
     ├── CatalogueError          a fetched catalogue is implausible           permanent
     ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
-    │   └── WarehouseLost       its server does not answer                   retryable
+    │   ├── WarehouseLost       its server does not answer                   retryable
+    │   └── WarehouseConflict   other writers of a lake committed first      retryable
     ├── PaceUnavailable         the database of the shared rate limit failed retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
@@ -159,7 +160,7 @@ class CatalogueError(DixaAssetsError):
 
 
 class WarehouseError(DixaAssetsError):
-    """The database rejected the write. Only the two subclasses can be retried."""
+    """The database rejected the write. Only the subclasses can be retried."""
 
 
 class WarehouseBusy(WarehouseError):
@@ -169,10 +170,16 @@ class WarehouseBusy(WarehouseError):
 
 
 class WarehouseLost(WarehouseError):
-    """The server of a shared database does not answer, or closed the connection.
+    """The server of a shared database does not answer, or a database file was replaced while open.
 
     A partition that was being written is either unchanged or completely replaced.
     """
+
+    retryable = True
+
+
+class WarehouseConflict(WarehouseError):
+    """Other writers of a lake changed the same tables first; nothing was written."""
 
     retryable = True
 

@@ -9,10 +9,13 @@ from dixa_assets.errors import (
     ConfigError,
     DixaAssetsError,
     WarehouseBusy,
+    WarehouseConflict,
     WarehouseError,
     WarehouseLost,
 )
 
+# The errors about indexes and constraints of other programs on a table.
+OBSTACLES = (duckdb.DependencyException, duckdb.ConstraintException)
 # Messages about a lake's Postgres that does not answer.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
@@ -20,6 +23,16 @@ _LOST = re.compile(
     "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
     re.IGNORECASE,
 )
+# Messages about two writes into a lake at the same moment, of which DuckLake commits one.
+_CONFLICT = re.compile(
+    "transaction conflict|write-write conflict|could not serialize|maximum retry count",
+    re.IGNORECASE,
+)
+
+
+def is_conflict(error: Exception) -> bool:
+    """True if another writer of a lake committed first. Nothing was written."""
+    return bool(_CONFLICT.search(str(error)))
 
 
 def is_lost(error: Exception) -> bool:
@@ -28,7 +41,12 @@ def is_lost(error: Exception) -> bool:
 
 
 def to_own_error(
-    error: Exception, problem: str, *, setting: str = "", is_shared: bool = False
+    error: Exception,
+    problem: str,
+    *,
+    setting: str = "",
+    is_shared: bool = False,
+    obstacles: str = "",
 ) -> DixaAssetsError:
     """Translate an error of DuckDB into an error of this project.
 
@@ -37,10 +55,12 @@ def to_own_error(
         problem: The first part of the message: the operation that failed.
         setting: The setting that is wrong if the error is terminal; empty if none is.
         is_shared: True for a lake, whose server may not answer.
+        obstacles: The indexes of other programs on the table, if the error is one of `OBSTACLES`.
 
     Returns:
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
-        does not answer. Terminal: ConfigError with a setting, WarehouseError without.
+        does not answer, WarehouseConflict if another writer of a lake committed first. Terminal:
+        ConfigError with a setting, WarehouseError without.
     """
     reason = " ".join(str(error).split())
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
@@ -52,6 +72,17 @@ def to_own_error(
         )
     if is_shared and is_lost(error):
         return WarehouseLost(f"{problem}: {reason}")
+    if is_shared and is_conflict(error):
+        return WarehouseConflict(
+            f"{problem}: other writers changed the lake at the same moment, several times in a "
+            f"row. Load again while fewer loads run. ({reason})"
+        )
+    if isinstance(error, OBSTACLES):
+        # DuckDB's message may quote a value.
+        return WarehouseError(
+            f"{problem}: {obstacles or 'a constraint'} on the table prevents it. This project "
+            "creates no index and no constraint. Drop it, and load again."
+        )
     if setting:
         return ConfigError(setting, f"{problem} ({reason}).")
     return WarehouseError(f"{problem}: {reason}")

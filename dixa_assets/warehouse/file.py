@@ -6,13 +6,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 from filelock import FileLock, Timeout
 
-from dixa_assets.errors import ConfigError, WarehouseBusy
-from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine, make_folder
+from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.warehouse.engine import (
+    SCHEMAS,
+    STORAGE_VERSION,
+    Engine,
+    empty_database,
+    make_folder,
+)
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 
@@ -51,14 +58,25 @@ class DuckDBFile(Engine):
         }
         self._wait_seconds = settings.database_wait_seconds
 
-    @property
-    def identity(self) -> str:
-        """The path, with the number of the file."""
-        return f"{self.path.absolute()} {self.path.stat().st_ino if self.path.exists() else 0}"
-
     def changed_at(self) -> float | None:
         """The time of the latest change of the file; None if there is no file."""
-        return self.path.stat().st_mtime if self.path.exists() else None
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        # A file that is moved here keeps the time of its contents.
+        return max(status.st_mtime, status.st_ctime)
+
+    def verify_place(self) -> None:
+        """Raise ConfigError if the file is missing and cannot be created."""
+        if self.changed_at() is not None:
+            return
+        try:
+            folder = next(each for each in self.path.parents if each.exists())
+            TemporaryDirectory(dir=folder).cleanup()
+        except OSError as error:
+            reason = f"{self.path} cannot be created ({error.strerror})."
+            raise ConfigError("duckdb_path", reason) from None
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -70,10 +88,14 @@ class DuckDBFile(Engine):
             with lock.acquire(timeout=self._wait_seconds):
                 connection = self._open(deadline)
                 try:
+                    opened = self._number()
                     connection.execute("SET TimeZone = 'UTC'")
                     yield connection
+                    is_replaced = self._number() != opened
                 finally:
                     connection.close()
+                if is_replaced:
+                    raise WarehouseLost(f"{self.path} was replaced or removed while it was open.")
         except Timeout:
             raise WarehouseBusy(
                 f"{self.path}: other loads of this project held the database for "
@@ -82,7 +104,15 @@ class DuckDBFile(Engine):
         except PermissionError as error:
             raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None
 
-    reading = connect
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the only connection to the file; without a file, an empty database."""
+        with empty_database() if self.changed_at() is None else self.connect() as connection:
+            yield connection
+
+    def _number(self) -> int:
+        """The number of the file at the path; 0 if there is none."""
+        return self.path.stat().st_ino if self.path.exists() else 0
 
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
         reported = ""

@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.engine import Engine, empty_database
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import literal
@@ -74,30 +74,39 @@ class DuckLake(Engine):
         self._wait_seconds = settings.database_wait_seconds
         self._lake = _attached(dsn, settings.lake_data)
 
-    @property
-    def identity(self) -> str:
-        """The address, with the number of the lake; 0 if there is none."""
-        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')::oid::bigint")
-        return f"{self.name} {found[0] or 0}"
-
     def changed_at(self) -> float | None:
         """The time of the latest snapshot; None if there is no lake."""
-        if self.identity.endswith(" 0"):
+        if not self._exists():
             return None
         found = self._lake.questions.fetch(
             "SELECT extract(epoch FROM max(snapshot_time))::float8 FROM ducklake_snapshot"
         )
         return None if found[0] is None else float(found[0])
 
+    def verify_place(self) -> None:
+        """Raise an error if the Postgres does not answer, or an extension is missing."""
+        if not self._exists():
+            with empty_database() as connection:
+                self._lake.load_extensions(connection)
+
+    def _exists(self) -> bool:
+        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata') IS NOT NULL")
+        return bool(found[0])
+
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for writing. No other machine, process or thread writes meanwhile."""
-        with self._lake.turn, self._writing(), self.reading() as connection:
+        with self._lake.turn, self._writing(), self._cursor() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for reading. It does not wait for writers."""
+        with self._cursor() if self._exists() else empty_database() as connection:
+            yield connection
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = self._lake.cursor()
         try:
             yield connection
@@ -246,16 +255,18 @@ class _Attached:
                 ) from None
             return cursor
 
+    def load_extensions(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Load the extensions that the lake needs."""
+        for extension in ("postgres_scanner", "ducklake", *["httpfs"] * ("://" in self._data)):
+            _load(connection, extension)
+
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
         self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
         )
-        for extension in ("postgres_scanner", "ducklake"):
-            _load(connection, extension)
-        if "://" in self._data:
-            _load(connection, "httpfs")
+        self.load_extensions(connection)
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")
