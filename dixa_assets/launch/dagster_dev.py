@@ -33,7 +33,8 @@ def serve(
 ) -> int:
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
-    `home` gets a link to the project's dagster.yaml unless it has a file; `places` are further arguments of `banner`.
+    `home` gets a link to the project's dagster.yaml, unless it has a file of this name; `places`
+    are further arguments of `banner`.
     """
     home.mkdir(parents=True, exist_ok=True)
     link = home / "dagster.yaml"

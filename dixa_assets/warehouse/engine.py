@@ -46,7 +46,7 @@ class Engine(ABC):
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Open a connection for reading; to an empty database if there is none yet."""
+        """Open a connection for reading."""
 
     @abstractmethod
     def verify_place(self) -> None:
@@ -62,14 +62,6 @@ class Engine(ABC):
         make_folder(self.scratch, mode=0o700)
         with own_folder(self.scratch) as folder:
             yield folder
-
-
-@contextmanager
-def empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database in memory."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:

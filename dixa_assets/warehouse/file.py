@@ -13,13 +13,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.warehouse.engine import (
-    SCHEMAS,
-    STORAGE_VERSION,
-    Engine,
-    empty_database,
-    make_folder,
-)
+from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine, make_folder
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 
@@ -104,11 +98,7 @@ class DuckDBFile(Engine):
         except PermissionError as error:
             raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None
 
-    @contextmanager
-    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the only connection to the file; without a file, an empty database."""
-        with empty_database() if self.changed_at() is None else self.connect() as connection:
-            yield connection
+    reading = connect
 
     def _number(self) -> int:
         """The number of the file at the path; 0 if there is none."""

@@ -6,6 +6,7 @@ begin at the same moment would both find the same day missing. Postgres releases
 session ends, whatever the reason. See https://ducklake.select/docs/stable/
 """
 
+import atexit
 import functools
 import os
 import socket
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -24,8 +25,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.files import own_folder
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.engine import Engine, empty_database
+from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import literal
@@ -76,7 +78,7 @@ class DuckLake(Engine):
 
     def changed_at(self) -> float | None:
         """The time of the latest snapshot; None if there is no lake."""
-        if not self._exists():
+        if self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')") == (None,):
             return None
         found = self._lake.questions.fetch(
             "SELECT extract(epoch FROM max(snapshot_time))::float8 FROM ducklake_snapshot"
@@ -84,29 +86,19 @@ class DuckLake(Engine):
         return None if found[0] is None else float(found[0])
 
     def verify_place(self) -> None:
-        """Raise an error if the Postgres does not answer, or an extension is missing."""
-        if not self._exists():
-            with empty_database() as connection:
-                self._lake.load_extensions(connection)
-
-    def _exists(self) -> bool:
-        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata') IS NOT NULL")
-        return bool(found[0])
+        """Raise ConfigError if an extension is missing."""
+        with duckdb.connect() as connection:
+            self._lake.load_extensions(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for writing. No other machine, process or thread writes meanwhile."""
-        with self._lake.turn, self._writing(), self._cursor() as connection:
+        with self._lake.turn, self._writing(), self.reading() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for reading. It does not wait for writers."""
-        with self._cursor() if self._exists() else empty_database() as connection:
-            yield connection
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = self._lake.cursor()
         try:
             yield connection
@@ -218,6 +210,8 @@ class _Attached:
             raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._spill = ExitStack()
+        atexit.register(self._spill.close)
         # One thread writes at a time; the lock in Postgres excludes other processes.
         self.turn = threading.RLock()
         # A writer may wait in its session, so other queries have a session of their own.
@@ -262,9 +256,11 @@ class _Attached:
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
-        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
+        self._spill.close()
+        temporary = Path(tempfile.gettempdir())
+        spill = self._spill.enter_context(own_folder(temporary, "dixa_assets-spill-"))
         connection = duckdb.connect(
-            config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
+            config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
         )
         self.load_extensions(connection)
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""

@@ -11,7 +11,7 @@ import duckdb
 from dixa_assets.files import folders_of, not_replaced, own_folder
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine, make_folder
-from dixa_assets.warehouse.own_tables import ensure_daily_view
+from dixa_assets.warehouse.objects import ensure_daily_view
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, quote, transaction
 

@@ -28,6 +28,7 @@ from dixa_assets.warehouse.objects import (
     LOADED_NAMES,
     add_column,
     checkpoint,
+    column_names_of,
     create_table,
     create_view,
     find_relation,
@@ -229,8 +230,7 @@ def _columns_in(
             [table.schema, table.name],
         ).fetchall()
     ]
-    described = connection.execute(f"SELECT * FROM {name_of(table)} LIMIT 0").description or ()
-    present = [name for name, *_ in described]
+    present = column_names_of(connection, table)
     known = [column for column in registered if column.name in present]
     is_own = all(column.part or column in known for column in registered)
     own = {column.name for column in known}

@@ -6,7 +6,7 @@ default: replacing whole partitions needs none, and DuckDB recovers best from a 
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -27,8 +27,12 @@ from dixa_assets.warehouse.failures import OBSTACLES, is_conflict, is_lost, to_o
 from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.load_log import Held, Load
 from dixa_assets.warehouse.move import copy_file
-from dixa_assets.warehouse.objects import indexes_on
-from dixa_assets.warehouse.own_tables import dry_run, ensure_own_tables, is_complete
+from dixa_assets.warehouse.objects import (
+    ensure_own_tables,
+    indexes_on,
+    is_complete,
+    with_own_tables,
+)
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
 from dixa_assets.warehouse.rows import insert_rows
@@ -223,7 +227,11 @@ class Warehouse:
             ConfigError: The file is not a read copy of this account's database.
         """
         self.check()
-        return write_read_copy(self._engine, path, self._owner)
+        try:
+            return write_read_copy(self._engine, path, self._owner)
+        except duckdb.Error as error:
+            problem = f"the read copy {path} could not be written"
+            raise to_own_error(error, problem, is_shared=self._engine.is_shared) from None
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -271,8 +279,8 @@ class Warehouse:
         is_lake = self._engine.is_shared
         with (
             self._detect_loss(),
-            self._engine.reading() as connection,
-            dry_run(connection, is_lake=is_lake),
+            self._open() as connection,
+            with_own_tables(connection, is_lake=is_lake),
         ):
             self._owner.verify(connection)
 
@@ -319,7 +327,7 @@ class Warehouse:
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for reading. If the database lacks own tables, they are empty."""
         is_lake = self._engine.is_shared
-        with self._detect_loss(), self._engine.reading() as connection:
+        with self._detect_loss(), self._open() as connection:
             if self._is_complete_lake:
                 yield connection
             elif is_complete(connection):
@@ -327,9 +335,15 @@ class Warehouse:
                 self._is_complete_lake = is_lake
                 yield connection
             else:
-                with dry_run(connection, is_lake=is_lake):
+                with with_own_tables(connection, is_lake=is_lake):
                     self._owner.verify_zone(connection)
                     yield connection
+
+    def _open(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection for reading; to an empty database in memory if there is none yet."""
+        if self._is_complete_lake or self.changed_at() is not None:
+            return self._engine.reading()
+        return duckdb.connect().execute("SET TimeZone = 'UTC'")
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
