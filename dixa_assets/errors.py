@@ -14,8 +14,7 @@
     ├── CatalogueError          a fetched catalogue is implausible           permanent
     ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
-    │   ├── WarehouseLost       its server does not answer                   retryable
-    │   └── WarehouseConflict   other writers of a lake committed first      retryable
+    │   └── WarehouseLost       its server or its file is gone               retryable
     ├── PaceUnavailable         the database of the shared rate limit failed retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
@@ -160,7 +159,7 @@ class CatalogueError(DixaAssetsError):
 
 
 class WarehouseError(DixaAssetsError):
-    """The database rejected the write. Only the subclasses can be retried."""
+    """The database rejected the write. Only the two subclasses can be retried."""
 
 
 class WarehouseBusy(WarehouseError):
@@ -170,16 +169,10 @@ class WarehouseBusy(WarehouseError):
 
 
 class WarehouseLost(WarehouseError):
-    """The server of a shared database does not answer, or a database file was replaced while open.
+    """A shared database does not answer or had another writer, or a file was replaced while open.
 
     A partition that was being written is either unchanged or completely replaced.
     """
-
-    retryable = True
-
-
-class WarehouseConflict(WarehouseError):
-    """Other writers of a lake changed the same tables first; nothing was written."""
 
     retryable = True
 

@@ -46,11 +46,6 @@ def remove_leftovers(parent: Path, prefix: str = "") -> None:
                 left.unlink(missing_ok=True)
 
 
-def folders_of(path: Path) -> tuple[Path, str]:
-    """The parent and the prefix of the folders in which a file is written."""
-    return path.parent, f".{path.name}-"
-
-
 def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -> None:
     """Replace a text file of this project, or create it.
 
@@ -64,7 +59,7 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
         ConfigError: The file was not written by this project.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with own_folder(*folders_of(path)) as folder:
+    with own_folder(path.parent, f".{path.name}-") as folder:
         made = folder / path.name
         made.write_text(text, encoding="utf-8", newline="\n")
         if path.exists():

@@ -17,7 +17,7 @@ from dixa_assets.orchestration.assets import (
     describe_filters,
     describe_metrics_daily,
 )
-from dixa_assets.orchestration.history import Unpartitioned, build_history_sensor
+from dixa_assets.orchestration.history import Tracked, build_history_sensor
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import Published, published_assets
@@ -93,7 +93,7 @@ class _AccountDefinitions:
         self._entries = {self._specs.key(entry.schema, entry.name): entry for entry in wanted}
         self._live = {key: entry for key, entry in self._entries.items() if entry.is_live}
         self._unpartitioned = {
-            self._key(each): Unpartitioned(f"{each.schema}/{each.name}", version)
+            self._key(each): Tracked(f"{each.schema}/{each.name}", version)
             for described, version in ((self._tables, catalogue.version), (self._filters, ""))
             for each in described
         }
@@ -131,8 +131,7 @@ class _AccountDefinitions:
             build_history_sensor(
                 account,
                 job=job,
-                daily=self._entries,
-                unpartitioned=self._unpartitioned,
+                assets=self._unpartitioned | self._tracked_entries(),
                 partitions_def=self._partitions_def,
             )
         ]
@@ -144,6 +143,13 @@ class _AccountDefinitions:
             published = map(self._published_key, self._published)
             sensors.append(build_failure_sensor(account, own={*loaded, *published}))
         return sensors
+
+    def _tracked_entries(self) -> dict[dg.AssetKey, Tracked]:
+        days = str(self._account.options.settings.history_days)
+        return {
+            key: Tracked(entry.key, days if entry.is_live else "retired", entry)
+            for key, entry in self._entries.items()
+        }
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
         """Build the daily refresh, and a schedule for each published asset with its own time."""

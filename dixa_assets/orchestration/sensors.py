@@ -16,7 +16,7 @@ import dagster as dg
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.files import folders_of, remove_leftovers
+from dixa_assets.files import remove_leftovers
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.merge import note_findings
 from dixa_assets.orchestration import state
@@ -164,7 +164,7 @@ def build_publish_sensor(
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         for path in files:
             # A run that was killed may have left customers' data.
-            remove_leftovers(*folders_of(path))
+            remove_leftovers(path.parent, f".{path.name}-")
         changed = warehouse.changed_at()
         if changed is None:
             return dg.SkipReason("There is no database yet.")

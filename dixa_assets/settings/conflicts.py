@@ -11,12 +11,6 @@ from dixa_assets.errors import ConfigError
 
 # Run launchers whose runs have the files of the code location.
 ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
-# The files that settings name.
-FILES = {
-    "duckdb_path": "the database",
-    "read_copy_path": "the read copy",
-    "report_path": "the report",
-}
 
 
 class Instance(Protocol):
@@ -88,9 +82,9 @@ def refuse_shared_files(instances: Sequence[Instance]) -> None:
                 names.append((status.st_dev, status.st_ino))
             for other, account in (taken[name] for name in names if name in taken):
                 whose = f" of the account '{account}'" * (account != instance.account)
+                what = "the database itself" if other == "duckdb_path" else "in use"
                 raise ConfigError(
-                    setting,
-                    f"{path} is {FILES[other]} itself ({other}{whose}). Choose another name.",
+                    setting, f"{path} is {what} ({other}{whose}). Choose another name."
                 )
             taken |= dict.fromkeys(names, (setting, instance.account))
 

@@ -9,34 +9,24 @@ from dixa_assets.errors import (
     ConfigError,
     DixaAssetsError,
     WarehouseBusy,
-    WarehouseConflict,
     WarehouseError,
     WarehouseLost,
 )
 
 # The errors about indexes and constraints of other programs on a table.
 OBSTACLES = (duckdb.DependencyException, duckdb.ConstraintException)
-# Messages about a lake's Postgres that does not answer.
+# Messages about a lake's Postgres that does not answer, or about another writer who was first.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
-    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
+    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name"
+    "|transaction conflict|write-write conflict|could not serialize|maximum retry count",
     re.IGNORECASE,
 )
-# Messages about two writes into a lake at the same moment, of which DuckLake commits one.
-_CONFLICT = re.compile(
-    "transaction conflict|write-write conflict|could not serialize|maximum retry count",
-    re.IGNORECASE,
-)
-
-
-def is_conflict(error: Exception) -> bool:
-    """True if another writer of a lake committed first. Nothing was written."""
-    return bool(_CONFLICT.search(str(error)))
 
 
 def is_lost(error: Exception) -> bool:
-    """True if the server of a lake does not answer."""
+    """True if the server of a lake does not answer, or another writer was first."""
     return bool(_LOST.search(str(error)))
 
 
@@ -59,8 +49,8 @@ def to_own_error(
 
     Returns:
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
-        does not answer, WarehouseConflict if another writer of a lake committed first. Terminal:
-        ConfigError with a setting, WarehouseError without.
+        does not answer or another writer was first. Terminal: ConfigError with a setting,
+        WarehouseError without.
     """
     reason = " ".join(str(error).split())
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
@@ -71,12 +61,8 @@ def to_own_error(
             "instead. Nothing was written."
         )
     if is_shared and is_lost(error):
-        return WarehouseLost(f"{problem}: {reason}")
-    if is_shared and is_conflict(error):
-        return WarehouseConflict(
-            f"{problem}: other writers changed the lake at the same moment, several times in a "
-            f"row. Load again while fewer loads run. ({reason})"
-        )
+        others = " Other loads wrote at the same moment. Run fewer." * ("conflict" in reason)
+        return WarehouseLost(f"{problem}: {reason}{others}")
     if isinstance(error, OBSTACLES):
         # DuckDB's message may quote a value.
         return WarehouseError(

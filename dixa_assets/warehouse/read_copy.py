@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from dixa_assets.files import folders_of, not_replaced, own_folder
+from dixa_assets.files import not_replaced, own_folder
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine, make_folder
 from dixa_assets.warehouse.objects import ensure_daily_view
@@ -29,7 +29,7 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
         ConfigError: The file is not a read copy of the account's database.
     """
     make_folder(path.parent)
-    with own_folder(*folders_of(path)) as folder:
+    with own_folder(path.parent, f".{path.name}-") as folder:
         # The copy is made under its final file name, because DuckDB names a database after it.
         made = folder / path.name
         with engine.reading() as connection:
@@ -38,7 +38,7 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
                 f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
             )
             try:
-                left_out = _copy_rows(connection)
+                left_out = _copy_everything(connection)
             finally:
                 connection.execute(f"DETACH {quote(COPY)}")
         with duckdb.connect(str(made)) as copy, transaction(copy):
@@ -53,37 +53,32 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
     return {"bytes": size} | ({"rows left out": ", ".join(left_out)} if left_out else {})
 
 
-def _copy_rows(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Copy everything. Return the names of the tables whose rows cannot be copied."""
+def _copy_everything(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Copy all objects and rows. Return the names of the tables whose rows cannot be copied."""
     ((own,),) = connection.execute("SELECT current_database()").fetchall()
     everything = f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}"
     try:
         connection.execute(everything)
     except duckdb.ConstraintException:
-        # DuckDB copies a table before the tables that its foreign keys name.
+        # DuckDB copies some tables before the tables that their foreign keys name.
         connection.execute(f"{everything} (SCHEMA)")
     else:
         return []
-    names = connection.execute(
+    pending = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() "
-        "WHERE database_name = current_database() AND NOT temporary ORDER BY table_oid"
+        "WHERE database_name = current_database() AND NOT temporary"
     ).fetchall()
-    pending = [f"{quote(schema)}.{quote(table)}" for schema, table in names]
-    while pending:
-        failed = [name for name in pending if not _copy_table(connection, own, name)]
-        if len(failed) == len(pending):
-            break
+    while True:
+        failed = []
+        for schema, table in pending:
+            name = f"{quote(schema)}.{quote(table)}"
+            try:
+                connection.execute(f"INSERT INTO {quote(COPY)}.{name} FROM {quote(own)}.{name}")
+            except (duckdb.ConstraintException, duckdb.BinderException):
+                failed.append((schema, table))
+        if not failed or failed == pending:
+            return [".".join(table) for table in failed]
         pending = failed
-    return pending
-
-
-def _copy_table(connection: duckdb.DuckDBPyConnection, own: str, name: str) -> bool:
-    """Copy the rows of a table; False if a constraint or a generated column prevents it."""
-    try:
-        connection.execute(f"INSERT INTO {quote(COPY)}.{name} FROM {quote(own)}.{name}")
-    except (duckdb.ConstraintException, duckdb.BinderException):
-        return False
-    return True
 
 
 def _refuse_other_file(path: Path, folder: Path, owner: Ownership) -> None:

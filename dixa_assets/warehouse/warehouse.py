@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import duckdb
 
-from dixa_assets.errors import WarehouseConflict, WarehouseError, WarehouseLost
+from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Column, Relation
@@ -23,7 +23,7 @@ from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse import load_log
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
 from dixa_assets.warehouse.engine import Engine
-from dixa_assets.warehouse.failures import OBSTACLES, is_conflict, is_lost, to_own_error
+from dixa_assets.warehouse.failures import OBSTACLES, is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.load_log import Held, Load
 from dixa_assets.warehouse.move import copy_file
@@ -270,19 +270,9 @@ class Warehouse:
             self._owner.claim(connection)
 
     def verify(self) -> None:
-        """Raise the error that a write would raise, and write nothing.
-
-        It looks at the folder, the file, the lock, objects of other programs, zone, account and
-        host.
-        """
+        """Raise the error that a write would raise, and write nothing."""
         self._engine.verify_place()
-        is_lake = self._engine.is_shared
-        with (
-            self._detect_loss(),
-            self._open() as connection,
-            with_own_tables(connection, is_lake=is_lake),
-        ):
-            self._owner.verify(connection)
+        self.inventory()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
         """Run a query and return a frame, with instants in UTC."""
@@ -319,7 +309,7 @@ class Warehouse:
     def _repeat(self, run: Callable[[], T]) -> T:
         """Run again what a lost connection or another writer has ended, a few times at most."""
         for _ in range(MOST_REPEATS):
-            with suppress(WarehouseLost, WarehouseConflict):
+            with suppress(WarehouseLost):
                 return run()
         return run()
 
@@ -355,13 +345,14 @@ class Warehouse:
 
     @contextmanager
     def _detect_loss(self) -> Iterator[None]:
-        """Raise own errors for a lost server or a conflict of writers, other errors unchanged."""
+        """Raise WarehouseLost for DuckDB's errors of a lost server, and other errors unchanged."""
         try:
             yield
         except duckdb.Error as error:
-            if not (self._engine.is_shared and (is_lost(error) or is_conflict(error))):
+            if not (self._engine.is_shared and is_lost(error)):
                 raise
-            raise to_own_error(error, self.name, is_shared=True) from None
+            problem = f"{self.name} cannot be used now"
+            raise to_own_error(error, problem, is_shared=True) from None
 
     @contextmanager
     def _explain_failure(
