@@ -130,10 +130,7 @@ def parse_instant(text: Any) -> datetime | None:
 
 def _from_instant(content: Any) -> Value:
     instant = parse_instant(content)
-    if instant is None:
-        return _from_content(content)
-    # The same text as that of an instant whose column became text.
-    return Value(TIMESTAMPTZ, instant.isoformat(timespec="microseconds"))
+    return Value(TIMESTAMPTZ, instant.isoformat()) if instant else _from_content(content)
 
 
 def _from_content(content: Any) -> Value:

@@ -42,8 +42,6 @@ from dixa_assets.warehouse.sql import Query, literal, name_of, quote, transactio
 
 # Prefix of a change's description if the column is new; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
-# The form of instants in a column that becomes text: as the API writes them.
-_ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +207,15 @@ def _converted(name: str, old: str | None, column: Column) -> str:
         return f"NULL::{column.type}"
     text = name
     if old == TIMESTAMPTZ:
-        text = f"strftime({name}, {literal(_ISO)})"
+        text = _instant_text(name)
     elif old == f"{TIMESTAMPTZ}[]":
-        text = f"list_transform({name}, lambda each: strftime(each, {literal(_ISO)}))"
+        text = f"list_transform({name}, lambda each: {_instant_text('each')})"
     return f"to_json({text})" if column.type == JSON else f"CAST({text} AS {column.type})"
+
+
+def _instant_text(name: str) -> str:
+    """The SQL for an instant's text: the same text as that of an instant in a text column."""
+    return f"replace(strftime({name}, '%Y-%m-%dT%H:%M:%S.%f+00:00'), '.000000', '')"
 
 
 def _columns_in(
