@@ -110,9 +110,12 @@ class DuckDBFile(Engine):
             try:
                 return duckdb.connect(str(self.path), config=dict(self._config))
             except duckdb.Error as error:
+                # DuckDB does not apply the log of another database.
+                advice = f"; remove {self.path}.wal if it is from a former file"
                 failure = to_own_error(
                     error,
-                    f"'{self.path}' cannot be opened as a database for writing",
+                    f"'{self.path}' cannot be opened as a database for writing"
+                    + advice * ("WAL" in str(error)),
                     setting="duckdb_path" if isinstance(error, duckdb.IOException) else "",
                 )
                 if not isinstance(failure, WarehouseBusy) or time.monotonic() > deadline:
