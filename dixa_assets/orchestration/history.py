@@ -7,7 +7,7 @@ it with a backup or with another one, so the sensor compares the two.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from dixa_assets.warehouse.load_log import Held
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 # A tick names this many assets, and looks at this many loads of an asset.
-MOST_ASSETS, MOST_LOADS = 5, 1000
+MOST_ASSETS, MOST_LOADS = 20, 1000
 NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
@@ -52,7 +52,7 @@ def build_history_sensor(
     """Build the sensor that loads the days before an asset first appeared, and new tables.
 
     A day is loaded if both Dagster and the database have it. A lost or replaced database is
-    therefore filled again. The tick names lost loads that it does not request.
+    therefore filled again. The tick names lost days that the sensor does not request.
     """
     history_days = account.options.settings.history_days
     warehouse = account.open_warehouse(wait_seconds=5.0)
@@ -97,7 +97,8 @@ def build_history_sensor(
             wanted = [""] if entry is None else history(entry.first_seen) if entry.is_live else []
             if due := attempts.take_due(marks[key], wanted, days, gone):
                 missing[due].append(key)
-            if gone := gone - {*due}:
+            # Other days are requested now, or wait for a retry.
+            if gone := gone - {*wanted}:
                 lost[key.to_user_string()] = gone
         attempts.settled = None if missing or lost or busy else changed
         note = _in_words(warehouse.name, lost) if lost else NO_LOAD_IS_DUE
@@ -219,11 +220,11 @@ def _requests(
     return requests
 
 
-def _in_words(database: str, lost: Mapping[str, Iterable[str]]) -> str:
-    """Name the lost loads."""
+def _in_words(database: str, lost: Mapping[str, Collection[str]]) -> str:
+    """Name the lost days."""
     names = [
-        f"{key} ({len(days)} days from {days[0]} to {days[-1]})" if days[-1] else key
-        for key, days in ((key, sorted(days)) for key, days in sorted(lost.items()))
+        f"{key} ({len(days)} days from {min(days)} to {max(days)})"
+        for key, days in sorted(lost.items())
     ]
     more = f" and {len(names) - MOST_ASSETS} more assets" if len(names) > MOST_ASSETS else ""
     return (

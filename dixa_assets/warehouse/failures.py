@@ -13,8 +13,8 @@ from dixa_assets.errors import (
     WarehouseLost,
 )
 
-# The errors about indexes and constraints of other programs on a table.
-OBSTACLES = (duckdb.DependencyException, duckdb.ConstraintException)
+# The errors that indexes and constraints of other programs on a table can cause.
+OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
 # Messages about a lake's Postgres that does not answer, or about another writer who was first.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
@@ -63,7 +63,7 @@ def to_own_error(
     if is_shared and is_lost(error):
         others = " Other loads wrote at the same moment. Run fewer." * ("conflict" in reason)
         return WarehouseLost(f"{problem}: {reason}{others}")
-    if isinstance(error, OBSTACLES):
+    if obstacles or isinstance(error, duckdb.ConstraintException):
         # DuckDB's message may quote a value.
         return WarehouseError(
             f"{problem}: {obstacles or 'a constraint'} on the table prevents it. This project "

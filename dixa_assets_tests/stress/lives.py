@@ -55,7 +55,7 @@ EXTRA = [
     {"_type": "StringField", "value": "one"},
     {"_type": "InstantField", "value": "2025-11-01T00:00:00Z"},
 ]
-# What another program does in the file, and the objects that it makes by that.
+# Statements of another program, and the tables and views that they make.
 PROGRAMS: list[tuple[str, list[str]]] = [
     ("CREATE SCHEMA shop; CREATE TABLE shop.a(id INTEGER PRIMARY KEY)", ["shop.a"]),
     (
@@ -132,7 +132,7 @@ class Life:
     name: str = NAMES[0]
     cursor: str | None = None
     backups: list[Path] = field(default_factory=list)
-    # What other programs made: the name of a table or view, and its definition.
+    # The tables and views of other programs, with their definitions.
     theirs: dict[str, str] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -292,16 +292,15 @@ class Life:
         older = self._older_loads() if is_restored else set()
         for key, day in sorted(shown):
             is_there = found.get((key, day), Rows()) == self.truth(key, day)
-            if not (is_there and (key, day) not in older) and not (
-                is_requested(first, key, day) or is_named(said, key, day)
-            ):
+            is_lost = not is_there or (key, day) in older
+            if is_lost and not (self._is_awaited(key, day) or is_named(said, key, day)):
                 raise Violation(
                     f"{key} of {day} is shown as loaded, and is not in the table; "
                     f"the sensor says: {said}"
                 )
 
     def snapshot(self) -> dict[str, Any]:
-        """What other programs made, and the files that are not this project's."""
+        """The objects of other programs, and the files that are not of this project."""
         made: dict[str, Any] = {
             path.name: path.read_bytes()
             for path in (self.folder / "notes.txt", *self.backups)
@@ -313,6 +312,11 @@ class Life:
                     if self.theirs.get(name) == sql:
                         made[name] = sql, rows
         return made
+
+    def _is_awaited(self, key: str, day: str) -> bool:
+        """Whether the sensor has requested the days of an asset, and repeats that."""
+        tries = json.loads(self.cursor or "{}")["tries"]
+        return day in DAYS[-HISTORY_DAYS:] and bool(tries.get(f"{key} {HISTORY_DAYS}"))
 
     def _tick(self) -> dg.SensorResult:
         context = dg.build_sensor_context(
@@ -418,16 +422,6 @@ def publish_in_child(database: str, folder: str, pipe: Connection) -> None:
     pipe.send("ready")
     for _ in range(20):
         analytics.build_warehouse().publish(Path(folder) / "read.duckdb")
-
-
-def is_requested(tick: dg.SensorResult, key: str, day: str) -> bool:
-    return any(
-        dg.AssetKey(key.split("/")) in (request.asset_selection or ())
-        and request.tags.get(ASSET_PARTITION_RANGE_START_TAG, "9")
-        <= day
-        <= request.tags.get(ASSET_PARTITION_RANGE_END_TAG, "")
-        for request in tick.run_requests or ()
-    )
 
 
 def is_named(said: str, key: str, day: str) -> bool:

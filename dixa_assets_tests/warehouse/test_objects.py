@@ -175,7 +175,7 @@ def test_an_own_view_gets_a_new_description(metric: str, tmp_path: Path) -> None
     assert warehouse.query(comment, [metric]).comment.tolist() == ["New."]
 
 
-# What a person changes in own tables
+# Changes of a person in own tables
 
 
 def test_a_dropped_or_renamed_table_is_made_again_without_its_old_loads(
