@@ -61,8 +61,9 @@ check: .venv/installed ## Check lint, formatting, types and definitions
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
-fuzz: .venv/installed ## Load 10,000 mutated answers; each day is replaced completely or not at all
+fuzz: .venv/installed ## Load 10,000 mutated answers, and live 300 lives of a database; no day is lost unseen
 	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
+	@$(BIN)/python -m dixa_assets_tests.stress lives --lives 300
 
 soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10

@@ -47,7 +47,7 @@ def diagnose(component: DixaAnalytics) -> int:
         except ApiUnavailable as error:
             # Another check reports an error of the database.
             with suppress(DixaAssetsError):
-                if not warehouse.loaded():
+                if not warehouse.inventory().loads:
                     failed = 1
                     print(f"✗ {name}: {error} Nothing is loaded yet.", file=sys.stderr)
                     continue
@@ -71,8 +71,8 @@ def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
 
 
 def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """Test that the database can be written, and that DuckDB knows the zone's midnights."""
-    warehouse.check()
+    """Test that the database could be written, and that DuckDB knows the zone's midnights."""
+    warehouse.verify()
     today = datetime.now(ZoneInfo(component.timezone)).date()
     with warehouse.reading() as query:
         differing = first_differing_midnight(query, days_from(today, 400, component.timezone))
@@ -134,11 +134,12 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     with home_instance() as instance:
         if instance is None:
             return "nothing has been loaded yet"
-        stored = warehouse.loaded()
+        loads = warehouse.inventory().loads
+        stored = {(name, day) for name, days in loads.items() for day in days}
         shown = {
-            (key.to_user_string(), day)
+            ("/".join(key.path[-2:]), day)
             for schema in ("dixa_metrics", "dixa_records")
-            for key in instance.get_asset_keys(prefix=[schema])
+            for key in instance.get_asset_keys(prefix=component.names.key(schema, "").path[:-1])
             for day in loaded_partitions(instance, key)
         }
     if lost := sorted(shown - stored):

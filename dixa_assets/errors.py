@@ -14,7 +14,7 @@
     ├── CatalogueError          a fetched catalogue is implausible           permanent
     ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
-    │   └── WarehouseLost       its server does not answer                   retryable
+    │   └── WarehouseLost       its server or its file is gone               retryable
     ├── PaceUnavailable         the database of the shared rate limit failed retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
@@ -169,7 +169,7 @@ class WarehouseBusy(WarehouseError):
 
 
 class WarehouseLost(WarehouseError):
-    """The server of a shared database does not answer, or closed the connection.
+    """A shared database does not answer or had another writer, or a file was replaced while open.
 
     A partition that was being written is either unchanged or completely replaced.
     """

@@ -33,11 +33,16 @@ def serve(
 ) -> int:
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
-    `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
+    `home` gets a link to the project's dagster.yaml, unless it has a file of this name; `places`
+    are further arguments of `banner`.
     """
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").unlink(missing_ok=True)
-    (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
+    link = home / "dagster.yaml"
+    if link.is_symlink():
+        link.unlink()
+    # A file that a person put there stays.
+    if not link.exists():
+        link.symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"
     print(banner(title, ui=ui, log=log, **places), flush=True)
     write = log_writer(log)

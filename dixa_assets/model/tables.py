@@ -332,6 +332,8 @@ OWNER = Table(
         Column("created_at", TIMESTAMPTZ, "When the warehouse was created."),
         Column("account", VARCHAR, "The account of all days; empty if it has no name."),
         Column("host", VARCHAR, "The host of the API that returned them."),
+        Column("database_id", VARCHAR, "Identifies the database; its copies have the same."),
+        Column("copied_at", TIMESTAMPTZ, "When a read copy was made; NULL in the database itself."),
     ),
 )
 CATALOGUE_JSON = Table(

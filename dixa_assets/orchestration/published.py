@@ -144,7 +144,7 @@ def _read_copy(path: Path, deps: Sequence[dg.AssetKey]) -> Published:
         "read_copy",
         "A compact copy of the database for programs that keep it open. Each run replaces it.",
         "duckdb",
-        lambda warehouse: {"bytes": warehouse.publish(path)},
+        lambda warehouse: warehouse.publish(path),
         deps,
         {"path": str(path)},
     )

@@ -10,11 +10,14 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiError
+from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
 from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
+# The titles of the page, now and in earlier releases.
+TITLES = ("# How Dixa's API at", "# What Dixa's API at")
 PATIENCE = Patience(attempts=2, request_seconds=20.0)
 
 
@@ -37,8 +40,8 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.next_to_database("probe.md")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
+        text = to_markdown(facts, component.base_url)
+        replace_text(page, text, marks=TITLES, setting="probe")
         print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
         if storage is None:
             print(
@@ -57,7 +60,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
 def to_markdown(facts: Sequence[Fact], host: str) -> str:
     """The findings as a page that can be attached to a bug report."""
     lines = [
-        f"# How Dixa's API at {host} behaves",
+        f"{TITLES[0]} {host} behaves",
         "",
         f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This "
         "page contains no rows. A finding with an earlier date is from an earlier probe, because "

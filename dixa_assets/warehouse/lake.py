@@ -6,6 +6,7 @@ begin at the same moment would both find the same day missing. Postgres releases
 session ends, whatever the reason. See https://ducklake.select/docs/stable/
 """
 
+import atexit
 import functools
 import os
 import socket
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.files import own_folder
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
@@ -74,20 +76,19 @@ class DuckLake(Engine):
         self._wait_seconds = settings.database_wait_seconds
         self._lake = _attached(dsn, settings.lake_data)
 
-    @property
-    def identity(self) -> str:
-        """The address, with the number of the lake; 0 if there is none."""
-        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')::oid::bigint")
-        return f"{self.name} {found[0] or 0}"
-
     def changed_at(self) -> float | None:
         """The time of the latest snapshot; None if there is no lake."""
-        if self.identity.endswith(" 0"):
+        if self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')") == (None,):
             return None
         found = self._lake.questions.fetch(
             "SELECT extract(epoch FROM max(snapshot_time))::float8 FROM ducklake_snapshot"
         )
         return None if found[0] is None else float(found[0])
+
+    def verify_place(self) -> None:
+        """Raise ConfigError if an extension is missing."""
+        with duckdb.connect() as connection:
+            self._lake.load_extensions(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -209,6 +210,8 @@ class _Attached:
             raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._spill = ExitStack()
+        atexit.register(self._spill.close)
         # One thread writes at a time; the lock in Postgres excludes other processes.
         self.turn = threading.RLock()
         # A writer may wait in its session, so other queries have a session of their own.
@@ -246,16 +249,20 @@ class _Attached:
                 ) from None
             return cursor
 
+    def load_extensions(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Load the extensions that the lake needs."""
+        for extension in ("postgres_scanner", "ducklake", *["httpfs"] * ("://" in self._data)):
+            _load(connection, extension)
+
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
-        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
+        self._spill.close()
+        temporary = Path(tempfile.gettempdir())
+        spill = self._spill.enter_context(own_folder(temporary, "dixa_assets-spill-"))
         connection = duckdb.connect(
-            config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
+            config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
         )
-        for extension in ("postgres_scanner", "ducklake"):
-            _load(connection, extension)
-        if "://" in self._data:
-            _load(connection, "httpfs")
+        self.load_extensions(connection)
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dixa_assets.component import DixaAnalytics
+from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.model.options import Adaptation
 from dixa_assets.model.tables import catalogue_rows
@@ -233,6 +234,16 @@ def test_every_question_has_an_answer_and_the_page_has_no_row_and_no_token(
     )
     for secret in (KEY, *filter(None, ids.id.dropna())):
         assert f"{secret}" not in page.replace("-", " ").split()
+
+
+def test_another_page_of_that_name_is_not_replaced(
+    analytics: DixaAnalytics, tmp_path: Path
+) -> None:
+    page = tmp_path / "probe.md"
+    page.write_text("# How we probe\n")
+    with pytest.raises(ConfigError, match=f"{page} was not written by this project"):
+        probed(analytics)
+    assert page.read_text() == "# How we probe\n"
 
 
 def test_an_unstable_order_of_rows_needs_nobody(

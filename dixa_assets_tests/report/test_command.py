@@ -30,6 +30,24 @@ def test_a_path_on_the_command_line_begins_at_the_working_folder(
     assert done.err == f"✗ --output: '{tmp_path}' is a folder; name a file in it.\n"
 
 
+def test_a_file_that_is_no_report_is_not_replaced(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    page, empty = tmp_path / "index.html", tmp_path / "empty.html"
+    page.write_text("<html><title>Ours</title></html>")
+    empty.touch()
+    done = command("report", "--output", str(page))
+    assert done.code == 1
+    assert f"{page} was not written by this project, so it is not replaced" in done.err
+    assert page.read_text() == "<html><title>Ours</title></html>"
+    for _ in range(2):
+        assert command("report", "--output", str(empty)).code == 0
+    # A report of an earlier release has the title alone.
+    empty.write_text(empty.read_text().replace('<meta name="generator"', "<meta"))
+    assert command("report", "--output", str(empty)).code == 0
+    assert {each.suffix for each in tmp_path.iterdir() if each.name.startswith(".")} == set()
+
+
 def test_each_account_of_a_project_has_a_report(
     command: Callable[..., Done], tmp_path: Path
 ) -> None:
