@@ -2,6 +2,10 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
+# The history of this project is in .dagster_home. An exported DAGSTER_HOME is of another project.
+unexport DAGSTER_HOME
+ANOTHER_HOME = $(filter-out $(CURDIR)/.dagster_home,$(DAGSTER_HOME))
+HOME_NOTICE = $(if $(ANOTHER_HOME),@echo "! DAGSTER_HOME is $(ANOTHER_HOME); make uses it only if .env sets it")
 # Test modules run in parallel, in the order of conftest.py.
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
@@ -25,12 +29,15 @@ dev: doctor ## Start the Dagster UI with your own Dixa account, configured in .e
 	@exec $(BIN)/python -m dixa_assets.launch dev --port $(PORT)
 
 doctor: .venv/installed ## Check the settings in .env
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets doctor
 
 probe: .venv/installed ## Test what Dixa does not document, with at most 80 requests; write probe.md
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets probe
 
 report: .venv/installed ## Write the HTML report next to the database (OUTPUT=path)
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 test: .venv/installed ## Run the quick tests

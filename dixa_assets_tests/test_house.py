@@ -26,6 +26,7 @@ ALL_FILES = sorted(
 # The folders and the files on top, from the bottom up, with the others that each may import.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "folders": {"errors"},
     "zones": set(),
     "scaffold": set(),
     "simulator": set(),
@@ -34,13 +35,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors"},
     "staging": {"errors", "model"},
     "settings": {"errors", "model"},
-    "api": {"errors", "model", "staging"},
-    "warehouse": {"errors", "zones", "model", "staging"},
-    "checks": {"model", "warehouse"},
+    "api": {"errors", "folders", "model", "staging"},
+    "warehouse": {"errors", "folders", "zones", "model", "staging"},
+    "checks": {"errors", "model", "warehouse"},
     "load": {"errors", "model", "staging", "api", "warehouse"},
-    "report": {"errors", "model", "warehouse", "checks"},
+    "report": {"errors", "folders", "model", "warehouse", "checks"},
     "orchestration": {
-        *("errors", "settings", "model", "api", "warehouse", "checks", "load", "report"),
+        *("errors", "folders", "settings", "model", "api", "warehouse", "checks", "load"),
+        "report",
     },
     "component": {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
@@ -48,10 +50,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "project": {"errors", "settings", "orchestration", "component"},
     "probe": {"errors", "model", "api", "orchestration", "component", "project"},
     "doctor": {
-        *("errors", "zones", "settings", "model", "api", "warehouse", "orchestration"),
-        *("component", "project"),
+        *("errors", "folders", "zones", "settings", "model", "api", "warehouse"),
+        *("orchestration", "component", "project"),
     },
-    "launch": {"errors", "zones", "settings", "model", "orchestration", "component", "project"},
+    "launch": {
+        *("errors", "folders", "zones", "settings", "model", "orchestration", "component"),
+        "project",
+    },
     "__main__": {
         *("errors", "settings", "report", "orchestration", "component", "project", "probe"),
         "doctor",

@@ -199,7 +199,7 @@ run_launcher:
     ("attributes", "problem"),
     [
         ({}, "lake_data: is empty"),
-        ({"lake_data": "lake"}, "lake_data: is lake"),
+        ({"lake_data": "lake"}, "lake_data: is no absolute path"),
         ({"duckdb_path": f"{LAKE} password=secret"}, "duckdb_path: must not contain the password"),
         ({"duckdb_path": "ducklake:postgres://dixa@db/lake"}, "duckdb_path: must be like ducklake"),
         ({"duckdb_path": "ducklake:lake.sqlite"}, "duckdb_path: .*'ducklake:' is not supported"),

@@ -4,8 +4,6 @@ Several machines share a Postgres instead, see `pace_postgres.py`.
 """
 
 import os
-import stat
-import tempfile
 import time
 from abc import abstractmethod
 from math import ceil
@@ -16,7 +14,8 @@ from pyrate_limiter import Rate
 from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateAlgorithm
 from pyrate_limiter.abstracts.store import StateStore
 
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import PaceUnavailable
+from dixa_assets.folders import own_folder, temporary_root
 
 # The first of these that is writable holds the state, so every process of a user finds the same
 # one. `tempfile.gettempdir()` follows the environment: two values would mean two rate limits.
@@ -64,15 +63,25 @@ class SharedTokenBucket(Reservations):
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
-        with self._lock:
-            before = self._read(algorithm, rates, now)
-            state, decision = algorithm.step(rates, before, now, weight)
-            wait = decision.retry_after_ms or 0
-            if wait:
-                state, _ = algorithm.step(rates, before, now + wait, weight)
-            self._path.write_text(" ".join(str(int(part)) for part in state))
-            return wait
+        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due.
+
+        Raises:
+            PaceUnavailable: The file cannot be written.
+        """
+        try:
+            with self._lock:
+                return self._reserve(algorithm, rates, now, weight)
+        except OSError as error:
+            raise PaceUnavailable(f"{self._path} ({error.strerror})") from None
+
+    def _reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
+        before = self._read(algorithm, rates, now)
+        state, decision = algorithm.step(rates, before, now, weight)
+        wait = decision.retry_after_ms or 0
+        if wait:
+            state, _ = algorithm.step(rates, before, now + wait, weight)
+        self._path.write_text(" ".join(str(int(part)) for part in state), encoding="utf-8")
+        return wait
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
         """The current state."""
@@ -85,7 +94,7 @@ class SharedTokenBucket(Reservations):
 
     def _read(self, algorithm: StateAlgorithm, rates: list[Rate], now: int) -> State:
         try:
-            state = algorithm.decode(self._path.read_text().split())
+            state = algorithm.decode(self._path.read_text(encoding="utf-8").split())
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
         # A clock that was set back, or a truncated file, must not stop all traffic.
@@ -98,23 +107,8 @@ class SharedTokenBucket(Reservations):
 
 def pace_folder() -> Path:
     """The folder of this user's rate limits, created if missing. Only the user may write there."""
+    purpose = "The rate limit that all loads share is kept there."
     if not hasattr(os, "getuid"):
-        folder = Path(tempfile.gettempdir()) / "dixa_assets"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return own_folder(temporary_root() / "dixa_assets", purpose)
     places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
-    folder = Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}"
-    needed = "The rate limit that all loads share is kept there."
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-            raise ConfigError(str(folder), f"is not your own folder. {needed} Have it removed.")
-        folder.chmod(0o700)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("it cannot be written")
-    except OSError as error:
-        raise ConfigError(
-            str(folder), f"{error.strerror or error}. {needed} Make it a folder you can write."
-        ) from None
-    return folder
+    return own_folder(Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}", purpose)

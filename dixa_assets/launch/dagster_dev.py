@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dixa_assets.folders import unwritable
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -17,6 +18,8 @@ SETTINGS = {
     "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     # Dagster recommends `dg dev`, which would read the .env of the real account in the demo too.
     "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
+    # Dagster and its processes write UTF-8, whatever the locale.
+    "PYTHONUTF8": "1",
 }
 
 
@@ -34,13 +37,17 @@ def serve(
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
     `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
+
+    Raises:
+        ConfigError: `home` cannot be written.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").unlink(missing_ok=True)
-    (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"
+    try:
+        _prepare(home)
+        write = log_writer(log)
+    except OSError as error:
+        raise unwritable("DAGSTER_HOME", home, error) from None
     print(banner(title, ui=ui, log=log, **places), flush=True)
-    write = log_writer(log)
     # The daemon and the webserver compute days too, but do not import this project.
     env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
     command = ["dagster", "dev", *target, "-p", str(port)]
@@ -52,3 +59,14 @@ def serve(
         code = dagster.wait()
     print(f"Dagster has ended with exit code {code}. Its last output is in {log}", file=sys.stderr)
     return code
+
+
+def _prepare(home: Path) -> None:
+    """Make the folder of Dagster's history, and link the project's dagster.yaml into it."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = home / "dagster.yaml"
+    # The project may have moved. A folder elsewhere keeps the file that its user chose.
+    if settings.is_symlink() and home.is_relative_to(Path.cwd()):
+        settings.unlink()
+    if not settings.exists():
+        settings.symlink_to(Path("dagster.yaml").absolute())

@@ -3,36 +3,70 @@
 The address is a secret: no message contains it.
 """
 
+import html
 import json
+import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
+from typing import Any
 
+from dixa_assets.api.connections import is_loopback, web_address
 from dixa_assets.errors import AlertNotSent, ConfigError
+from dixa_assets.model.values import printable
 
+WEBHOOK = "DIXA_ALERT_WEBHOOK"
 SECONDS = 10.0
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Treats a redirect as an error: the line is for the host in the setting only."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def alert_webhook() -> str:
+    """The webhook for failed runs; empty if none is set.
+
+    Raises:
+        ConfigError: It is not an https address. Only this machine may use http.
+    """
+    webhook = os.environ.get(WEBHOOK, "")
+    if webhook:
+        _is_local(webhook)
+    return webhook
+
+
 def post_alert(webhook: str, text: str) -> str:
-    """Send a line and return the result in words.
+    """Send a line, which Slack shows as it is, and return the result in words.
 
     Raises:
         ConfigError: The webhook is not an https address. Only this machine may use http.
         AlertNotSent: The webhook cannot be reached, or rejects the line.
     """
-    local = webhook.startswith(("http://127.0.0.1", "http://localhost"))
-    if not (webhook.startswith("https://") or local):
-        raise ConfigError("DIXA_ALERT_WEBHOOK", "is not an address that begins with https://.")
+    # For this machine, a proxy would get the secret in clear.
+    proxies = [urllib.request.ProxyHandler({})] if _is_local(webhook) else []
     request = urllib.request.Request(  # noqa: S310
         webhook,
-        data=json.dumps({"text": text}).encode(),
+        data=json.dumps({"text": html.escape(text, quote=False)}).encode(),
         headers={"Content-Type": "application/json"},
     )
+    opener = urllib.request.build_opener(_NoRedirect(), *proxies)
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+        with opener.open(request, timeout=SECONDS) as response:
             return f"the webhook accepted it ({response.status})"
     except urllib.error.HTTPError as error:
-        problem = f"it rejected the line ({error.code} {error.reason})."
-    except (OSError, ValueError) as error:
+        problem = f"it rejected the line ({error.code} {printable(error.reason)[:100]})."
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
-        problem = f"it could not be reached ({reason})."
-    raise AlertNotSent(f"the webhook in DIXA_ALERT_WEBHOOK did not receive the alert: {problem}")
+        problem = f"it could not be reached ({printable(str(reason))[:200]})."
+    raise AlertNotSent(f"the webhook in {WEBHOOK} did not receive the alert: {problem}")
+
+
+def _is_local(webhook: str) -> bool:
+    parts = web_address(WEBHOOK, webhook)
+    local = is_loopback(parts.hostname)
+    if parts.scheme != "https" and not local:
+        raise ConfigError(WEBHOOK, "is not an address that begins with https://.")
+    return local

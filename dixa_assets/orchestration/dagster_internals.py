@@ -27,6 +27,7 @@ from dagster._core.storage.tags import (
 from dagster._utils.schedules import is_valid_cron_schedule as is_valid_cron
 from dagster_shared.check import CheckError
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
+from sqlalchemy.exc import SQLAlchemyError as StorageError
 
 __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
@@ -40,6 +41,7 @@ __all__ = [
     "DefsStateManagementType",
     "DefsStateStorage",
     "GrpcServerCodeLocationOrigin",
+    "StorageError",
     "WorkerStatus",
     "has_dependants",
     "is_valid_cron",

@@ -13,6 +13,7 @@ from dixa_assets.errors import ConfigError
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    CheckError,
 )
 
 
@@ -47,6 +48,28 @@ def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
     if days_per_run:
         return dg.BackfillPolicy.multi_run(days_per_run)
     return dg.BackfillPolicy.single_run()
+
+
+def requested_days(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The keys of the days that a run loads.
+
+    Raises:
+        ConfigError: The run has no days, or its range has none.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise ConfigError("partition", "none was chosen. Choose a day, or a range of days.")
+    first, last = context.partition_key_range
+    try:
+        days = context.partition_keys
+    except (CheckError, ValueError):
+        days = []
+    if not days:
+        raise ConfigError(
+            "partition range",
+            f"{first}...{last} holds no day that can be loaded. It begins with its first day "
+            "(YYYY-MM-DD), and not before DIXA_START_DATE.",
+        )
+    return days
 
 
 def history_of(

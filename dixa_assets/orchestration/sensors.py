@@ -6,7 +6,6 @@ https://docs.dagster.io/guides/automate/sensors
 """
 
 import json
-import os
 import textwrap
 import time
 from collections.abc import Collection, Mapping, Sequence, Set
@@ -21,7 +20,7 @@ from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.merge import note_findings
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.alert import post_alert
+from dixa_assets.orchestration.alert import alert_webhook, post_alert
 from dixa_assets.orchestration.dagster_internals import (
     NOT_FINISHED_STATUSES,
     AssetJob,
@@ -40,6 +39,8 @@ RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
+# A tick shows at most this many changes, problems and unknown names.
+MOST_NOTES = 10
 NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
@@ -48,11 +49,6 @@ class Unpartitioned(NamedTuple):
 
     table: str
     version: str = ""
-
-
-def alert_webhook() -> str:
-    """The webhook for failed runs; empty if none is set."""
-    return os.environ.get("DIXA_ALERT_WEBHOOK", "")
 
 
 def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefinition:
@@ -99,8 +95,11 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 mistakes = account.find_unknown_names(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
-        notes = [*_summary(known, live), *problems]
-        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes = [*_summary(known, live), *problems[:MOST_NOTES]]
+        if len(problems) > MOST_NOTES:
+            notes.append(f"and {len(problems) - MOST_NOTES} more problems")
+        unknown = [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes += unknown[:MOST_NOTES]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -367,7 +366,7 @@ def _summary(before: Catalogue, after: Catalogue) -> list[str]:
         (f"{change.kind} '{change.id}'" if change.id else f"the list of {change.kind}s:")
         + f" {change.change}"
         + (f" '{change.item}'" * bool(change.item))
-        for change in changes[:10]
+        for change in changes[:MOST_NOTES]
     ]
     if len(changes) > len(lines):
         lines.append(f"and {len(changes) - len(lines)} more changes")

@@ -7,30 +7,64 @@ https://docs.dagster.io/guides/build/components/state-backed-components
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from dixa_assets.errors import ConfigError
+from dixa_assets.folders import temporary_directory, unwritable
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.orchestration.dagster_internals import DefinitionsLoadContext, DefsStateStorage
+from dixa_assets.orchestration.dagster_internals import (
+    DefinitionsLoadContext,
+    DefsStateStorage,
+    StorageError,
+)
 
-# `make dev` stores Dagster's history here.
+# The home without DAGSTER_HOME, in the working folder.
 HOME = ".dagster_home"
 logger = logging.getLogger(__name__)
 
 
+def dagster_home() -> Path:
+    """The folder of Dagster's history for every command: DAGSTER_HOME, otherwise `.dagster_home`.
+
+    Raises:
+        ConfigError: DAGSTER_HOME is not the absolute path of a folder.
+    """
+    chosen = os.environ.get("DAGSTER_HOME")
+    if chosen and not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
+        raise ConfigError("DAGSTER_HOME", f"'{chosen}' is not the absolute path of a folder.")
+    return Path(chosen) if chosen else Path.cwd() / HOME
+
+
 @contextmanager
 def home_instance() -> Iterator[dg.DagsterInstance | None]:
-    """The instance of DAGSTER_HOME, or of the folder of `make dev`; None if there is none."""
-    home = Path(os.environ.get("DAGSTER_HOME") or HOME).absolute()
+    """The instance of `dagster_home`; None if nothing was started there yet.
+
+    Raises:
+        ConfigError: Dagster cannot open or write it.
+    """
+    home = dagster_home()
     if not (home / "dagster.yaml").exists():
         yield None
         return
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
+    try:
+        opened = dg.DagsterInstance.from_config(str(home))
+    except Exception as error:
+        raise _unusable(home, error) from None
+    with opened as instance:
+        try:
+            yield instance
+        except StorageError as error:
+            raise _unusable(home, error) from None
+
+
+def _unusable(home: Path, error: Exception) -> ConfigError:
+    # The messages of Dagster and of its database have many lines.
+    reason = " ".join(str(error).split())[:300]
+    return ConfigError("DAGSTER_HOME", f"{home} cannot be used: {reason}")
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
@@ -38,7 +72,7 @@ def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Cat
     version = version or storage.get_latest_version(key)
     if version is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         path = Path(folder) / "state"
         try:
             storage.download_state_to_path(key, version, path)
@@ -51,21 +85,32 @@ def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Cat
 
 
 def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
-    """Store the catalogue as the latest version."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Store the catalogue as the latest version.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    with temporary_directory() as folder:
         path = Path(folder) / "state"
-        write(path, catalogue)
-        storage.upload_state_from_path(key, catalogue.version, path)
+        try:
+            write(path, catalogue)
+        except OSError as error:
+            raise unwritable("TMPDIR", path, error) from None
+        try:
+            storage.upload_state_from_path(key, catalogue.version, path)
+        except (OSError, StorageError) as error:
+            reason = f"the catalogue cannot be stored there ({' '.join(str(error).split())[:300]})."
+            raise ConfigError("DAGSTER_HOME", reason) from None
 
 
 def read(path: Path) -> Catalogue:
     """Read the catalogue from a file."""
-    return Catalogue.from_json(path.read_text())
+    return Catalogue.from_json(path.read_text(encoding="utf-8"))
 
 
 def write(path: Path, catalogue: Catalogue) -> None:
     """Write the catalogue to a file."""
-    path.write_text(catalogue.to_json())
+    path.write_text(catalogue.to_json(), encoding="utf-8")
 
 
 def pin(key: str) -> str | None:

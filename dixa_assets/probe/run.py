@@ -11,7 +11,9 @@ from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiError
 from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.model.values import printable
 from dixa_assets.orchestration import state
+from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
 from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
@@ -37,13 +39,16 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.next_to_database("probe.md")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
-        print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
+            print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        except OSError as error:
+            print(f"! {page} cannot be written ({error.strerror}); the findings are kept")
         if storage is None:
             print(
-                "! There is no Dagster home, so nothing is stored and loads do not adapt. Set "
-                "DAGSTER_HOME, or start Dagster once."
+                f"! {state.dagster_home()} has no Dagster instance, so nothing is stored and loads "
+                "do not adapt. Start Dagster once, or set DAGSTER_HOME."
             )
             return facts
         # The catalogue sensor may have stored a newer catalogue during the probe.
@@ -51,6 +56,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         state.save(storage, key, kept)
         adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
         print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
+        print(f"✓ stored in {state.dagster_home()}")
     return facts
 
 
@@ -65,17 +71,23 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
-        *(
-            f"| {fact.question} | {fact.assumed} | {fact.observed or '-'} | {fact.verdict} "
-            f"| {fact.evidence} | {fact.since[:10]} |"
-            for fact in facts
-        ),
+        *("| " + " | ".join(map(_cell, _columns(fact))) + " |" for fact in facts),
     ]
     needed = {fact.question for fact in facts if fact.verdict == Verdict.NEEDS_YOU}
     if needed:
         lines += ["", "## What needs you", ""]
         lines += [f"- **{each.name}**: {each.advice}" for each in QUESTIONS if each.name in needed]
     return "\n".join(lines) + "\n"
+
+
+def _columns(fact: Fact) -> tuple[str, ...]:
+    observed = fact.observed or "-"
+    return fact.question, fact.assumed, observed, fact.verdict, fact.evidence, fact.since[:10]
+
+
+def _cell(text: str) -> str:
+    """A text in a table of Markdown: the ids in it are Dixa's."""
+    return escape_markdown(printable(text)).replace("|", "\\|")
 
 
 def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:

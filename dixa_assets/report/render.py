@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,8 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from dixa_assets.checks.registry import problem_of
+from dixa_assets.folders import unwritable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
@@ -28,7 +31,7 @@ from dixa_assets.report.gather import DAYS, WEEKS, gather
 from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
-MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
+MARKS = {"passed": "✓", "failed": "✗", "open": "?", "broken": "!"}
 
 
 def write_report(
@@ -38,11 +41,12 @@ def write_report(
     options: Options,
     now: datetime | None = None,
     days: int = DAYS,
+    setting: str = "report_path",
 ) -> Report:
     """Write the report to `path` and return its contents.
 
     The file is replaced as a whole, or does not change. The database is locked while it is read,
-    not while the file is written.
+    not while the file is written. A page that cannot be made is left out, and named.
 
     Args:
         warehouse: The database.
@@ -50,17 +54,24 @@ def write_report(
         options: How loads are configured, with the findings of the probe.
         now: The instant of the report, with a zone; by default the current one.
         days: The most days that the report shows.
+        setting: The setting that names the path, for errors.
+
+    Raises:
+        ConfigError: The file cannot be written.
     """
     with warehouse.reading() as query:
         report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
-    html = _to_html(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    report, html = _rendered(report)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(html, encoding="utf-8", newline="\n")
         os.replace(unfinished, path)
+    except OSError as error:
+        raise unwritable(setting, path, error) from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
     return report
 
 
@@ -102,6 +113,22 @@ def difference(latest: Latest) -> str:
 def link_of(entry: Entry) -> str:
     """The part after '#' of the address of an entry's page."""
     return entry.name if entry.kind == "metric" else f"records.{entry.name}"
+
+
+def _rendered(report: Report) -> tuple[Report, str]:
+    """The report without the pages that cannot be rendered, and its HTML."""
+    try:
+        return report, _to_html(report)
+    except Exception:
+        pages, failures = [], dict(report.failures)
+        for page in report.pages:
+            try:
+                _to_html(replace(report, pages=[page]))
+                pages.append(page)
+            except Exception as error:
+                failures[page.title] = problem_of(error)
+        report = replace(report, pages=pages, failures=failures)
+        return report, _to_html(report)
 
 
 def _to_html(report: Report) -> str:

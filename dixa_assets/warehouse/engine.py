@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError
+from dixa_assets.folders import own_folder, unwritable
 from dixa_assets.warehouse.schema import ensure_daily_view
 from dixa_assets.warehouse.sql import literal, quote
 
@@ -34,12 +35,14 @@ class Engine(ABC):
     Attributes:
         name: Its address, for messages.
         scratch: A folder for staged files.
+        scratch_setting: The setting that places it.
         is_shared: True if readers never wait and machines write one after the other. False if only
             one process at a time can have the database open, to read or to write.
     """
 
     name: str
     scratch: Path
+    scratch_setting = "duckdb_path"
     is_shared = False
     _config: Mapping[str, Any]
 
@@ -70,14 +73,19 @@ class Engine(ABC):
 
         It also removes the folders of killed processes: a folder whose lock is free has no owner.
         """
-        make_folder(self.scratch, mode=0o700)
-        for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
-            with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
-                shutil.rmtree(left, ignore_errors=True)
-                Path(lock.lock_file).unlink(missing_ok=True)
+        make_folder(self.scratch.parent)
+        own_folder(self.scratch, "Rows are staged there before they are written.")
         folder = self.scratch / uuid4().hex
-        with FileLock(f"{folder}.lock") as lock:
-            folder.mkdir()
+        with ExitStack() as opened:
+            try:
+                for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
+                    with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
+                        shutil.rmtree(left, ignore_errors=True)
+                        Path(lock.lock_file).unlink(missing_ok=True)
+                lock = opened.enter_context(FileLock(f"{folder}.lock"))
+                folder.mkdir()
+            except OSError as error:
+                raise unwritable(self.scratch_setting, self.scratch, error) from None
             try:
                 yield folder
             finally:
@@ -86,7 +94,7 @@ class Engine(ABC):
 
     def copy_to(self, path: Path) -> int:
         """Replace the file at `path` with a compact copy. Return the size of the copy in bytes."""
-        make_folder(path.parent)
+        make_folder(path.parent, "read_copy_path")
         # The copy is made under its final file name, because DuckDB names a database after it.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             made = Path(folder) / path.name
@@ -107,15 +115,14 @@ class Engine(ABC):
         return size
 
 
-def make_folder(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder that the database needs.
+def make_folder(folder: Path, setting: str = "duckdb_path") -> None:
+    """Make the folder of a file that a setting names.
 
     Raises:
         ConfigError: It cannot be made.
     """
     try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            "duckdb_path", f"its folder {folder} cannot be made ({error.strerror})."
-        ) from None
+        problem = f"its folder {folder} cannot be made ({error.strerror})."
+        raise ConfigError(setting, problem) from None

@@ -12,7 +12,10 @@ from dixa_assets.errors import (
     WarehouseError,
     WarehouseLost,
 )
+from dixa_assets.model.values import printable
 
+# DuckDB's errors about values quote them, and a value may be personal.
+_QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
 # Messages about a lake's Postgres that does not answer.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
@@ -42,7 +45,7 @@ def to_own_error(
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
         does not answer. Terminal: ConfigError with a setting, WarehouseError without.
     """
-    reason = " ".join(str(error).split())
+    reason = printable(" ".join(str(error).split()))
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
         found = re.search(r"held in (.+?) \(PID (\d+)\)", reason)
         holder = f"{Path(found[1]).name} (process {found[2]})" if found else "another process"
@@ -50,7 +53,12 @@ def to_own_error(
             f"{problem}: {holder} has the database open. Close it there, or open the read copy "
             "instead. Nothing was written."
         )
-    if is_shared and is_lost(error):
+    if isinstance(error, _QUOTING):
+        reason = (
+            f"a value does not fit its column ({type(error).__name__}). Did another program change "
+            "the type of a column?"
+        )
+    elif is_shared and is_lost(error):
         return WarehouseLost(f"{problem}: {reason}")
     if setting:
         return ConfigError(setting, f"{problem} ({reason}).")

@@ -9,14 +9,12 @@ session ends, whatever the reason. See https://ducklake.select/docs/stable/
 import functools
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -24,6 +22,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.folders import temporary_directory, temporary_root
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
@@ -63,13 +62,14 @@ class DuckLake(Engine):
     """
 
     is_shared = True
+    scratch_setting = "TMPDIR"
 
     def __init__(
         self, dsn: str, settings: WarehouseSettings, connection_config: Mapping[str, Any]
     ) -> None:
         self.name = f"{LAKE_SCHEME}{dsn}"
         owner = getattr(os, "getuid", int)()
-        self.scratch = Path(tempfile.gettempdir()) / f"dixa_assets-{owner}.staging"
+        self.scratch = temporary_root() / f"dixa_assets-{owner}.staging"
         self._config = connection_config
         self._wait_seconds = settings.database_wait_seconds
         self._lake = _attached(dsn, settings.lake_data)
@@ -205,8 +205,10 @@ class _Attached:
         try:
             who = f"dixa_assets {socket.gethostname()} {os.getpid()}"
             self._dsn = make_conninfo(dsn, application_name=who, **SESSION)
-        except psycopg.ProgrammingError as error:
-            raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
+        except psycopg.ProgrammingError:
+            # The reason quotes the address, which may have a password in the wrong place.
+            problem = f"must be like {LAKE_SCHEME}dbname=… host=… user=…."
+            raise ConfigError("duckdb_path", problem) from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         # One thread writes at a time; the lock in Postgres excludes other processes.
@@ -248,7 +250,7 @@ class _Attached:
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
-        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
+        self._spill = temporary_directory()
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 
 from dixa_assets.errors import WarehouseError, WarehouseLost
+from dixa_assets.folders import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
@@ -212,9 +213,18 @@ class Warehouse:
         """Replace the file at `path` with a compact copy. Return the size of the copy in bytes.
 
         Programs that have the old copy open continue to read it.
+
+        Raises:
+            ConfigError: The copy cannot be written.
         """
         self.check()
-        return self._engine.copy_to(path)
+        try:
+            return self._engine.copy_to(path)
+        except OSError as error:
+            raise unwritable("read_copy_path", path, error) from None
+        except duckdb.IOException as error:
+            problem = f"{path} cannot be written"
+            raise to_own_error(error, problem, setting="read_copy_path") from None
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -301,14 +311,13 @@ class Warehouse:
 
     @contextmanager
     def _detect_loss(self) -> Iterator[None]:
-        """Raise WarehouseLost for DuckDB's errors of a lost server, and other errors unchanged."""
+        """Raise DuckDB's errors as errors of this project: WarehouseLost for a lost server."""
         try:
             yield
         except duckdb.Error as error:
-            if not (self._engine.is_shared and is_lost(error)):
-                raise
-            problem = f"{self.name} does not answer"
-            raise to_own_error(error, problem, is_shared=True) from None
+            shared = self._engine.is_shared
+            problem = "does not answer" if shared and is_lost(error) else "cannot be used"
+            raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
 
     @contextmanager
     def _explain_failure(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
@@ -325,7 +334,7 @@ class Warehouse:
                 f"{relation.stored_in.key} in {self.name} could not be written; {state} "
                 f"({', '.join(scope) or 'all rows'})",
                 is_shared=shared,
-            ) from error
+            ) from None
 
 
 def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:

@@ -352,10 +352,10 @@ def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_pat
                 "'{}' AS filters"
             )
             report = gather(query, options=OPTIONS, now=NOW)
-            (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
-            key = dg.AssetKey(["dixa_metrics", "csat"])
-            subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
-            tab = {each.check_name: each.description for each in check_results(key, subject, query)}
+        (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
+        key = dg.AssetKey(["dixa_metrics", "csat"])
+        subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
+        tab = {each.check_name: each.description for each in check_results(key, subject, warehouse)}
     (page,) = report.pages
     assert {name: found.reason for name, found in page.findings.items()} == tab
     assert tab["completeness"] == "All 1 days to 2025-11-09 are loaded."
