@@ -6,6 +6,7 @@ To add a check, write a function and add it to `CHECKS`.
 import itertools
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
-from dixa_assets.folders import error_of_writing, temporary_root
+from dixa_assets.folders import error_of_writing
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
@@ -132,12 +133,9 @@ def check_dagster_home(*_: object) -> str:
 def check_places(component: DixaAnalytics, _: Warehouse) -> str:
     """Test that everything that loads and Dagster write can be written."""
     files = {"read_copy_path": component.read_copy_path, "report_path": component.report_file}
+    # The check of the database writes into it.
     places = {setting: Path(file).parent for setting, file in files.items() if file}
-    if not component.is_lake:
-        places["duckdb_path"] = Path(component.duckdb_path).parent
-    elif "://" not in component.lake_data:
-        places["lake_data"] = Path(component.lake_data)
-    places |= {"DAGSTER_HOME": dagster_home(), "TMPDIR": temporary_root()}
+    places |= {"DAGSTER_HOME": dagster_home(), "TMPDIR": Path(tempfile.gettempdir())}
     if errors := [*filter(None, itertools.starmap(error_of_writing, places.items()))]:
         raise DixaAssetsError("\n".join(map(str, errors)))
     return f"{', '.join(sorted({*map(str, places.values())}))} can be written"

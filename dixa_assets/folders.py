@@ -1,4 +1,4 @@
-"""Folders that only this user may use, and tests whether a place can be written."""
+"""Folders that only this user may use, and places that cannot be written."""
 
 import os
 import stat
@@ -8,19 +8,13 @@ from pathlib import Path
 
 from dixa_assets.errors import ConfigError
 
-# A full disk may still have room for the name of a file.
-TEST_BYTES = 4096
-
 
 def own_folder(folder: Path, purpose: str) -> Path:
-    """Make a folder in a place that other users may write. Only this user can use the folder.
-
-    Args:
-        folder: The folder. The folder above it exists.
-        purpose: A sentence about its use, for the error.
+    """Make a folder for this user alone, in a folder that others may write too.
 
     Raises:
-        ConfigError: It is a link, belongs to another user, or cannot be written.
+        ConfigError: It is a link, belongs to another user, or cannot be written. The error has the
+            `purpose` of the folder, a sentence.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -32,36 +26,9 @@ def own_folder(folder: Path, purpose: str) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError("it cannot be written")
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(
-            str(folder), f"cannot be used ({reason}). {purpose} Make it a folder you can write."
-        ) from None
+        problem = f"{error.strerror or error}. {purpose} Make it a folder you can write."
+        raise ConfigError(str(folder), problem) from None
     return folder
-
-
-def temporary_root() -> Path:
-    """The folder for temporary files, which all users may share.
-
-    Raises:
-        ConfigError: There is none that can be written.
-    """
-    try:
-        return Path(tempfile.gettempdir())
-    except OSError as error:
-        raise ConfigError("TMPDIR", f"{error.strerror}.") from None
-
-
-def temporary_directory() -> "tempfile.TemporaryDirectory[str]":
-    """Make a folder that only this user can use; the end of its block removes it.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    place = temporary_root()
-    try:
-        return tempfile.TemporaryDirectory(prefix="dixa_assets-", dir=place)
-    except OSError as error:
-        raise unwritable("TMPDIR", place, error) from None
 
 
 def unwritable(setting: str, place: Path, error: OSError) -> ConfigError:
@@ -76,7 +43,8 @@ def error_of_writing(setting: str, folder: Path) -> ConfigError | None:
             folder = folder.parent
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(TEST_BYTES))
+            # A full disk may have room for an empty file.
+            file.write(bytes(4096))
     except OSError as error:
         return unwritable(setting, folder, error)
     return None

@@ -21,16 +21,11 @@ PACKAGE = Path(__file__).parent
 
 
 def read_env_file() -> None:
-    """Read the settings in `.env` of the working folder, as Dagster does.
-
-    Raises:
-        ConfigError: The file cannot be read.
-    """
+    """Read the settings in `.env` of the working folder, as Dagster does."""
     try:
         load_dotenv(Path.cwd() / ".env", override=True)
     except (OSError, ValueError) as error:
-        problem = f"cannot be read in the working folder ({error})."
-        raise ConfigError(".env", problem) from None
+        raise ConfigError(".env", f"cannot be read ({error}).") from None
 
 
 def project_tree() -> dg.ComponentTree:

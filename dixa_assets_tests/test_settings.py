@@ -218,6 +218,61 @@ def test_a_lake_takes_no_setting_that_only_one_machine_could_use(
 
 
 @pytest.mark.parametrize(
+    ("attribute", "address"),
+    [
+        ("lake_data", "s3://KEY:SECRET@bucket/lake"),
+        ("lake_data", "s3:/KEY:SECRET@bucket/lake"),
+        ("lake_data", "s3://bucket/lake?secret_access_key=SECRET"),
+        ("lake_data", "ftp://user:SECRET@host/lake"),
+        ("pace_url", "postgresql://a:SECRET@db/x"),
+        ("pace_url", "postgresql://a%3ASECRET@db/x"),
+        ("pace_url", "postgresql://a:SECRET/y@db/x"),
+        ("pace_url", "postgresql://a@db/x?pass%77ord=SECRET"),
+        ("pace_url", "postgresql://a@db/x?sslpassword=SECRET"),
+        ("pace_url", "postgresql://a:SECRET@[::1/x"),
+        ("pace_url", "ftp://user:SECRET@host/x"),
+        ("duckdb_path", f"{LAKE} password = 'SECRET'"),
+        ("duckdb_path", "ducklake:postgres://a:SECRET@db/x"),
+        ("duckdb_path", "postgres://a:SECRET@db/x"),
+        ("duckdb_path", "md:database?motherduck_token=SECRET"),
+        ("duckdb_path", "ftp://user:SECRET@host/x.duckdb"),
+        ("read_copy_path", "s3://KEY:SECRET@bucket/read.duckdb"),
+        ("report_path", "ftp://user:SECRET@host/report.html"),
+        ("base_url", "ftp://user:SECRET@host"),
+        ("base_url", "https://user:SECRET@host"),
+        ("base_url", "https://host:SECRET"),
+        ("base_url", "https://host?token=SECRET"),
+        ("base_url", "https://[SECRET"),
+        ("base_url", "https://SECRET host"),
+    ],
+)
+@pytest.mark.parametrize("is_lake", [False, True])
+def test_an_address_with_a_secret_is_refused_and_not_shown(
+    attribute: str, address: str, is_lake: bool
+) -> None:
+    others = {"duckdb_path": LAKE, "lake_data": "/lake"} if is_lake else {}
+    with pytest.raises(ConfigError, match=f"^{attribute}: ") as refused:
+        DixaAnalytics(**(others | {attribute: address}))
+    assert "SECRET" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "address"),
+    [
+        ("lake_data", "s3://bucket/lake"),
+        ("lake_data", "/shared/lake@home"),
+        ("pace_url", "postgresql://dixa@db.internal:5432/lake"),
+        ("pace_url", "postgres://db.internal,other.internal:5433/lake?sslmode=require"),
+        ("base_url", "http://[::1]:8070"),
+    ],
+)
+def test_an_address_without_a_secret_is_kept(attribute: str, address: str) -> None:
+    others = {"duckdb_path": LAKE, "lake_data": "/lake"}
+    assert getattr(DixaAnalytics(**(others | {attribute: address})), attribute) == address
+
+
+@pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ({"DIXA_DUCKDB_PATH": "data/dixa.duckdb"}, "DIXA_DUCKDB_PATH: runs go to other machines"),

@@ -183,11 +183,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def web_address(setting: str, address: str) -> SplitResult:
-    """Parse an address of http or https. No error shows it: it may hold a secret.
-
-    Raises:
-        ConfigError: It is no address, or has blanks or a user.
-    """
+    """Parse an address without a user. No error shows it, because it may hold a secret."""
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in {"http", "https"} and parts.port != 0

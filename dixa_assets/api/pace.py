@@ -4,6 +4,7 @@ Several machines share a Postgres instead, see `pace_postgres.py`.
 """
 
 import os
+import tempfile
 import time
 from abc import abstractmethod
 from math import ceil
@@ -15,7 +16,7 @@ from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateA
 from pyrate_limiter.abstracts.store import StateStore
 
 from dixa_assets.errors import PaceUnavailable
-from dixa_assets.folders import own_folder, temporary_root
+from dixa_assets.folders import own_folder
 
 # The first of these that is writable holds the state, so every process of a user finds the same
 # one. `tempfile.gettempdir()` follows the environment: two values would mean two rate limits.
@@ -63,25 +64,18 @@ class SharedTokenBucket(Reservations):
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due.
-
-        Raises:
-            PaceUnavailable: The file cannot be written.
-        """
+        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
         try:
             with self._lock:
-                return self._reserve(algorithm, rates, now, weight)
+                before = self._read(algorithm, rates, now)
+                state, decision = algorithm.step(rates, before, now, weight)
+                wait = decision.retry_after_ms or 0
+                if wait:
+                    state, _ = algorithm.step(rates, before, now + wait, weight)
+                self._path.write_text(" ".join(str(int(part)) for part in state), "utf-8")
+                return wait
         except OSError as error:
-            raise PaceUnavailable(f"{self._path} ({error.strerror})") from None
-
-    def _reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        before = self._read(algorithm, rates, now)
-        state, decision = algorithm.step(rates, before, now, weight)
-        wait = decision.retry_after_ms or 0
-        if wait:
-            state, _ = algorithm.step(rates, before, now + wait, weight)
-        self._path.write_text(" ".join(str(int(part)) for part in state), encoding="utf-8")
-        return wait
+            raise PaceUnavailable(f"{self._path}: {error.strerror}") from None
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
         """The current state."""
@@ -109,6 +103,6 @@ def pace_folder() -> Path:
     """The folder of this user's rate limits, created if missing. Only the user may write there."""
     purpose = "The rate limit that all loads share is kept there."
     if not hasattr(os, "getuid"):
-        return own_folder(temporary_root() / "dixa_assets", purpose)
+        return own_folder(Path(tempfile.gettempdir()) / "dixa_assets", purpose)
     places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
     return own_folder(Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}", purpose)

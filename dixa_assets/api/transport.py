@@ -291,11 +291,7 @@ def _checked_token(api_key: str, key_variable: str) -> str:
 
 
 def checked_base_url(base_url: str) -> str:
-    """Scheme and host of the API.
-
-    Raises:
-        ConfigError: It is another address, or the key would be sent in clear to another machine.
-    """
+    """Scheme and host of the API; `ConfigError` if the key would not be safe there."""
     parts = web_address("base_url", base_url.strip())
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError("base_url", "must be https: the key is sent with every request.")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -157,23 +156,18 @@ def findings_of(query: Query, subject: Subject) -> dict[str, Finding]:
         try:
             found = check.look(query, subject)
         except Exception as error:
-            found = broken(error)
+            found = Finding(Verdict.BROKEN, f"The check could not run: {problem_of(error)}")
         reason = textwrap.shorten(found.reason, LONGEST_REASON, placeholder=" …")
         findings[check.name] = replace(found, reason=reason, cases=found.cases[:MOST_CASES])
     return findings
 
 
-def broken(error: Exception) -> Finding:
-    """The finding of a check that cannot be made because of an error."""
-    return Finding(Verdict.BROKEN, f"The check could not run: {problem_of(error)}")
-
-
 def problem_of(error: Exception) -> str:
-    """An error in words. The message of an error that is not ours may quote a customer's data."""
+    """An error in words. The message of another error than ours may quote a customer's data."""
     if isinstance(error, DixaAssetsError):
         return str(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}."
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {last[0].f_code.co_qualname}, line {last[1]}."
 
 
 def check(

@@ -37,9 +37,6 @@ def serve(
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
     `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
-
-    Raises:
-        ConfigError: `home` cannot be written.
     """
     ui = f"http://127.0.0.1:{port}"
     try:
@@ -62,7 +59,6 @@ def serve(
 
 
 def _prepare(home: Path) -> None:
-    """Make the folder of Dagster's history, and link the project's dagster.yaml into it."""
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     # The project may have moved. A folder elsewhere keeps the file that its user chose.

@@ -7,11 +7,7 @@ from dixa_assets.launch.dagster_dev import serve
 
 
 def start(port: int) -> int:
-    """Serve Dagster until it ends; return its exit code.
-
-    Raises:
-        ConfigError: A setting is invalid.
-    """
+    """Serve Dagster until it ends; return its exit code."""
     from dixa_assets.orchestration.state import dagster_home
     from dixa_assets.project import load_component, read_env_file
 

@@ -27,13 +27,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def alert_webhook() -> str:
-    """The webhook for failed runs; empty if none is set.
-
-    Raises:
-        ConfigError: It is not an https address. Only this machine may use http.
-    """
-    webhook = os.environ.get(WEBHOOK, "")
-    if webhook:
+    """The webhook for failed runs; empty if none is set. `ConfigError` if it is no address."""
+    if webhook := os.environ.get(WEBHOOK, ""):
         _is_local(webhook)
     return webhook
 

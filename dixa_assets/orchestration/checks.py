@@ -8,14 +8,7 @@ https://docs.dagster.io/guides/test/asset-checks
 
 import dagster as dg
 
-from dixa_assets.checks.registry import (
-    Finding,
-    Subject,
-    Verdict,
-    broken,
-    checks_of,
-    findings_of,
-)
+from dixa_assets.checks.registry import Finding, Subject, Verdict, checks_of, findings_of
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.orchestration import metadata
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -32,12 +25,16 @@ def check_specs(key: dg.AssetKey, subject: Subject) -> list[dg.AssetCheckSpec]:
 def check_results(
     key: dg.AssetKey, subject: Subject, warehouse: Warehouse
 ) -> list[dg.AssetCheckResult]:
-    """Run the checks and return their results."""
+    """Run the checks and return their results.
+
+    If the database cannot be read, each check fails with the reason.
+    """
     try:
         with warehouse.reading() as query:
             findings = findings_of(query, subject)
     except DixaAssetsError as error:
-        findings = {check.name: broken(error) for check in checks_of(subject)}
+        unread = Finding(Verdict.BROKEN, f"The check could not run: {error}")
+        findings = {check.name: unread for check in checks_of(subject)}
     return [_result(key, *each) for each in findings.items()]
 
 

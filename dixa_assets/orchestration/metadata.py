@@ -16,10 +16,10 @@ from dixa_assets.model.counts import Usage
 from dixa_assets.model.tables import Column, Table, comment_of, documented_type
 from dixa_assets.model.values import printable
 
-# Dagster keeps the event of every day, so it should have 20 kB at most. A column takes 200 bytes in
-# an event, and its comment.
-LARGEST_SCHEMA, COLUMN_BYTES, PREVIEW_COLUMNS, MOST_TOTALS = 14_000, 200, 12, 50
-LONGEST_TEXT, LONGEST_CELL = 1000, 300
+# Dagster keeps the event of every day, so it has 20 kB at most. These are limits of its parts, and
+# the bytes of a column without its comment.
+LARGEST_SCHEMA, COLUMN_BYTES, PREVIEW_COLUMNS = 14_000, 200, 12
+MOST_TOTALS, LONGEST_TEXT, LONGEST_CELL = 50, 1000, 300
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
 

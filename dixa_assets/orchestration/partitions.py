@@ -8,6 +8,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 import dagster as dg
+from dagster import DagsterError
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.orchestration.dagster_internals import (
@@ -51,23 +52,18 @@ def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
 
 
 def requested_days(context: dg.AssetExecutionContext) -> Sequence[str]:
-    """The keys of the days that a run loads.
-
-    Raises:
-        ConfigError: The run has no days, or its range has none.
-    """
-    if not (context.has_partition_key or context.has_partition_key_range):
-        raise ConfigError("partition", "none was chosen. Choose a day, or a range of days.")
-    first, last = context.partition_key_range
+    """The keys of the days that a run loads; `ConfigError` if there are none."""
     try:
         days = context.partition_keys
-    except (CheckError, ValueError):
+    except (DagsterError, CheckError, ValueError):
         days = []
     if not days:
+        tags = ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG
+        chosen = "...".join(filter(None, map(context.run.tags.get, tags)))
         raise ConfigError(
-            "partition range",
-            f"{first}...{last} holds no day that can be loaded. It begins with its first day "
-            "(YYYY-MM-DD), and not before DIXA_START_DATE.",
+            "partition",
+            f"{chosen or 'nothing'} was chosen, which is no day that can be loaded. Choose days of "
+            "the form YYYY-MM-DD from DIXA_START_DATE on, the first one first.",
         )
     return days
 

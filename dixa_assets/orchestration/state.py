@@ -7,6 +7,8 @@ https://docs.dagster.io/guides/build/components/state-backed-components
 
 import logging
 import os
+import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +16,11 @@ from pathlib import Path
 import dagster as dg
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.folders import temporary_directory, unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.dagster_internals import (
+    STORAGE_ERRORS,
     DefinitionsLoadContext,
     DefsStateStorage,
-    StorageError,
 )
 
 # The home without DAGSTER_HOME, in the working folder.
@@ -44,27 +45,23 @@ def home_instance() -> Iterator[dg.DagsterInstance | None]:
     """The instance of `dagster_home`; None if nothing was started there yet.
 
     Raises:
-        ConfigError: Dagster cannot open or write it.
+        ConfigError: Dagster cannot use it.
     """
     home = dagster_home()
     if not (home / "dagster.yaml").exists():
         yield None
         return
     try:
-        opened = dg.DagsterInstance.from_config(str(home))
-    except Exception as error:
-        raise _unusable(home, error) from None
-    with opened as instance:
-        try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
-        except StorageError as error:
-            raise _unusable(home, error) from None
+    except STORAGE_ERRORS as error:
+        raise _unusable(error) from None
 
 
-def _unusable(home: Path, error: Exception) -> ConfigError:
+def _unusable(error: Exception) -> ConfigError:
     # The messages of Dagster and of its database have many lines.
-    reason = " ".join(str(error).split())[:300]
-    return ConfigError("DAGSTER_HOME", f"{home} cannot be used: {reason}")
+    reason = textwrap.shorten(str(error), 300, placeholder=" …")
+    return ConfigError("DAGSTER_HOME", f"{dagster_home()} cannot be used: {reason}")
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
@@ -72,16 +69,16 @@ def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Cat
     version = version or storage.get_latest_version(key)
     if version is None:
         return None
-    with temporary_directory() as folder:
-        path = Path(folder) / "state"
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state"
             storage.download_state_to_path(key, version, path)
             return read(path)
-        except (OSError, ValueError) as error:
-            logger.warning(
-                "catalogue %s of %s cannot be read (%s); it is fetched again", version, key, error
-            )
-            return None
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "catalogue %s of %s cannot be read (%s); it is fetched again", version, key, error
+        )
+        return None
 
 
 def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
@@ -90,17 +87,13 @@ def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
-    with temporary_directory() as folder:
-        path = Path(folder) / "state"
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "state"
             write(path, catalogue)
-        except OSError as error:
-            raise unwritable("TMPDIR", path, error) from None
-        try:
             storage.upload_state_from_path(key, catalogue.version, path)
-        except (OSError, StorageError) as error:
-            reason = f"the catalogue cannot be stored there ({' '.join(str(error).split())[:300]})."
-            raise ConfigError("DAGSTER_HOME", reason) from None
+    except STORAGE_ERRORS as error:
+        raise _unusable(error) from None
 
 
 def read(path: Path) -> Catalogue:

@@ -79,13 +79,13 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
     failures: dict[str, str] = {}
     totals: _Totals = defaultdict(dict)
     unknown_shapes: Counter[str] = Counter()
-    with _noted(failures, "the values of metrics"):
+    with noted(failures, "the values of metrics"):
         totals, unknown_shapes = _totals(query, shown)
     listed = {entry.key for entry in entries}
     entries += [_unlisted(key, totals) for key in loads if key not in listed]
     charts = {entry.id: _charts(entry, totals[entry.id]) for entry in _metrics(entries)}
     breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
-    with _noted(failures, "breakdowns"):
+    with noted(failures, "breakdowns"):
         breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
     logs = _logs(query, shown)
     pages = []
@@ -93,7 +93,7 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
         if entry.key not in loads:
             continue
         is_metric, log = entry.kind == "metric", logs[entry.key]
-        with _noted(failures, f"{entry.kind} {entry.id}"):
+        with noted(failures, f"{entry.kind} {entry.id}"):
             subject = Subject(options.spec(entry), entries, options, now)
             page = _page(
                 subject,
@@ -118,7 +118,7 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
 
 
 @contextmanager
-def _noted(failures: dict[str, str], part: str) -> Iterator[None]:
+def noted(failures: dict[str, str], part: str) -> Iterator[None]:
     """Note an error under the name of the part of the report that it prevents."""
     try:
         yield

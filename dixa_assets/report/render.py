@@ -22,12 +22,11 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from dixa_assets.checks.registry import problem_of
 from dixa_assets.folders import unwritable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
-from dixa_assets.report.gather import DAYS, WEEKS, gather
+from dixa_assets.report.gather import DAYS, WEEKS, gather, noted
 from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
@@ -120,15 +119,14 @@ def _rendered(report: Report) -> tuple[Report, str]:
     try:
         return report, _to_html(report)
     except Exception:
-        pages, failures = [], dict(report.failures)
+        failures = dict(report.failures)
         for page in report.pages:
-            try:
+            with noted(failures, page.title):
                 _to_html(replace(report, pages=[page]))
-                pages.append(page)
-            except Exception as error:
-                failures[page.title] = problem_of(error)
-        report = replace(report, pages=pages, failures=failures)
-        return report, _to_html(report)
+        pages = [page for page in report.pages if page.title not in failures]
+        if len(pages) == len(report.pages):
+            raise
+        return _rendered(replace(report, pages=pages, failures=failures))
 
 
 def _to_html(report: Report) -> str:

@@ -30,7 +30,7 @@ FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post
 
 
 def accept_every_character() -> None:
-    """Let the console show escapes for characters that its encoding lacks."""
+    """Print escapes for characters that the encoding of the console lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -76,7 +76,7 @@ def database_address(address: str) -> str:
 
 def lake_place(place: str) -> str:
     """The folder or the address of a lake's rows, without keys."""
-    if "://" in place and set(place) & {"@", "?"}:
+    if not Path(place).is_absolute() and set(place) & {"@", "?"}:
         raise ConfigError(
             "lake_data",
             "must not contain keys, which would be shown with the settings; DuckDB reads those of "

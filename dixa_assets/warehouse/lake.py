@@ -9,12 +9,14 @@ session ends, whatever the reason. See https://ducklake.select/docs/stable/
 import functools
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
@@ -22,7 +24,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.folders import temporary_directory, temporary_root
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
@@ -69,7 +70,7 @@ class DuckLake(Engine):
     ) -> None:
         self.name = f"{LAKE_SCHEME}{dsn}"
         owner = getattr(os, "getuid", int)()
-        self.scratch = temporary_root() / f"dixa_assets-{owner}.staging"
+        self.scratch = Path(tempfile.gettempdir()) / f"dixa_assets-{owner}.staging"
         self._config = connection_config
         self._wait_seconds = settings.database_wait_seconds
         self._lake = _attached(dsn, settings.lake_data)
@@ -235,7 +236,7 @@ class _Attached:
                     "SELECT count(*) FROM duckdb_schemas() "
                     f"WHERE database_name = {literal(CATALOG)}"
                 ).fetchone()
-            except (duckdb.Error, psycopg.OperationalError) as error:
+            except (duckdb.Error, psycopg.OperationalError, OSError) as error:
                 was_connected, self._connection = self._connection is not None, None
                 # A server that has answered before is lost, whatever the error says.
                 if was_connected or isinstance(error, psycopg.Error):
@@ -250,7 +251,7 @@ class _Attached:
 
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
-        self._spill = temporary_directory()
+        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
         )
