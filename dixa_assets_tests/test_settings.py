@@ -11,6 +11,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.settings.messages import to_config_error
+from dixa_assets.settings.misspelt import hint
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -165,6 +166,11 @@ def test_settings_that_load_nothing_or_exclude_no_field_are_refused(
         analytics.build_definitions(catalogue)
     # Before the first fetch no name is known.
     analytics.build_definitions(Catalogue())
+
+
+def test_a_value_of_dixa_in_a_hint_controls_no_terminal() -> None:
+    for known in ({"\x1b]0;EMAIL\x07"}, {"\x1b[2J", "\u202e"}):
+        assert hint("EMAIL", known).isprintable()
 
 
 def test_an_unknown_name_among_known_ones_stops_no_load(

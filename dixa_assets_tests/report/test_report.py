@@ -361,18 +361,13 @@ def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_pat
     assert tab["completeness"] == "All 1 days to 2025-11-09 are loaded."
 
 
-@pytest.mark.parametrize(
-    ("statement", "lost"),
-    [
-        ("UPDATE dixa_catalogue.loads SET filters = NULL WHERE asset_key = '{}'", "KeyError"),
-        ("UPDATE dixa_catalogue.loads SET loaded_at = NULL WHERE asset_key = '{}'", "TypeError"),
-    ],
-)
+@pytest.mark.parametrize("column", ["filters", "loaded_at"])
 def test_a_page_that_cannot_be_made_is_left_out_and_named(
-    statement: str, lost: str, loaded: DixaAnalytics, tmp_path: Path
+    column: str, loaded: DixaAnalytics, tmp_path: Path
 ) -> None:
     whole = Reader(rendered(loaded.build_warehouse()))
-    with copied(loaded, tmp_path, statement.format("dixa_metrics/csat")) as warehouse:
+    update = f"UPDATE dixa_catalogue.loads SET {column} = NULL"
+    with copied(loaded, tmp_path, f"{update} WHERE asset_key = 'dixa_metrics/csat'") as warehouse:
         path = tmp_path / "report.html"
         report = write_report(warehouse, path, options=OPTIONS, now=NOW)
     reader = Reader(path.read_text("utf-8"))
