@@ -68,8 +68,9 @@ check: .venv/installed ## Check lint, formatting, types and definitions
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
-fuzz: .venv/installed ## Load 10,000 mutated answers; each day is replaced completely or not at all
+fuzz: .venv/installed ## Load 10,000 mutated answers, run commands in 300 odd environments
 	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
+	@$(BIN)/python -m dixa_assets_tests.stress environments --cases 300
 
 soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10

@@ -1,4 +1,7 @@
-"""`python -m dixa_assets_tests.stress crash`, `soak` or `fuzz`; exits with 1 on a violation."""
+"""`python -m dixa_assets_tests.stress crash`, `soak`, `fuzz` or `environments`.
+
+Each exits with 1 on a violation.
+"""
 
 import argparse
 import json
@@ -6,7 +9,7 @@ import logging
 import sys
 import time
 
-from dixa_assets_tests.stress import fuzz, fuzz_days
+from dixa_assets_tests.stress import environments, fuzz, fuzz_days
 from dixa_assets_tests.stress.crash import Crash
 from dixa_assets_tests.stress.soak import CONVERSATIONS_PER_DAY, soak
 from dixa_assets_tests.support.processes import folder_of_command
@@ -38,12 +41,17 @@ def fuzzed(options: argparse.Namespace) -> None:
     """Run many cases, or one again; the smallest case that breaks the rule is printed."""
     logging.getLogger("dixa_assets").setLevel(logging.ERROR)
     try:
+        is_fuzz = options.program == "fuzz"
         if options.case:
-            with (fuzz if "target" in options.case else fuzz_days).fuzzing() as one:
+            days = fuzz if "target" in options.case else fuzz_days
+            with days.fuzzing() if is_fuzz else environments.environments() as one:
                 print(one.check(options.case))
             return
-        ends = fuzz.run(options.cases, options.seed)
-        ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        if is_fuzz:
+            ends = fuzz.run(options.cases, options.seed)
+            ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        else:
+            ends = environments.run(options.cases, options.seed)
     except fuzz.Violation as violation:
         sys.exit(f"broken: {violation}")
     print(f"{ends.total()} cases: {', '.join(f'{name} {n}' for name, n in ends.most_common())}")
@@ -52,15 +60,15 @@ def fuzzed(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress")
-    parser.add_argument("program", choices=("crash", "soak", "fuzz"))
+    parser.add_argument("program", choices=("crash", "soak", "fuzz", "environments"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=50, help="of crash")
     parser.add_argument("--minutes", type=float, default=10, help="of soak")
-    parser.add_argument("--cases", type=int, default=10_000, help="of fuzz")
-    parser.add_argument("--case", type=json.loads, help="of fuzz: a case as it was printed")
+    parser.add_argument("--cases", type=int, default=300, help="of fuzz and environments")
+    parser.add_argument("--case", type=json.loads, help="a case of fuzz or environments as printed")
     options = parser.parse_args()
     began = time.monotonic()
-    (fuzzed if options.program == "fuzz" else crash_or_soak)(options)
+    (crash_or_soak if options.program in ("crash", "soak") else fuzzed)(options)
     print(f"{time.monotonic() - began:.0f} s, seed {options.seed}")
 
 
