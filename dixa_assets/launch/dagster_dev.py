@@ -39,8 +39,14 @@ def serve(
     `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
     """
     ui = f"http://127.0.0.1:{port}"
+    settings = home / "dagster.yaml"
     try:
-        _prepare(home)
+        home.mkdir(parents=True, exist_ok=True)
+        # The project may have moved. A folder elsewhere keeps the file that its user chose.
+        if settings.is_symlink() and home.is_relative_to(Path.cwd()):
+            settings.unlink()
+        if not settings.exists():
+            settings.symlink_to(Path("dagster.yaml").absolute())
         write = log_writer(log)
     except OSError as error:
         raise unwritable("DAGSTER_HOME", home, error) from None
@@ -56,13 +62,3 @@ def serve(
         code = dagster.wait()
     print(f"Dagster has ended with exit code {code}. Its last output is in {log}", file=sys.stderr)
     return code
-
-
-def _prepare(home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    settings = home / "dagster.yaml"
-    # The project may have moved. A folder elsewhere keeps the file that its user chose.
-    if settings.is_symlink() and home.is_relative_to(Path.cwd()):
-        settings.unlink()
-    if not settings.exists():
-        settings.symlink_to(Path("dagster.yaml").absolute())

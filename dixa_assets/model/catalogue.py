@@ -276,11 +276,8 @@ def distinct_identifier(text: str, taken: Iterable[str]) -> str:
 
 def _described(data: Mapping[str, Any]) -> str:
     text = data.get("description")
-    if not isinstance(text, str):
-        return ""
-    return "\n".join(printable(line.expandtabs()) for line in text.splitlines())[
-        :LONGEST_DESCRIPTION
-    ]
+    lines = text.splitlines() if isinstance(text, str) else ()
+    return "\n".join(printable(line.expandtabs()) for line in lines)[:LONGEST_DESCRIPTION]
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:

@@ -6,10 +6,8 @@ The address is a secret: no message contains it.
 import html
 import json
 import os
-import urllib.error
-import urllib.request
 from http.client import HTTPException
-from typing import Any
+from urllib import request as web
 
 from dixa_assets.api.connections import is_loopback, web_address
 from dixa_assets.errors import AlertNotSent, ConfigError
@@ -19,18 +17,10 @@ WEBHOOK = "DIXA_ALERT_WEBHOOK"
 SECONDS = 10.0
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Treats a redirect as an error: the line is for the host in the setting only."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def alert_webhook() -> str:
     """The webhook for failed runs; empty if none is set. `ConfigError` if it is no address."""
-    if webhook := os.environ.get(WEBHOOK, ""):
-        _is_local(webhook)
-    return webhook
+    webhook = os.environ.get(WEBHOOK, "")
+    return _checked(webhook) if webhook else ""
 
 
 def post_alert(webhook: str, text: str) -> str:
@@ -40,28 +30,30 @@ def post_alert(webhook: str, text: str) -> str:
         ConfigError: The webhook is not an https address. Only this machine may use http.
         AlertNotSent: The webhook cannot be reached, or rejects the line.
     """
-    # For this machine, a proxy would get the secret in clear.
-    proxies = [urllib.request.ProxyHandler({})] if _is_local(webhook) else []
-    request = urllib.request.Request(  # noqa: S310
-        webhook,
+    request = web.Request(  # noqa: S310
+        _checked(webhook),
         data=json.dumps({"text": html.escape(text, quote=False)}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    opener = urllib.request.build_opener(_NoRedirect(), *proxies)
+    # Without the usual handlers, no redirect is followed. A proxy would see http in clear.
+    opener = web.OpenerDirector()
+    https = {name: url for name, url in web.getproxies().items() if name == "https"}
+    for handler in (web.ProxyHandler(https), web.HTTPHandler(), web.HTTPSHandler()):
+        opener.add_handler(handler)
     try:
         with opener.open(request, timeout=SECONDS) as response:
-            return f"the webhook accepted it ({response.status})"
-    except urllib.error.HTTPError as error:
-        problem = f"it rejected the line ({error.code} {printable(error.reason)[:100]})."
+            answer = f"{response.status} {printable(response.reason)[:100]}"
+            if response.status < 300:
+                return f"the webhook accepted it ({answer})"
+            problem = f"it rejected the line ({answer})."
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         problem = f"it could not be reached ({printable(str(reason))[:200]})."
     raise AlertNotSent(f"the webhook in {WEBHOOK} did not receive the alert: {problem}")
 
 
-def _is_local(webhook: str) -> bool:
+def _checked(webhook: str) -> str:
     parts = web_address(WEBHOOK, webhook)
-    local = is_loopback(parts.hostname)
-    if parts.scheme != "https" and not local:
+    if parts.scheme != "https" and not is_loopback(parts.hostname):
         raise ConfigError(WEBHOOK, "is not an address that begins with https://.")
-    return local
+    return webhook

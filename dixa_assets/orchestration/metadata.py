@@ -14,7 +14,6 @@ from dixa_assets.load.progress import LoadedDay
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.tables import Column, Table, comment_of, documented_type
-from dixa_assets.model.values import printable
 
 # Dagster keeps the event of every day, so it has 20 kB at most. These are limits of its parts, and
 # the bytes of a column without its comment.
@@ -89,10 +88,7 @@ def of_day(entry: Entry, loaded: LoadedDay, *, is_last: bool) -> dict[str, Any]:
         **of_load(loaded.counts.rows, loaded.usage, loaded.seconds),
         "window": f"{day.period.start.isoformat()} to {day.period.end.isoformat()} "
         f"({day.timezone})",
-        **{
-            printable(name)[:LONGEST_CELL]: value
-            for name, value in islice(loaded.totals.items(), MOST_TOTALS)
-        },
+        **{name[:LONGEST_CELL]: n for name, n in islice(loaded.totals.items(), MOST_TOTALS)},
     }
     if loaded.schema_changes:
         changes = "; ".join(loaded.schema_changes)

@@ -58,12 +58,10 @@ def requested_days(context: dg.AssetExecutionContext) -> Sequence[str]:
     except (DagsterError, CheckError, ValueError):
         days = []
     if not days:
-        tags = ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG
-        chosen = "...".join(filter(None, map(context.run.tags.get, tags)))
         raise ConfigError(
             "partition",
-            f"{chosen or 'nothing'} was chosen, which is no day that can be loaded. Choose days of "
-            "the form YYYY-MM-DD from DIXA_START_DATE on, the first one first.",
+            "the run has no day that can be loaded. Choose days of the form YYYY-MM-DD from "
+            "DIXA_START_DATE on, the first one first.",
         )
     return days
 

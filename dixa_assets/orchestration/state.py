@@ -29,11 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def dagster_home() -> Path:
-    """The folder of Dagster's history for every command: DAGSTER_HOME, otherwise `.dagster_home`.
-
-    Raises:
-        ConfigError: DAGSTER_HOME is not the absolute path of a folder.
-    """
+    """The folder of Dagster's history, for every command: DAGSTER_HOME, or `.dagster_home`."""
     chosen = os.environ.get("DAGSTER_HOME")
     if chosen and not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
         raise ConfigError("DAGSTER_HOME", f"'{chosen}' is not the absolute path of a folder.")
@@ -42,26 +38,24 @@ def dagster_home() -> Path:
 
 @contextmanager
 def home_instance() -> Iterator[dg.DagsterInstance | None]:
-    """The instance of `dagster_home`; None if nothing was started there yet.
-
-    Raises:
-        ConfigError: Dagster cannot use it.
-    """
-    home = dagster_home()
-    if not (home / "dagster.yaml").exists():
-        yield None
-        return
-    try:
+    """The instance of `dagster_home`; None if nothing was started there yet."""
+    with _usable_home() as home:
+        if not (home / "dagster.yaml").exists():
+            yield None
+            return
         with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
+
+
+@contextmanager
+def _usable_home() -> Iterator[Path]:
+    """Turn errors of Dagster's storage into `ConfigError`. Their messages have many lines."""
+    home = dagster_home()
+    try:
+        yield home
     except STORAGE_ERRORS as error:
-        raise _unusable(error) from None
-
-
-def _unusable(error: Exception) -> ConfigError:
-    # The messages of Dagster and of its database have many lines.
-    reason = textwrap.shorten(str(error), 300, placeholder=" …")
-    return ConfigError("DAGSTER_HOME", f"{dagster_home()} cannot be used: {reason}")
+        reason = textwrap.shorten(str(error), 300, placeholder=" …")
+        raise ConfigError("DAGSTER_HOME", f"{home} cannot be used: {reason}") from None
 
 
 def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Catalogue | None:
@@ -82,18 +76,11 @@ def load(storage: DefsStateStorage, key: str, version: str | None = None) -> Cat
 
 
 def save(storage: DefsStateStorage, key: str, catalogue: Catalogue) -> None:
-    """Store the catalogue as the latest version.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "state"
-            write(path, catalogue)
-            storage.upload_state_from_path(key, catalogue.version, path)
-    except STORAGE_ERRORS as error:
-        raise _unusable(error) from None
+    """Store the catalogue as the latest version."""
+    with _usable_home(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        write(path, catalogue)
+        storage.upload_state_from_path(key, catalogue.version, path)
 
 
 def read(path: Path) -> Catalogue:

@@ -71,7 +71,11 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         "",
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
-        *("| " + " | ".join(map(_cell, _columns(fact))) + " |" for fact in facts),
+        *(
+            _row(*(fact.question, fact.assumed, fact.observed or "-"), fact.verdict, fact.evidence)
+            + f" {fact.since[:10]} |"
+            for fact in facts
+        ),
     ]
     needed = {fact.question for fact in facts if fact.verdict == Verdict.NEEDS_YOU}
     if needed:
@@ -80,14 +84,10 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _columns(fact: Fact) -> tuple[str, ...]:
-    observed = fact.observed or "-"
-    return fact.question, fact.assumed, observed, fact.verdict, fact.evidence, fact.since[:10]
-
-
-def _cell(text: str) -> str:
-    """A text in a table of Markdown: the ids in it are Dixa's."""
-    return escape_markdown(printable(text)).replace("|", "\\|")
+def _row(*texts: str) -> str:
+    """The cells of a table in Markdown. The ids in the texts are Dixa's."""
+    cells = [escape_markdown(printable(text)).replace("|", "\\|") for text in texts]
+    return f"| {' | '.join(cells)} |"
 
 
 def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:

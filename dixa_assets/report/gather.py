@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from statistics import median
 from typing import Any
@@ -79,13 +79,13 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
     failures: dict[str, str] = {}
     totals: _Totals = defaultdict(dict)
     unknown_shapes: Counter[str] = Counter()
-    with noted(failures, "the values of metrics"):
+    with _noted(failures, "the values of metrics"):
         totals, unknown_shapes = _totals(query, shown)
     listed = {entry.key for entry in entries}
     entries += [_unlisted(key, totals) for key in loads if key not in listed]
     charts = {entry.id: _charts(entry, totals[entry.id]) for entry in _metrics(entries)}
     breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
-    with noted(failures, "breakdowns"):
+    with _noted(failures, "breakdowns"):
         breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
     logs = _logs(query, shown)
     pages = []
@@ -93,7 +93,7 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
         if entry.key not in loads:
             continue
         is_metric, log = entry.kind == "metric", logs[entry.key]
-        with noted(failures, f"{entry.kind} {entry.id}"):
+        with _noted(failures, f"{entry.kind} {entry.id}"):
             subject = Subject(options.spec(entry), entries, options, now)
             page = _page(
                 subject,
@@ -118,7 +118,7 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
 
 
 @contextmanager
-def noted(failures: dict[str, str], part: str) -> Iterator[None]:
+def _noted(failures: dict[str, str], part: str) -> Iterator[None]:
     """Note an error under the name of the part of the report that it prevents."""
     try:
         yield
@@ -143,8 +143,8 @@ def _page(
         lags=[log[str(day)].lag if str(day) in log else None for day in days],
         first_day=load.first,
         last_day=load.last,
-        loaded_at=load.loaded_at,
-        filters=json.loads(filters[-1]),
+        loaded_at=load.loaded_at.astimezone(UTC),
+        filters=dict(json.loads(filters[-1])),
         days_with_other_filters=sum(each != filters[-1] for each in filters),
         **parts,
     )

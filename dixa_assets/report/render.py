@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +26,7 @@ from dixa_assets.folders import unwritable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
-from dixa_assets.report.gather import DAYS, WEEKS, gather, noted
+from dixa_assets.report.gather import DAYS, WEEKS, gather
 from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
@@ -60,7 +60,7 @@ def write_report(
     """
     with warehouse.reading() as query:
         report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
-    report, html = _rendered(report)
+    html = _to_html(report)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,21 +112,6 @@ def difference(latest: Latest) -> str:
 def link_of(entry: Entry) -> str:
     """The part after '#' of the address of an entry's page."""
     return entry.name if entry.kind == "metric" else f"records.{entry.name}"
-
-
-def _rendered(report: Report) -> tuple[Report, str]:
-    """The report without the pages that cannot be rendered, and its HTML."""
-    try:
-        return report, _to_html(report)
-    except Exception:
-        failures = dict(report.failures)
-        for page in report.pages:
-            with noted(failures, page.title):
-                _to_html(replace(report, pages=[page]))
-        pages = [page for page in report.pages if page.title not in failures]
-        if len(pages) == len(report.pages):
-            raise
-        return _rendered(replace(report, pages=pages, failures=failures))
 
 
 def _to_html(report: Report) -> str:

@@ -281,7 +281,7 @@ class Environments:
             causes += ["DIXA_ALERT_WEBHOOK"] if case["webhook"] != "good" else []
 
     def _snapshot(self, folder: Path) -> dict[str, str]:
-        """What must not change: the places outside, and the user's home and project."""
+        """The places outside and the home and the project of the user, which must not change."""
         kept = {}
         for root in (self._outside, folder / "home", folder / "project"):
             for path in (root, *root.rglob("*")):
