@@ -5,17 +5,16 @@ Like Dagster, they read settings from `.env`.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from dotenv import load_dotenv
 
 from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
 from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
-from dixa_assets.project import load_components
+from dixa_assets.project import load_components, read_env_file
+from dixa_assets.settings.messages import accept_every_character
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
@@ -38,9 +37,10 @@ def main() -> int:
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
+    accept_every_character()
     arguments = parser.parse_args()
-    load_dotenv(Path.cwd() / ".env", override=True)
     try:
+        read_env_file()
         components = load_components(arguments.account)
         # Relative paths on the command line begin at the working folder.
         with beginning_at(Path.cwd()):
@@ -53,10 +53,9 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> int:
     match arguments.command:
         case "doctor":
-            return max(map(doctor.diagnose, components))
+            return _for_each(components, doctor.diagnose)
         case "probe":
-            for component in components:
-                probe_account(component)
+            return _for_each(components, probe_account)
         case "move":
             if len(components) > 1:
                 raise ConfigError("move", "there are several accounts; name an --account.")
@@ -65,9 +64,22 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if arguments.output and len(components) > 1:
                 several = "is one file for several accounts; name an --account."
                 raise ConfigError("--output", several)
-            for component in components:
-                _report(component, arguments.output, max(arguments.days, 1))
+            days = max(arguments.days, 1)
+            return _for_each(components, lambda each: _report(each, arguments.output, days))
     return 0
+
+
+def _for_each(components: Sequence[DixaAnalytics], run: Callable[[DixaAnalytics], object]) -> int:
+    """Run a command for each account; 1 if it failed or returned False for one of them."""
+    code = 0
+    for component in components:
+        try:
+            has_failed = run(component) is False
+        except (DixaAssetsError, OSError) as error:
+            print(f"✗ {error}", file=sys.stderr)
+            has_failed = True
+        code |= has_failed
+    return code
 
 
 def _move(component: DixaAnalytics, file: str) -> None:
@@ -92,7 +104,10 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
         storage = instance.defs_state_storage if instance else None
         known = state.load(storage, component.defs_state_config.key) if storage else None
     options = component.options(known or warehouse.catalogue())
-    report = write_report(warehouse, path, options=options, days=days)
+    setting = "--output" if output else "report_path"
+    report = write_report(warehouse, path, options=options, days=days, setting=setting)
+    for part, reason in report.failures.items():
+        print(f"! {part} is not in the report: {reason}", file=sys.stderr)
     print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 
 

@@ -3,8 +3,10 @@
 To add a check, write a function and add it to `CHECKS`.
 """
 
+import itertools
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,10 +20,11 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+from dixa_assets.files import error_of_writing
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
-from dixa_assets.orchestration.state import home_instance
+from dixa_assets.orchestration.state import dagster_home, home_instance
 from dixa_assets.project import project_tree
 from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
@@ -36,11 +39,11 @@ PATIENCE = 5.0
 PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
 
 
-def diagnose(component: DixaAnalytics) -> int:
-    """Print a line for each check of an account. Return 1 if a check failed, else 0."""
+def diagnose(component: DixaAnalytics) -> bool:
+    """Print a line for each check of an account. Return False if a check failed."""
     if component.account:
         print(f"{component.account}:")
-    warehouse, failed = component.build_warehouse(wait_seconds=PATIENCE), 0
+    warehouse, passed = component.build_warehouse(wait_seconds=PATIENCE), True
     for name, check in CHECKS:
         try:
             print(f"✓ {name}: {check(component, warehouse)}")
@@ -48,14 +51,14 @@ def diagnose(component: DixaAnalytics) -> int:
             # Another check reports an error of the database.
             with suppress(DixaAssetsError):
                 if not warehouse.inventory().loads:
-                    failed = 1
+                    passed = False
                     print(f"✗ {name}: {error} Nothing is loaded yet.", file=sys.stderr)
                     continue
             print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
-            failed = 1
+            passed = False
             print(f"✗ {error}", file=sys.stderr)
-    return failed
+    return passed
 
 
 def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
@@ -118,15 +121,24 @@ def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
 
 
 def check_dagster_home(*_: object) -> str:
-    """Report where Dagster keeps its history."""
-    home = os.environ.get("DAGSTER_HOME")
-    if home is None:
-        return "not set; `make dev` keeps Dagster's history in .dagster_home"
-    if not Path(home).is_absolute() or not Path(home).is_dir():
-        raise ConfigError("DAGSTER_HOME", f"'{home}' is not the absolute path of a folder.")
-    if not (Path(home) / "dagster.yaml").exists():
+    """Report where Dagster keeps its history, for every command."""
+    home = dagster_home()
+    if not os.environ.get("DAGSTER_HOME"):
+        return f"not set, so Dagster's history is in {home}"
+    if not (home / "dagster.yaml").exists():
         return f"{home}, without a dagster.yaml: copy or link the project's file into it"
-    return home
+    return str(home)
+
+
+def check_places(component: DixaAnalytics, _: Warehouse) -> str:
+    """Test that everything that loads and Dagster write can be written."""
+    files = {"read_copy_path": component.read_copy_path, "report_path": component.report_file}
+    # The check of the database writes into it.
+    places = {setting: Path(file).parent for setting, file in files.items() if file}
+    places |= {"DAGSTER_HOME": dagster_home(), "TMPDIR": Path(tempfile.gettempdir())}
+    if errors := [*filter(None, itertools.starmap(error_of_writing, places.items()))]:
+        raise DixaAssetsError("\n".join(map(str, errors)))
+    return f"{', '.join(sorted({*map(str, places.values())}))} can be written"
 
 
 def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
@@ -168,6 +180,7 @@ CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("API", check_api),
     ("rate limit", check_rate_limit),
     ("DAGSTER_HOME", check_dagster_home),
+    ("folders", check_places),
     ("the database", check_history),
     ("versions", check_versions),
 ]

@@ -15,7 +15,7 @@
     ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
     │   └── WarehouseLost       its server or its file is gone               retryable
-    ├── PaceUnavailable         the database of the shared rate limit failed retryable
+    ├── PaceUnavailable         the state of the shared rate limit           retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
 Each message states what was attempted, what the response was and what to do.
@@ -55,12 +55,12 @@ class ConfigError(DixaAssetsError):
 
 
 class PaceUnavailable(DixaAssetsError):
-    """The database in which several machines share the rate limit does not answer."""
+    """The place in which processes or machines share the rate limit cannot be used."""
 
     retryable = True
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the shared rate limit (DIXA_PACE_URL) is not available: {reason}")
+        super().__init__(f"the shared rate limit is not available: {reason}")
 
 
 class ApiError(DixaAssetsError):

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and the folders of processes that write them.
+"""Files that are replaced as a whole, folders that only this user may use, and unwritable places.
 
 A file that this project did not write is never replaced.
 """
@@ -6,6 +6,8 @@ A file that this project did not write is never replaced.
 import os
 import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,20 +22,28 @@ HEAD = 4000
 
 
 @contextmanager
-def own_folder(parent: Path, prefix: str = "") -> Iterator[Path]:
+def process_folder(parent: Path, prefix: str = "", *, setting: str) -> Iterator[Path]:
     """Make a folder for this process, and remove it afterwards.
 
     It also removes the folders of killed processes.
+
+    Raises:
+        ConfigError: The folder `parent`, which `setting` names, cannot be written.
     """
-    remove_leftovers(parent, prefix)
     folder = parent / f"{prefix}{uuid4().hex}"
-    with FileLock(f"{folder}.lock") as lock:
+    lock = FileLock(f"{folder}.lock")
+    try:
+        remove_leftovers(parent, prefix)
+        lock.acquire()
         folder.mkdir(0o700)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(setting, parent, error) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def remove_leftovers(parent: Path, prefix: str = "") -> None:
@@ -56,18 +66,21 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
         setting: The setting that names the file.
 
     Raises:
-        ConfigError: The file was not written by this project.
+        ConfigError: The file cannot be written, or was not written by this project.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with own_folder(path.parent, f".{path.name}-") as folder:
-        made = folder / path.name
-        made.write_text(text, encoding="utf-8", newline="\n")
-        if path.exists():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                head = file.read(HEAD)
-            if head and not any(mark in head for mark in marks):
-                raise not_replaced(setting, path)
-        os.replace(made, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with process_folder(path.parent, f".{path.name}-", setting=setting) as folder:
+            made = folder / path.name
+            made.write_text(text, encoding="utf-8", newline="\n")
+            if path.exists():
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    head = file.read(HEAD)
+                if head and not any(mark in head for mark in marks):
+                    raise not_replaced(setting, path)
+            os.replace(made, path)
+    except OSError as error:
+        raise unwritable(setting, path, error) from None
 
 
 def not_replaced(setting: str, path: Path, reason: str = "") -> ConfigError:
@@ -77,3 +90,44 @@ def not_replaced(setting: str, path: Path, reason: str = "") -> ConfigError:
         f"{path} was not written by this project, so it is not replaced{reason}. Choose another "
         "name, or move the file away.",
     )
+
+
+def own_folder(folder: Path, purpose: str) -> Path:
+    """Make a folder for this user alone, in a folder that others may write too.
+
+    Raises:
+        ConfigError: It is a link, belongs to another user, or cannot be written. The error has the
+            `purpose` of the folder, a sentence.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        # Another user may have made a folder or a link with this name first.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != getattr(os, "getuid", int)():
+            raise ConfigError(str(folder), f"is not your own folder. {purpose} Have it removed.")
+        folder.chmod(0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("it cannot be written")
+    except OSError as error:
+        problem = f"{error.strerror or error}. {purpose} Make it a folder you can write."
+        raise ConfigError(str(folder), problem) from None
+    return folder
+
+
+def unwritable(setting: str, place: Path, error: OSError) -> ConfigError:
+    """The error for a place that cannot be written."""
+    return ConfigError(setting, f"{place} cannot be written ({error.strerror or error}).")
+
+
+def error_of_writing(setting: str, folder: Path) -> ConfigError | None:
+    """The error of a file in a folder, or in the nearest existing folder above it; None without."""
+    with suppress(OSError):
+        while not folder.exists() and not folder.is_symlink():
+            folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # A full disk may have room for an empty file.
+            file.write(bytes(4096))
+    except OSError as error:
+        return unwritable(setting, folder, error)
+    return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterError
+from dotenv import load_dotenv
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
@@ -17,6 +18,14 @@ from dixa_assets.settings.messages import to_config_error
 from dixa_assets.settings.misspelt import hint
 
 PACKAGE = Path(__file__).parent
+
+
+def read_env_file() -> None:
+    """Read the settings in `.env` of the working folder, as Dagster does."""
+    try:
+        load_dotenv(Path.cwd() / ".env", override=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(".env", f"cannot be read ({error}).") from None
 
 
 def project_tree() -> dg.ComponentTree:

@@ -35,13 +35,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "staging": {"errors", "model"},
     "settings": {"errors", "model"},
-    "api": {"errors", "model", "staging"},
-    "warehouse": {"errors", "zones", "files", "model", "staging"},
-    "checks": {"model", "warehouse"},
+    "api": {"errors", "files", "model", "staging"},
+    "warehouse": {"errors", "files", "zones", "model", "staging"},
+    "checks": {"errors", "model", "warehouse"},
     "load": {"errors", "model", "staging", "api", "warehouse"},
     "report": {"errors", "files", "model", "warehouse", "checks"},
     "orchestration": {
-        *("errors", "files", "settings", "model", "api", "warehouse", "checks", "load", "report"),
+        *("errors", "files", "settings", "model", "api", "warehouse", "checks", "load"),
+        "report",
     },
     "component": {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
@@ -49,10 +50,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "project": {"errors", "settings", "orchestration", "component"},
     "probe": {"errors", "files", "model", "api", "orchestration", "component", "project"},
     "doctor": {
-        *("errors", "zones", "settings", "model", "api", "warehouse", "orchestration"),
-        *("component", "project"),
+        *("errors", "files", "zones", "settings", "model", "api", "warehouse"),
+        *("orchestration", "component", "project"),
     },
-    "launch": {"errors", "zones", "settings", "model", "orchestration", "component", "project"},
+    "launch": {
+        *("errors", "files", "zones", "settings", "model", "orchestration", "component"),
+        "project",
+    },
     "__main__": {
         *("errors", "settings", "report", "orchestration", "component", "project", "probe"),
         "doctor",

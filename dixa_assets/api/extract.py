@@ -24,7 +24,7 @@ from dixa_assets.errors import (
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
-from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
+from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant, type_name
 from dixa_assets.staging import Staged
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
                 }
             )
         for kind in _unknown_aggregates(data):
-            staged.unknown["aggregates"] = kind
+            staged.unknown["aggregates"] = type_name(kind)
 
 
 def _extract_record(

@@ -6,8 +6,10 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from dixa_assets.errors import DixaAssetsError
 from dixa_assets.launch import demo, dev
 from dixa_assets.launch.processes import STOP_SIGNALS
+from dixa_assets.settings.messages import accept_every_character
 
 START = {"demo": demo.start, "dev": dev.start}
 
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, default=3000, help="port of the Dagster UI (default: %(default)s)"
     )
+    accept_every_character()
     options = parser.parse_args(arguments)
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
@@ -31,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"make {options.mode} PORT={options.port + 1}"
         print(f"Port {options.port} is in use. Use another one: {command}", file=sys.stderr)
         return 1
-    return START[options.mode](options.port)
+    try:
+        return START[options.mode](options.port)
+    except (DixaAssetsError, OSError) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
 
 
 def _stop(*_: object) -> None:

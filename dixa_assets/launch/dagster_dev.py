@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dixa_assets.files import unwritable
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -17,6 +18,8 @@ SETTINGS = {
     "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     # Dagster recommends `dg dev`, which would read the .env of the real account in the demo too.
     "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
+    # Dagster and its processes write UTF-8, whatever the locale.
+    "PYTHONUTF8": "1",
 }
 
 
@@ -36,16 +39,19 @@ def serve(
     `home` gets a link to the project's dagster.yaml, unless it has a file of this name; `places`
     are further arguments of `banner`.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    link = home / "dagster.yaml"
-    if link.is_symlink():
-        link.unlink()
-    # A file that a person put there stays.
-    if not link.exists():
-        link.symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"
+    settings = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # The project may have moved. A folder elsewhere keeps the file that its user chose.
+        if settings.is_symlink() and home.is_relative_to(Path.cwd()):
+            settings.unlink()
+        if not settings.exists():
+            settings.symlink_to(Path("dagster.yaml").absolute())
+        write = log_writer(log)
+    except OSError as error:
+        raise unwritable("DAGSTER_HOME", home, error) from None
     print(banner(title, ui=ui, log=log, **places), flush=True)
-    write = log_writer(log)
     # The daemon and the webserver compute days too, but do not import this project.
     env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
     command = ["dagster", "dev", *target, "-p", str(port)]

@@ -5,8 +5,8 @@ of a column is the `widest` type of its values so far.
 """
 
 import json
+import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 BOOLEAN = "BOOLEAN"
@@ -35,14 +35,25 @@ class Value(NamedTuple):
 
 NOTHING = Value(None, None)
 
+# Control characters, line separators, marks of the text's direction, and half characters.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# The vendor's names of types. Content in the place of a type has another form.
+_TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,50}(Field|Value)")
 
-@lru_cache(10_000)
-def escape_invalid_characters(text: str) -> str:
-    """`text` with escapes for characters that JSON allows, but SQL or UTF-8 does not.
 
-    Different strings stay different.
+def printable(text: str) -> str:
+    """`text` in one line, with escapes for characters that can change a terminal or a log.
+
+    Zero bytes and half characters are escaped too: SQL or UTF-8 cannot hold them.
     """
-    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def type_name(declared: str) -> str:
+    """The name of an undocumented type, for notes; `unknown` if it may be content."""
+    return declared if _TYPE_NAME.fullmatch(declared) else "unknown"
 
 
 def widest(first: str | None, second: str | None, *, exact: bool = True) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.alert import alert_webhook
 from dixa_assets.orchestration.assets import (
     DailyAssets,
     build_catalogue_assets,
@@ -24,7 +25,6 @@ from dixa_assets.orchestration.published import Published, published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
     LOAD_JOB,
-    alert_webhook,
     build_catalogue_sensor,
     build_failure_sensor,
     build_publish_sensor,

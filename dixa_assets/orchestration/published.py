@@ -127,6 +127,7 @@ def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Publis
             "pages": len(written.pages),
             "days": len(written.days),
             "bytes": path.stat().st_size,
+            **({"not in the report": dict(written.failures)} if written.failures else {}),
         }
 
     return Published(

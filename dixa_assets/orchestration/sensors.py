@@ -5,7 +5,6 @@ one does its work. See
 https://docs.dagster.io/guides/automate/sensors
 """
 
-import os
 import textwrap
 import time
 from collections.abc import Collection, Sequence, Set
@@ -20,7 +19,7 @@ from dixa_assets.files import remove_leftovers
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.merge import note_findings
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.alert import post_alert
+from dixa_assets.orchestration.alert import alert_webhook, post_alert
 from dixa_assets.orchestration.dagster_internals import (
     NOT_FINISHED_STATUSES,
     AssetJob,
@@ -36,11 +35,8 @@ CATALOGUE_SECONDS = 20.0
 RELOAD_SECONDS = 20
 PUBLISH_INTERVAL_SECONDS = 30
 LOAD_JOB = "dixa_load"
-
-
-def alert_webhook() -> str:
-    """The webhook for failed runs; empty if none is set."""
-    return os.environ.get("DIXA_ALERT_WEBHOOK", "")
+# A tick shows at most this many changes, problems and unknown names.
+MAX_NOTES = 10
 
 
 def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefinition:
@@ -90,8 +86,11 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 mistakes = account.find_unknown_names(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
-        notes = [*_summary(known, live), *problems]
-        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes = [*_summary(known, live), *problems[:MAX_NOTES]]
+        if len(problems) > MAX_NOTES:
+            notes.append(f"and {len(problems) - MAX_NOTES} more problems")
+        unknown = [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes += unknown[:MAX_NOTES]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -250,7 +249,7 @@ def _summary(before: Catalogue, after: Catalogue) -> list[str]:
         (f"{change.kind} '{change.id}'" if change.id else f"the list of {change.kind}s:")
         + f" {change.change}"
         + (f" '{change.item}'" * bool(change.item))
-        for change in changes[:10]
+        for change in changes[:MAX_NOTES]
     ]
     if len(changes) > len(lines):
         lines.append(f"and {len(changes) - len(lines)} more changes")

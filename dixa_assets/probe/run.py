@@ -12,7 +12,9 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiError
 from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.model.values import printable
 from dixa_assets.orchestration import state
+from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
 from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
@@ -40,13 +42,16 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.next_to_database("probe.md")
-        text = to_markdown(facts, component.base_url)
-        replace_text(page, text, marks=TITLES, setting="probe")
-        print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        try:
+            text = to_markdown(facts, component.base_url)
+            replace_text(page, text, marks=TITLES, setting="probe")
+            print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        except OSError as error:
+            print(f"! {page} cannot be written ({error.strerror}); the findings are kept")
         if storage is None:
             print(
-                "! There is no Dagster home, so nothing is stored and loads do not adapt. Set "
-                "DAGSTER_HOME, or start Dagster once."
+                f"! {state.dagster_home()} has no Dagster instance, so nothing is stored and loads "
+                "do not adapt. Start Dagster once, or set DAGSTER_HOME."
             )
             return facts
         # The catalogue sensor may have stored a newer catalogue during the probe.
@@ -54,6 +59,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         state.save(storage, key, kept)
         adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
         print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
+        print(f"✓ stored in {state.dagster_home()}")
     return facts
 
 
@@ -69,8 +75,8 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {fact.question} | {fact.assumed} | {fact.observed or '-'} | {fact.verdict} "
-            f"| {fact.evidence} | {fact.since[:10]} |"
+            _row(*(fact.question, fact.assumed, fact.observed or "-"), fact.verdict, fact.evidence)
+            + f" {fact.since[:10]} |"
             for fact in facts
         ),
     ]
@@ -79,6 +85,12 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         lines += ["", "## What needs you", ""]
         lines += [f"- **{each.name}**: {each.advice}" for each in QUESTIONS if each.name in needed]
     return "\n".join(lines) + "\n"
+
+
+def _row(*texts: str) -> str:
+    """The cells of a table in Markdown. The ids in the texts are Dixa's."""
+    cells = [escape_markdown(printable(text)).replace("|", "\\|") for text in texts]
+    return f"| {' | '.join(cells)} |"
 
 
 def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:

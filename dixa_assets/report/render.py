@@ -29,7 +29,7 @@ from dixa_assets.warehouse.warehouse import Warehouse
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 # The head of a report, now and in earlier releases.
 REPORT_MARKS = ('<meta name="generator" content="dixa_assets">', "<title>Dixa report</title>")
-MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
+MARKS = {"passed": "✓", "failed": "✗", "open": "?", "broken": "!"}
 
 
 def write_report(
@@ -39,11 +39,12 @@ def write_report(
     options: Options,
     now: datetime | None = None,
     days: int = DAYS,
+    setting: str = "report_path",
 ) -> Report:
     """Write the report to `path` and return its contents.
 
     The file is replaced as a whole, or does not change. The database is locked while it is read,
-    not while the file is written.
+    not while the file is written. A page that cannot be made is left out, and named.
 
     Args:
         warehouse: The database.
@@ -51,14 +52,15 @@ def write_report(
         options: How loads are configured, with the findings of the probe.
         now: The instant of the report, with a zone; by default the current one.
         days: The most days that the report shows.
+        setting: The setting that names the path, for errors.
 
     Raises:
-        ConfigError: The file is not a report of this project.
+        ConfigError: The file cannot be written, or is not a report of this project.
     """
     with warehouse.reading() as query:
         report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
     html = _to_html(report)
-    replace_text(path, html, marks=REPORT_MARKS, setting="report_path")
+    replace_text(path, html, marks=REPORT_MARKS, setting=setting)
     return report
 
 

@@ -41,8 +41,8 @@ def refuse_conflicts(instance: Instance) -> None:
     if instance.is_lake and "://" not in place and not Path(place).is_absolute():
         raise ConfigError(
             "lake_data",
-            f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
-            "the absolute path of a folder, or s3://….",
+            f"is {'no absolute path' if place else 'empty'}, but a lake's rows need a place that "
+            "every machine reaches: the absolute path of a folder, or s3://….",
         )
 
 

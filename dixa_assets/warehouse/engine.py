@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.files import own_folder
+from dixa_assets.files import own_folder, process_folder
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
@@ -25,12 +25,14 @@ class Engine(ABC):
     Attributes:
         name: Its address, for messages.
         scratch: A folder for staged files.
+        scratch_setting: The setting that places it.
         is_shared: True if readers never wait and machines write one after the other. False if only
             one process at a time can have the database open, to read or to write.
     """
 
     name: str
     scratch: Path
+    scratch_setting = "duckdb_path"
     is_shared = False
 
     @abstractmethod
@@ -59,20 +61,20 @@ class Engine(ABC):
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Make a folder for staged files, and remove it afterwards."""
-        make_folder(self.scratch, mode=0o700)
-        with own_folder(self.scratch) as folder:
+        make_folder(self.scratch.parent)
+        own_folder(self.scratch, "Rows are staged there before they are written.")
+        with process_folder(self.scratch, setting=self.scratch_setting) as folder:
             yield folder
 
 
-def make_folder(folder: Path, *, mode: int = 0o777) -> None:
-    """Make a folder that the database needs.
+def make_folder(folder: Path, setting: str = "duckdb_path") -> None:
+    """Make the folder of a file that a setting names.
 
     Raises:
         ConfigError: It cannot be made.
     """
     try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            "duckdb_path", f"its folder {folder} cannot be made ({error.strerror})."
-        ) from None
+        problem = f"its folder {folder} cannot be made ({error.strerror})."
+        raise ConfigError(setting, problem) from None

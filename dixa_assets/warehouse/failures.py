@@ -12,10 +12,13 @@ from dixa_assets.errors import (
     WarehouseError,
     WarehouseLost,
 )
+from dixa_assets.model.values import printable
 
 # The errors that indexes and constraints of other programs on a table can cause.
 OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
 # Messages about a lake's Postgres that does not answer, or about another writer who was first.
+# DuckDB's errors about values quote them, and a value may be personal.
+_QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
@@ -52,7 +55,7 @@ def to_own_error(
         does not answer or another writer was first. Terminal: ConfigError with a setting,
         WarehouseError without.
     """
-    reason = " ".join(str(error).split())
+    reason = printable(" ".join(str(error).split()))
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
         found = re.search(r"held in (.+?) \(PID (\d+)\)", reason)
         holder = f"{Path(found[1]).name} (process {found[2]})" if found else "another process"
@@ -68,6 +71,11 @@ def to_own_error(
         return WarehouseError(
             f"{problem}: {obstacles or 'a constraint'} on the table prevents it. This project "
             "creates no index and no constraint. Drop it, and load again."
+        )
+    if isinstance(error, _QUOTING):
+        reason = (
+            f"a value does not fit its column ({type(error).__name__}). Did another program change "
+            "the type of a column?"
         )
     if setting:
         return ConfigError(setting, f"{problem} ({reason}).")

@@ -13,6 +13,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.files import unwritable
 from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine, make_folder
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -79,24 +80,25 @@ class DuckDBFile(Engine):
         deadline = time.monotonic() + self._wait_seconds
         lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
         try:
-            with lock.acquire(timeout=self._wait_seconds):
-                connection = self._open(deadline)
-                try:
-                    opened = self._number()
-                    connection.execute("SET TimeZone = 'UTC'")
-                    yield connection
-                    is_replaced = self._number() != opened
-                finally:
-                    connection.close()
-                if is_replaced:
-                    raise WarehouseLost(f"{self.path} was replaced or removed while it was open.")
+            held = lock.acquire(timeout=self._wait_seconds)
         except Timeout:
             raise WarehouseBusy(
                 f"{self.path}: other loads of this project held the database for "
                 f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for a load that hangs."
             ) from None
-        except PermissionError as error:
-            raise ConfigError("duckdb_path", f"cannot be written ({error}).") from None
+        except OSError as error:
+            raise unwritable("duckdb_path", self.path, error) from None
+        with held:
+            connection = self._open(deadline)
+            try:
+                opened = self._number()
+                connection.execute("SET TimeZone = 'UTC'")
+                yield connection
+                is_replaced = self._number() != opened
+            finally:
+                connection.close()
+            if is_replaced:
+                raise WarehouseLost(f"{self.path} was replaced or removed while it was open.")
 
     reading = connect
 

@@ -25,7 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.files import own_folder
+from dixa_assets.files import process_folder
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
@@ -65,6 +65,7 @@ class DuckLake(Engine):
     """
 
     is_shared = True
+    scratch_setting = "TMPDIR"
 
     def __init__(
         self, dsn: str, settings: WarehouseSettings, connection_config: Mapping[str, Any]
@@ -206,8 +207,10 @@ class _Attached:
         try:
             who = f"dixa_assets {socket.gethostname()} {os.getpid()}"
             self._dsn = make_conninfo(dsn, application_name=who, **SESSION)
-        except psycopg.ProgrammingError as error:
-            raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
+        except psycopg.ProgrammingError:
+            # The reason quotes the address, which may have a password in the wrong place.
+            problem = f"must be like {LAKE_SCHEME}dbname=… host=… user=…."
+            raise ConfigError("duckdb_path", problem) from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._spill = ExitStack()
@@ -236,7 +239,7 @@ class _Attached:
                     "SELECT count(*) FROM duckdb_schemas() "
                     f"WHERE database_name = {literal(CATALOG)}"
                 ).fetchone()
-            except (duckdb.Error, psycopg.OperationalError) as error:
+            except (duckdb.Error, psycopg.OperationalError, OSError) as error:
                 was_connected, self._connection = self._connection is not None, None
                 # A server that has answered before is lost, whatever the error says.
                 if was_connected or isinstance(error, psycopg.Error):
@@ -258,7 +261,9 @@ class _Attached:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
         self._spill.close()
         temporary = Path(tempfile.gettempdir())
-        spill = self._spill.enter_context(own_folder(temporary, "dixa_assets-spill-"))
+        spill = self._spill.enter_context(
+            process_folder(temporary, "dixa_assets-spill-", setting="TMPDIR")
+        )
         connection = duckdb.connect(
             config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from dixa_assets.files import not_replaced, own_folder
+from dixa_assets.files import not_replaced, process_folder
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine, make_folder
 from dixa_assets.warehouse.objects import ensure_daily_view
@@ -28,8 +28,8 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
     Raises:
         ConfigError: The file is not a read copy of the account's database.
     """
-    make_folder(path.parent)
-    with own_folder(path.parent, f".{path.name}-") as folder:
+    make_folder(path.parent, "read_copy_path")
+    with process_folder(path.parent, f".{path.name}-", setting="read_copy_path") as folder:
         # The copy is made under its final file name, because DuckDB names a database after it.
         made = folder / path.name
         with engine.reading() as connection:

@@ -110,7 +110,8 @@ def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_
                 add_column(connection, table, column)
             elif sql_type(old.type) != sql_type(column.type):
                 _retype(connection, name_of(table), old, column, is_lake)
-        new = [column for column in plan.columns if column not in plan.known]
+        known = {*plan.known}
+        new = [column for column in plan.columns if column not in known]
         write_comments(connection, "TABLE", table, new)
     else:
         create_table(connection, table, plan.columns)
@@ -152,24 +153,25 @@ def _fitting(
     head = [column for column in own if column.name not in LOADED_NAMES]
     tail = [column for column in own if column.name in LOADED_NAMES]
     columns = list(known) or head
+    places = {(c.field, c.part): place for place, c in enumerate(columns) if c.part}
+    taken = {column.name.lower() for column in (*columns, *tail)}
     declared = columns_by_source(table.columns)
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
     changes: list[str] = []
     for source in dict.fromkeys(_in_order(types, declared)):
         seen = types.of.get(source)
-        taken = [*others, *(column.name for column in (*columns, *tail))]
-        old = columns_by_source(columns).get(source)
+        place = places.get(source)
         comment = comments.get(source, "")
-        if old is None:
+        if place is None:
             name = column_name(*source, taken)
             columns.append(Column(name, seen, comment, *source))
             changes.append(f"{NEW_COLUMN_PREFIX}{name} ({sql_type(seen)})")
             continue
+        old = columns[place]
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)
-        new = Column(old.name, wider, comment or old.comment, *source)
-        columns[columns.index(old)] = new
+        columns[place] = Column(old.name, wider, comment or old.comment, *source)
         if old.type is not None and wider != old.type:
             changes.append(f"column {old.name} widened from {old.type} to {wider}")
     if not known:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import duckdb
 
 from dixa_assets.errors import WarehouseError, WarehouseLost
+from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Column, Relation
@@ -230,9 +231,13 @@ class Warehouse:
         self.check()
         try:
             return write_read_copy(self._engine, path, self._owner)
+        except OSError as error:
+            raise unwritable("read_copy_path", path, error) from None
         except duckdb.Error as error:
+            setting = "read_copy_path" if isinstance(error, duckdb.IOException) else ""
             problem = f"the read copy {path} could not be written"
-            raise to_own_error(error, problem, is_shared=self._engine.is_shared) from None
+            shared = self._engine.is_shared
+            raise to_own_error(error, problem, setting=setting, is_shared=shared) from None
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -346,14 +351,13 @@ class Warehouse:
 
     @contextmanager
     def _detect_loss(self) -> Iterator[None]:
-        """Raise WarehouseLost for DuckDB's errors of a lost server, and other errors unchanged."""
+        """Raise DuckDB's errors as errors of this project: WarehouseLost for a lost server."""
         try:
             yield
         except duckdb.Error as error:
-            if not (self._engine.is_shared and is_lost(error)):
-                raise
-            problem = f"{self.name} cannot be used now"
-            raise to_own_error(error, problem, is_shared=True) from None
+            shared = self._engine.is_shared
+            problem = "cannot be used now" if shared and is_lost(error) else "cannot be used"
+            raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
 
     @contextmanager
     def _explain_failure(
@@ -371,11 +375,11 @@ class Warehouse:
             )
             raise to_own_error(
                 error,
-                f"{table.key} in {self.name} could not be written; {state} "
-                f"({', '.join(scope) or 'all rows'})",
+                f"{table.key} in {self.name}: the rows of {', '.join(scope) or 'the whole table'} "
+                f"could not be written; {state}",
                 is_shared=shared,
                 obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
-            ) from error
+            ) from None
 
 
 def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:

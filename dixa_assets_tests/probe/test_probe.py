@@ -344,6 +344,36 @@ def test_the_page_does_not_repeat_the_message_of_a_refusal(
     assert "vip@" not in (tmp_path / "probe.md").read_text()
 
 
+def test_names_of_dixa_on_the_page_are_no_markup_and_content_is_not_on_it(
+    simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path
+) -> None:
+    simulator.withdraw("metrics", RECORD)
+    odd = "a | b <b>*x*</b> [y](https://evil.example)"
+    simulator.tell("metrics", entry={"id": odd}, like=RECORD)
+    data = {"_type": "vip@example.com", "value": "vip@example.com"}
+    simulator.tell("records/fields", id=RECORD, field="odd", data=data)
+    facts, _ = probed(analytics)
+    assert odd in facts[FOR_METRICS].evidence
+    page = (tmp_path / "probe.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+    assert r"a \| b \<b\>\*x\*\</b\> \[y\](https:\//evil.example)" in page
+    assert "vip@" not in page
+
+
+def test_a_page_that_cannot_be_written_loses_no_finding(
+    simulator: Simulator,
+    analytics: DixaAnalytics,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "probe.md").mkdir()
+    simulator.tell("settings", end="exclusive")
+    _, kept = probed(analytics)
+    assert Adaptation.of(kept.facts) == Adaptation(is_end_exclusive=True)
+    assert f"! {tmp_path}/probe.md cannot be written" in capsys.readouterr().out
+
+
 def test_a_catalogue_of_many_pages_leaves_enough_requests_for_all_questions(
     simulator: Simulator, analytics: DixaAnalytics
 ) -> None:

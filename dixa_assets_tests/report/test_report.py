@@ -352,13 +352,46 @@ def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_pat
                 "'{}' AS filters"
             )
             report = gather(query, options=OPTIONS, now=NOW)
-            (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
-            key = dg.AssetKey(["dixa_metrics", "csat"])
-            subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
-            tab = {each.check_name: each.description for each in check_results(key, subject, query)}
+        (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
+        key = dg.AssetKey(["dixa_metrics", "csat"])
+        subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
+        tab = {each.check_name: each.description for each in check_results(key, subject, warehouse)}
     (page,) = report.pages
     assert {name: found.reason for name, found in page.findings.items()} == tab
     assert tab["completeness"] == "All 1 days to 2025-11-09 are loaded."
+
+
+@pytest.mark.parametrize("column", ["filters", "loaded_at"])
+def test_a_page_that_cannot_be_made_is_left_out_and_named(
+    column: str, loaded: DixaAnalytics, tmp_path: Path
+) -> None:
+    whole = Reader(rendered(loaded.build_warehouse()))
+    update = f"UPDATE dixa_catalogue.loads SET {column} = NULL"
+    with copied(loaded, tmp_path, f"{update} WHERE asset_key = 'dixa_metrics/csat'") as warehouse:
+        path = tmp_path / "report.html"
+        report = write_report(warehouse, path, options=OPTIONS, now=NOW)
+    reader = Reader(path.read_text("utf-8"))
+    (reason,) = report.failures.values()
+    assert "Error in " in reason
+    assert "csat" in next(iter(report.failures))
+    assert set(whole.pages) - set(reader.pages) == {"csat"}
+    assert set(reader.data["pages"]) == set(reader.pages) - {"/"}
+    (part,) = report.failures
+    assert f"Not in this report {part}: {reason}" in reader.page("/")
+    assert "Nothing stands out" not in reader.page("/")
+
+
+def test_a_table_that_another_program_changed_costs_its_part_of_the_report(
+    loaded: DixaAnalytics, tmp_path: Path
+) -> None:
+    change = "ALTER TABLE dixa_metrics.metric_values RENAME breakdown_label TO renamed"
+    views = [f"DROP VIEW dixa_metrics.{name}" for name in METRICS]
+    with copied(loaded, tmp_path, *views, "DROP VIEW dixa.metrics_daily", change) as warehouse:
+        report = write_report(warehouse, tmp_path / "report.html", options=OPTIONS, now=NOW)
+    reader = Reader((tmp_path / "report.html").read_text("utf-8"))
+    assert {*report.failures} == {"breakdowns"}
+    assert "Not in this report breakdowns: BinderException in " in reader.page("/")
+    assert set(METRICS) < set(reader.data["pages"])
 
 
 def test_a_warehouse_without_recent_loads_shows_its_last_days(loaded: DixaAnalytics) -> None:

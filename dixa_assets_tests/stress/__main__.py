@@ -1,6 +1,6 @@
 """`python -m dixa_assets_tests.stress PROGRAM`; exits with 1 on a violation.
 
-The programs are `crash`, `soak`, `fuzz` and `lives`.
+The programs are `crash`, `soak`, `fuzz`, `lives` and `environments`.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 
-from dixa_assets_tests.stress import fuzz, fuzz_days, lives
+from dixa_assets_tests.stress import environments, fuzz, fuzz_days, lives
 from dixa_assets_tests.stress.crash import Crash
 from dixa_assets_tests.stress.soak import CONVERSATIONS_PER_DAY, soak
 from dixa_assets_tests.support.processes import folder_of_command
@@ -41,12 +41,17 @@ def fuzzed(options: argparse.Namespace) -> None:
     """Run many cases, or one again; the smallest case that breaks the rule is printed."""
     logging.getLogger("dixa_assets").setLevel(logging.ERROR)
     try:
+        is_fuzz = options.program == "fuzz"
         if options.case:
-            with (fuzz if "target" in options.case else fuzz_days).fuzzing() as one:
+            days = fuzz if "target" in options.case else fuzz_days
+            with days.fuzzing() if is_fuzz else environments.environments() as one:
                 print(one.check(options.case))
             return
-        ends = fuzz.run(options.cases, options.seed)
-        ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        if is_fuzz:
+            ends = fuzz.run(options.cases, options.seed)
+            ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        else:
+            ends = environments.run(options.cases, options.seed)
     except fuzz.Violation as violation:
         sys.exit(f"broken: {violation}")
     print(f"{ends.total()} cases: {', '.join(f'{name} {n}' for name, n in ends.most_common())}")
@@ -68,7 +73,7 @@ def lived(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress")
-    parser.add_argument("program", choices=("crash", "soak", "fuzz", "lives"))
+    parser.add_argument("program", choices=("crash", "soak", "fuzz", "lives", "environments"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=50, help="of crash")
     parser.add_argument("--minutes", type=float, default=10, help="of soak")

@@ -283,3 +283,39 @@ def test_the_next_process_removes_the_staging_folder_of_a_killed_one(
 
     assert root == left.parent
     assert list(root.iterdir()) == []
+
+
+def test_a_staging_folder_that_is_a_link_is_refused_and_its_target_unchanged(
+    warehouse: Warehouse,
+) -> None:
+    home = warehouse.path.parent / "home"
+    (home / "precious").mkdir(parents=True)
+    place = Path(f"{warehouse.path}.staging")
+    place.symlink_to(home)
+
+    with pytest.raises(ConfigError, match=f"^{place}: is not your own folder"):
+        load(warehouse, record(), DAY, integers(1))
+
+    assert [each.name for each in home.iterdir()] == ["precious"]
+
+
+def test_a_staging_folder_that_cannot_be_made_is_named(warehouse: Warehouse) -> None:
+    place = Path(f"{warehouse.path}.staging")
+    place.touch()
+
+    with pytest.raises(ConfigError, match=f"^{place}: File exists. Rows are staged there"):
+        load(warehouse, record(), DAY, integers(1))
+
+
+@pytest.mark.parametrize("place", ["a file/read.duckdb", "/proc/nowhere/read.duckdb", "read"])
+def test_a_read_copy_that_cannot_be_written_is_named(warehouse: Warehouse, place: str) -> None:
+    load(warehouse, record(), DAY, integers(1))
+    (warehouse.path.parent / "a file").touch()
+    path = warehouse.path.parent / place
+    if place == "read":
+        path.mkdir()
+
+    with pytest.raises(ConfigError, match=r"^read_copy_path: .*(a file|nowhere|/read) cannot be"):
+        warehouse.publish(path)
+
+    assert numbers_by_day(warehouse) == {DAY: [1]}
