@@ -187,7 +187,9 @@ def test_each_account_of_a_project_is_examined(
     assert found.err == f"✗ DixaAnalytics: {message}\n"
 
 
-def test_make_works_in_a_folder_with_a_space(simulator: Simulator, tmp_path: Path) -> None:
+def test_make_works_in_a_folder_with_a_space(
+    simulator: Simulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "a folder"
     ignored = shutil.ignore_patterns(".*", "*_tests", "data", "__pycache__")
     shutil.copytree(PROJECT, place, ignore=ignored)
@@ -200,7 +202,8 @@ def test_make_works_in_a_folder_with_a_space(simulator: Simulator, tmp_path: Pat
     python.chmod(0o755)
     made = os.spawnvpe(os.P_WAIT, "make", ["make", "-C", str(place), "doctor"], settings)
     assert made == 0
-    assert (place / "data" / "dixa.duckdb").exists()
+    assert f"✓ database: {place / 'data' / 'dixa.duckdb'}, " in capfd.readouterr().out
+    assert not (place / "data").exists()
     assert not (tmp_path / "a").exists()
 
 

@@ -88,7 +88,7 @@ def test_a_report_is_replaced_as_a_whole_or_stays_as_it_was(
     def refuse(*_: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr("dixa_assets.report.render.os.replace", refuse)
+    monkeypatch.setattr("dixa_assets.files.os.replace", refuse)
     with pytest.raises(OSError, match="no space"):
         write_report(warehouse, path, options=OPTIONS, now=NOW + timedelta(days=1))
     assert path.read_bytes() == before

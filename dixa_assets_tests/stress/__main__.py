@@ -62,7 +62,7 @@ def lived(options: argparse.Namespace) -> None:
     try:
         if options.case:
             with lives.living() as all_lives:
-                print(all_lives.check(options.case))
+                all_lives.check(options.case)
             return
         ends = lives.run(options.lives, options.seed)
     except fuzz.Violation as violation:
