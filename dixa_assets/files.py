@@ -68,8 +68,8 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
     Raises:
         ConfigError: The file cannot be written, or was not written by this project.
     """
+    make_folder(path.parent, setting)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with process_folder(path.parent, f".{path.name}-", setting=setting) as folder:
             made = folder / path.name
             made.write_text(text, encoding="utf-8", newline="\n")
@@ -81,6 +81,19 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
             os.replace(made, path)
     except OSError as error:
         raise unwritable(setting, path, error) from None
+
+
+def make_folder(folder: Path, setting: str) -> None:
+    """Make the folder of a file that a setting names.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"its folder {folder} cannot be made ({error.strerror})."
+        raise ConfigError(setting, problem) from None
 
 
 def not_replaced(setting: str, path: Path, reason: str = "") -> ConfigError:

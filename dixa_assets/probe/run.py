@@ -9,7 +9,7 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ApiError
+from dixa_assets.errors import ApiError, ConfigError
 from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.model.values import printable
@@ -46,8 +46,8 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
             text = to_markdown(facts, component.base_url)
             replace_text(page, text, marks=TITLES, setting="probe")
             print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
-        except OSError as error:
-            print(f"! {page} cannot be written ({error.strerror}); the findings are kept")
+        except ConfigError as error:
+            print(f"! {error} The findings are kept.")
         if storage is None:
             print(
                 f"! {state.dagster_home()} has no Dagster instance, so nothing is stored and loads "

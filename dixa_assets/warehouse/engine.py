@@ -11,8 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from dixa_assets.errors import ConfigError
-from dixa_assets.files import own_folder, process_folder
+from dixa_assets.files import make_folder, own_folder, process_folder
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
@@ -61,20 +60,7 @@ class Engine(ABC):
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Make a folder for staged files, and remove it afterwards."""
-        make_folder(self.scratch.parent)
+        make_folder(self.scratch.parent, self.scratch_setting)
         own_folder(self.scratch, "Rows are staged there before they are written.")
         with process_folder(self.scratch, setting=self.scratch_setting) as folder:
             yield folder
-
-
-def make_folder(folder: Path, setting: str = "duckdb_path") -> None:
-    """Make the folder of a file that a setting names.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = f"its folder {folder} cannot be made ({error.strerror})."
-        raise ConfigError(setting, problem) from None

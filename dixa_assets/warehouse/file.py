@@ -13,8 +13,8 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.files import unwritable
-from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine, make_folder
+from dixa_assets.files import make_folder, unwritable
+from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 
@@ -76,7 +76,7 @@ class DuckDBFile(Engine):
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the only connection to the file."""
-        make_folder(self.path.parent)
+        make_folder(self.path.parent, "duckdb_path")
         deadline = time.monotonic() + self._wait_seconds
         lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
         try:

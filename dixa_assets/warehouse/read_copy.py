@@ -8,9 +8,9 @@ from typing import Any
 
 import duckdb
 
-from dixa_assets.files import not_replaced, process_folder
+from dixa_assets.files import make_folder, not_replaced, process_folder
 from dixa_assets.model.tables import OWNER
-from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine, make_folder
+from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine
 from dixa_assets.warehouse.objects import ensure_daily_view
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, quote, transaction

@@ -154,7 +154,7 @@ def _fitting(
     tail = [column for column in own if column.name in LOADED_NAMES]
     columns = list(known) or head
     places = {(c.field, c.part): place for place, c in enumerate(columns) if c.part}
-    taken = {column.name.lower() for column in (*columns, *tail)}
+    taken = {name.lower() for name in (*others, *(each.name for each in (*columns, *tail)))}
     declared = columns_by_source(table.columns)
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment

@@ -381,19 +381,6 @@ def test_a_page_that_cannot_be_made_is_left_out_and_named(
     assert "Nothing stands out" not in reader.page("/")
 
 
-def test_a_table_that_another_program_changed_costs_its_part_of_the_report(
-    loaded: DixaAnalytics, tmp_path: Path
-) -> None:
-    change = "ALTER TABLE dixa_metrics.metric_values RENAME breakdown_label TO renamed"
-    views = [f"DROP VIEW dixa_metrics.{name}" for name in METRICS]
-    with copied(loaded, tmp_path, *views, "DROP VIEW dixa.metrics_daily", change) as warehouse:
-        report = write_report(warehouse, tmp_path / "report.html", options=OPTIONS, now=NOW)
-    reader = Reader((tmp_path / "report.html").read_text("utf-8"))
-    assert {*report.failures} == {"breakdowns"}
-    assert "Not in this report breakdowns: BinderException in " in reader.page("/")
-    assert set(METRICS) < set(reader.data["pages"])
-
-
 def test_a_warehouse_without_recent_loads_shows_its_last_days(loaded: DixaAnalytics) -> None:
     later = NOW + timedelta(days=400)
     data = Reader(rendered(loaded.build_warehouse(), now=later)).data
