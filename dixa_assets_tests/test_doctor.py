@@ -296,7 +296,7 @@ def test_an_account_that_fails_does_not_stop_the_commands_of_the_others(
         assert found.code == (1 if name == "report" else 0)
         assert f"✓ {tmp_path}/data/" in found.out
         assert done in found.out
-    assert "a file/probe.md cannot be written" in found.out
+    assert "a file cannot be made (File exists)" in found.out
 
 
 @pytest.mark.slow

@@ -371,7 +371,7 @@ def test_a_page_that_cannot_be_written_loses_no_finding(
     simulator.tell("settings", end="exclusive")
     _, kept = probed(analytics)
     assert Adaptation.of(kept.facts) == Adaptation(is_end_exclusive=True)
-    assert f"! {tmp_path}/probe.md cannot be written" in capsys.readouterr().out
+    assert f"! probe: {tmp_path}/probe.md cannot be written" in capsys.readouterr().out
 
 
 def test_a_catalogue_of_many_pages_leaves_enough_requests_for_all_questions(
