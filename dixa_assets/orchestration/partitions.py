@@ -53,6 +53,7 @@ def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
 
 def requested_days(context: dg.AssetExecutionContext) -> Sequence[str]:
     """The keys of the days that a run loads; `ConfigError` if there are none."""
+    days: Sequence[str]
     try:
         days = context.partition_keys
     except (DagsterError, CheckError, ValueError):

@@ -12,7 +12,6 @@ from dixa_assets.errors import (
     WarehouseError,
     WarehouseLost,
 )
-from dixa_assets.model.values import printable
 
 # DuckDB's errors about values quote them, and a value may be personal.
 _QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
@@ -45,7 +44,7 @@ def to_own_error(
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
         does not answer. Terminal: ConfigError with a setting, WarehouseError without.
     """
-    reason = printable(" ".join(str(error).split()))
+    reason = " ".join(str(error).split())
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
         found = re.search(r"held in (.+?) \(PID (\d+)\)", reason)
         holder = f"{Path(found[1]).name} (process {found[2]})" if found else "another process"

@@ -42,6 +42,9 @@ from dixa_assets.warehouse.sql import (
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
 # Prefix of a change's description if the column is new; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
+# DuckDB copies the description of the whole table for each statement about a column. For more
+# columns, the table is replaced at once, and only `dixa_catalogue.columns` has their comments.
+MOST_STATEMENTS = 200
 # The form of instants in a column that becomes text: as the API writes them.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
@@ -116,10 +119,9 @@ def _comment(
 ) -> None:
     relation = name_of(table)
     connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
-    for column in columns:
-        connection.execute(
-            f"COMMENT ON COLUMN {relation}.{quote(column.name)} IS {literal(comment_of(column))}"
-        )
+    comments = {column.name: text for column in columns if (text := comment_of(column))}
+    for name, text in comments.items() if len(comments) <= MOST_STATEMENTS else ():
+        connection.execute(f"COMMENT ON COLUMN {relation}.{quote(name)} IS {literal(text)}")
 
 
 def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) -> str | None:
@@ -209,17 +211,33 @@ def apply_plan(
 def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
     if plan.known:
         before = {column.name: column for column in plan.known}
+        known = {*plan.known}
+        added = [column for column in plan.columns if column.name not in before]
+        if len(added) > MOST_STATEMENTS and not is_lake and _is_plain(connection, table):
+            nulls = [f"NULL::{sql_type(each.type)} AS {quote(each.name)}" for each in added]
+            relation, added, known = name_of(table), [], set()
+            select = f"SELECT *, {', '.join(nulls)} FROM {relation}"
+            connection.execute(f"CREATE OR REPLACE TABLE {relation} AS {select}")
+        for column in added:
+            _add_column(connection, table, column)
         for column in plan.columns:
             old = before.get(column.name)
-            if old is None:
-                _add_column(connection, table, column)
-            elif sql_type(old.type) != sql_type(column.type):
+            if old and sql_type(old.type) != sql_type(column.type):
                 _retype(connection, name_of(table), old, column, is_lake)
-        known = {*plan.known}
         _comment(connection, "TABLE", table, [c for c in plan.columns if c not in known])
     else:
         create_table(connection, table, plan.columns)
     save_columns(connection, table, plan.columns)
+
+
+def _is_plain(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    """True if nobody gave the table an index or a constraint, which a replaced table would lose."""
+    found = connection.execute(
+        "SELECT (SELECT count(*) FROM duckdb_indexes() WHERE schema_name = $1 AND table_name = $2) "
+        "+ (SELECT count(*) FROM duckdb_constraints() WHERE schema_name = $1 AND table_name = $2)",
+        [table.schema, table.name],
+    ).fetchone()
+    return found == (0,)
 
 
 def _retype(

@@ -38,10 +38,10 @@ def test_a_report_that_cannot_be_written_is_named_with_its_setting(
     done = command("report", "--output", "a file/report.html")
     assert (done.code, done.err) == (
         1,
-        f"✗ --output: {place} cannot be written (Not a directory).\n",
+        f"✗ --output: {place} cannot be written (File exists).\n",
     )
     done = command("report", DIXA_REPORT_PATH=place)
-    assert done.err == f"✗ DIXA_REPORT_PATH: {place} cannot be written (Not a directory).\n"
+    assert done.err == f"✗ DIXA_REPORT_PATH: {place} cannot be written (File exists).\n"
 
 
 def test_assets_of_the_database_that_cannot_be_written_fail_in_a_sentence(
@@ -55,7 +55,7 @@ def test_assets_of_the_database_that_cannot_be_written_fail_in_a_sentence(
     result = load(analytics, ["dixa/read_copy", "dixa/report", CSAT], "2025-11-01")
     said = {name: failure_of(result, f"dixa__{name}") for name in ("read_copy", "report")}
     assert said["read_copy"].startswith(f"read_copy_path: its folder {place.parent} cannot be made")
-    assert said["report"] == f"report_path: {place}.html cannot be written (Not a directory)."
+    assert said["report"] == f"report_path: {place}.html cannot be written (File exists)."
     assert len(result.asset_materializations_for_node("dixa_metrics__csat")) == 1
 
 
