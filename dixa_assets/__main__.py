@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.errors import ConfigError, DixaAssetsError, printable
 from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import load_components, read_env_file
@@ -86,7 +86,7 @@ def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
     for name, rows in moved.items():
-        print(f"  {name}: {rows:,} rows, the same at both ends")
+        print(f"  {printable(name)}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
 
 

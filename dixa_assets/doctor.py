@@ -20,7 +20,7 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
-from dixa_assets.files import error_of_writing
+from dixa_assets.files import mistake_of
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
@@ -136,8 +136,8 @@ def check_places(component: DixaAnalytics, _: Warehouse) -> str:
     # The check of the database writes into it.
     places = {setting: Path(file).parent for setting, file in files.items() if file}
     places |= {"DAGSTER_HOME": dagster_home(), "TMPDIR": Path(tempfile.gettempdir())}
-    if errors := [*filter(None, itertools.starmap(error_of_writing, places.items()))]:
-        raise DixaAssetsError("\n".join(map(str, errors)))
+    if mistakes := [*filter(None, itertools.starmap(mistake_of, places.items()))]:
+        raise ConfigError.of(mistakes)
     return f"{', '.join(sorted({*map(str, places.values())}))} can be written"
 
 

@@ -129,11 +129,15 @@ def own_folder(folder: Path, purpose: str) -> Path:
 
 def unwritable(setting: str, place: Path, error: OSError) -> ConfigError:
     """The error for a place that cannot be written."""
-    return ConfigError(setting, f"{place} cannot be written ({error.strerror or error}).")
+    return ConfigError(setting, _problem(place, error))
 
 
-def error_of_writing(setting: str, folder: Path) -> ConfigError | None:
-    """The error of a file in a folder, or in the nearest existing folder above it; None without."""
+def _problem(place: Path, error: OSError) -> str:
+    return f"{place} cannot be written ({error.strerror or error})."
+
+
+def mistake_of(setting: str, folder: Path) -> tuple[str, str] | None:
+    """A setting and why no file can be written into its folder, or into the one above it."""
     with suppress(OSError):
         while not folder.exists() and not folder.is_symlink():
             folder = folder.parent
@@ -142,5 +146,5 @@ def error_of_writing(setting: str, folder: Path) -> ConfigError | None:
             # A full disk may have room for an empty file.
             file.write(bytes(4096))
     except OSError as error:
-        return unwritable(setting, folder, error)
+        return setting, _problem(folder, error)
     return None

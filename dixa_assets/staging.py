@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from dixa_assets.errors import ApiContractBroken, WarehouseError
+from dixa_assets.errors import ApiContractBroken, WarehouseError, printable
 from dixa_assets.model.counts import Counts, Types, Usage
 from dixa_assets.model.tables import Table
 from dixa_assets.model.values import (
@@ -22,7 +22,6 @@ from dixa_assets.model.values import (
     PLAIN,
     VARCHAR,
     Value,
-    printable,
     read_value,
     type_name,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.files import error_of_writing, own_folder
+from dixa_assets.files import mistake_of, own_folder
 
 ANOTHER_USER = 54321
 PURPOSE = "Something is kept there."
@@ -62,7 +62,7 @@ def test_a_file_in_the_place_of_a_folder_is_an_error_that_names_it(
 
 
 def test_a_missing_folder_can_be_written_if_the_one_above_it_can(tmp_path: Path) -> None:
-    assert error_of_writing("report_path", tmp_path / "new" / "newer") is None
+    assert mistake_of("report_path", tmp_path / "new" / "newer") is None
     assert [*tmp_path.iterdir()] == []
 
 
@@ -70,5 +70,6 @@ def test_a_missing_folder_can_be_written_if_the_one_above_it_can(tmp_path: Path)
 def test_a_place_that_is_no_folder_is_named_with_its_setting(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    error = error_of_writing("report_path", tmp_path / place)
-    assert str(error).startswith(f"report_path: {tmp_path / place.split('/')[0]} cannot be written")
+    setting, problem = mistake_of("report_path", tmp_path / place) or ("", "")
+    assert setting == "report_path"
+    assert problem.startswith(f"{tmp_path / place.split('/')[0]} cannot be written (")

@@ -20,6 +20,7 @@ from dixa_assets.errors import (
     PagesCutShort,
     PeriodUncertain,
     RowsMoved,
+    printable,
 )
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day, Period
@@ -133,7 +134,7 @@ def _stage_pages(
         logger.warning(
             "record '%s': the API returned rows at the end of the period, but the probe found "
             "that it excludes them. Run `python -m dixa_assets probe` again.",
-            spec.entry.id,
+            printable(spec.entry.id),
         )
 
 

@@ -44,9 +44,9 @@ from dixa_assets.errors import (
     ApiUnavailable,
     ConfigError,
     PaceUnavailable,
+    printable,
 )
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.values import printable
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class Call:
     problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}" + (f" for '{self.body['id']}'" if self.body else "")
+        about = f" for '{printable(self.body['id'])}'" if self.body else ""
+        return f"{self.method} {self.path}{about}"
 
 
 class Transport:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dixa_assets.errors import DixaAssetsError
+from dixa_assets.errors import DixaAssetsError, printable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import local_date
 from dixa_assets.model.options import LoadSpec, Options
@@ -157,7 +157,7 @@ def findings_of(query: Query, subject: Subject) -> dict[str, Finding]:
             found = check.look(query, subject)
         except Exception as error:
             found = Finding(Verdict.BROKEN, f"The check could not run: {problem_of(error)}")
-        reason = textwrap.shorten(found.reason, LONGEST_REASON, placeholder=" …")
+        reason = textwrap.shorten(printable(found.reason), LONGEST_REASON, placeholder=" …")
         findings[check.name] = replace(found, reason=reason, cases=found.cases[:MOST_CASES])
     return findings
 

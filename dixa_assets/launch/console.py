@@ -13,7 +13,7 @@ from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from dixa_assets.model.values import printable
+from dixa_assets.errors import printable
 
 LOG_BYTES = 10_000_000
 WIDTH = 100

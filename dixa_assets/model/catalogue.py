@@ -13,9 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
-from dixa_assets.errors import CatalogueError
+from dixa_assets.errors import CatalogueError, printable
 from dixa_assets.model.shape import undescribed
-from dixa_assets.model.values import printable
 
 # Longer ids are refused, longer descriptions are cut.
 LONGEST_NAME, LONGEST_DESCRIPTION = 500, 5000
@@ -96,7 +95,7 @@ class Entry:
                 FieldMetadata(printable(name), text, part.get("nullable") is not False)
                 for name, text, part in _parts(data, "fieldsMetadata", "field")
             ),
-            related_ids=tuple(dict.fromkeys(printable(i) for i in related if isinstance(i, str))),
+            related_ids=tuple(dict.fromkeys(item for item in related if isinstance(item, str))),
         )
 
     @property
@@ -284,9 +283,8 @@ def _named(data: Mapping[str, Any], key: str) -> str:
     name = data[key]
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise TypeError(f"{key} is not a short string")
-    # Requests send ids, attributes and measures as they are, so they cannot be changed.
-    if key != "field" and name != printable(name):
-        raise TypeError(f"{key} contains a control character or half a character")
+    if re.search("[\0\ud800-\udfff]", name):
+        raise TypeError(f"{key} contains a zero byte or half a character")
     return name
 
 

@@ -7,7 +7,7 @@ their parts. Undocumented parts are read as far as possible, and reported.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dixa_assets.model.values import printable
+from dixa_assets.errors import printable
 
 _FILTERS = ("filterAttribute", "description")
 # The documented keys, by kind: keys of an item, and keys of the items of its lists.

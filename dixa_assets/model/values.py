@@ -35,20 +35,8 @@ class Value(NamedTuple):
 
 NOTHING = Value(None, None)
 
-# Control characters, line separators, marks of the text's direction, and half characters.
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 # The vendor's names of types. Content in the place of a type has another form.
 _TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,50}(Field|Value)")
-
-
-def printable(text: str) -> str:
-    """`text` in one line, with escapes for characters that can change a terminal or a log.
-
-    Zero bytes and half characters are escaped too: SQL or UTF-8 cannot hold them.
-    """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def type_name(declared: str) -> str:

@@ -10,8 +10,7 @@ from http.client import HTTPException
 from urllib import request as web
 
 from dixa_assets.api.connections import is_loopback, web_address
-from dixa_assets.errors import AlertNotSent, ConfigError
-from dixa_assets.model.values import printable
+from dixa_assets.errors import AlertNotSent, ConfigError, printable
 
 WEBHOOK = "DIXA_ALERT_WEBHOOK"
 SECONDS = 10.0
@@ -32,7 +31,7 @@ def post_alert(webhook: str, text: str) -> str:
     """
     request = web.Request(  # noqa: S310
         _checked(webhook),
-        data=json.dumps({"text": html.escape(text, quote=False)}).encode(),
+        data=json.dumps({"text": html.escape(printable(text), quote=False)}).encode(),
         headers={"Content-Type": "application/json"},
     )
     # Without the usual handlers, no redirect is followed. A proxy would see http in clear.

@@ -14,7 +14,7 @@ import dagster as dg
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import Subject
-from dixa_assets.errors import DaysFailed, DixaAssetsError
+from dixa_assets.errors import DaysFailed, DixaAssetsError, printable
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.load.progress import Progress
 from dixa_assets.model.catalogue import Catalogue, Entry
@@ -252,7 +252,7 @@ def build_filter_asset(
             loaded = getattr(context.resources, loader).load_filter_values(
                 attribute, relation, run_id=context.run_id
             )
-        context.log.info(f"{attribute}: {loaded.rows} values")
+        context.log.info(f"{printable(attribute)}: {loaded.rows} values")
         return dg.MaterializeResult(
             metadata=metadata.of_load(loaded.rows, loaded.usage, loaded.seconds)
         )

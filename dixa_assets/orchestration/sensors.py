@@ -14,7 +14,7 @@ import dagster as dg
 
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
-from dixa_assets.errors import DixaAssetsError
+from dixa_assets.errors import DixaAssetsError, printable
 from dixa_assets.files import remove_leftovers
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.merge import note_findings
@@ -93,7 +93,7 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
         notes += unknown[:MAX_NOTES]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
-        return dg.SkipReason(". ".join(notes) + ".")
+        return dg.SkipReason(printable(". ".join(notes) + "."))
 
     return catalogue_sensor
 

@@ -9,10 +9,9 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ApiError, ConfigError
+from dixa_assets.errors import ApiError, ConfigError, printable
 from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue, Fact
-from dixa_assets.model.values import printable
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
@@ -37,7 +36,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
             facts = []
             for number, question in enumerate(QUESTIONS, 1):
                 fact = question.ask(api, now.isoformat(timespec="seconds"))
-                outcome = fact.observed or fact.evidence
+                outcome = printable(fact.observed or fact.evidence)
                 print(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
@@ -57,7 +56,7 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
         # The catalogue sensor may have stored a newer catalogue during the probe.
         kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
         state.save(storage, key, kept)
-        adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
+        adapted = [f"{each.setting} = '{printable(each.value)}'" for each in facts if each.setting]
         print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
         print(f"✓ stored in {state.dagster_home()}")
     return facts

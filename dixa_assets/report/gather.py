@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dixa_assets.checks.registry import Finding, Subject, findings_of, is_per_group, problem_of
+from dixa_assets.errors import printable
 from dixa_assets.model.catalogue import Entry, to_identifier
 from dixa_assets.model.options import Options
 from dixa_assets.model.tables import METRIC_VALUES
@@ -93,7 +94,7 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
         if entry.key not in loads:
             continue
         is_metric, log = entry.kind == "metric", logs[entry.key]
-        with _noted(failures, f"{entry.kind} {entry.id}"):
+        with _noted(failures, printable(f"{entry.kind} {entry.id}")):
             subject = Subject(options.spec(entry), entries, options, now)
             page = _page(
                 subject,

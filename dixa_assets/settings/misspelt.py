@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from dixa_assets.errors import printable
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.options import EVERY_RECORD, LoadSettings
 from dixa_assets.model.tables import RECORD_VALUE
-from dixa_assets.model.values import printable
 
 PREFIX = "DIXA_"
 VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")

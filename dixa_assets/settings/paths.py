@@ -79,8 +79,8 @@ def lake_place(place: str) -> str:
     if not Path(place).is_absolute() and set(place) & {"@", "?"}:
         raise ConfigError(
             "lake_data",
-            "must not contain keys, which would be shown with the settings; DuckDB reads those of "
-            "s3://… from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            "must not contain keys, which would be shown with the settings; DuckDB reads them from "
+            "the environment variables of the store.",
         )
     return place
 

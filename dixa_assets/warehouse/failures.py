@@ -12,7 +12,6 @@ from dixa_assets.errors import (
     WarehouseError,
     WarehouseLost,
 )
-from dixa_assets.model.values import printable
 
 # The errors that indexes and constraints of other programs on a table can cause.
 OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
@@ -55,7 +54,7 @@ def to_own_error(
         does not answer or another writer was first. Terminal: ConfigError with a setting,
         WarehouseError without.
     """
-    reason = printable(" ".join(str(error).split()))
+    reason = " ".join(str(error).split())
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
         found = re.search(r"held in (.+?) \(PID (\d+)\)", reason)
         holder = f"{Path(found[1]).name} (process {found[2]})" if found else "another process"

@@ -27,6 +27,9 @@ from dixa_assets.model.tables import (
 from dixa_assets.model.values import VARCHAR
 from dixa_assets.warehouse.sql import insert_values, literal, name_of, names_of, quote, transaction
 
+# DuckDB copies the description of the whole table for each statement about a column. For more
+# columns, the table is replaced at once, and only `dixa_catalogue.columns` has their comments.
+MAX_STATEMENTS = 200
 # The names of the columns that every write fills itself.
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
 # Fails if an own column is missing. No statement for a complete database has parameters: the first
@@ -250,10 +253,9 @@ def write_comments(
     """Write the comments of a table or view and of some of its columns."""
     relation = name_of(table)
     connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
-    for column in columns:
-        connection.execute(
-            f"COMMENT ON COLUMN {relation}.{quote(column.name)} IS {literal(comment_of(column))}"
-        )
+    comments = {column.name: text for column in columns if (text := comment_of(column))}
+    for name, text in comments.items() if len(comments) <= MAX_STATEMENTS else ():
+        connection.execute(f"COMMENT ON COLUMN {relation}.{quote(name)} IS {literal(text)}")
 
 
 def save_columns(

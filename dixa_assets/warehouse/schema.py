@@ -26,6 +26,7 @@ from dixa_assets.model.values import (
 )
 from dixa_assets.warehouse.objects import (
     LOADED_NAMES,
+    MAX_STATEMENTS,
     add_column,
     checkpoint,
     column_names_of,
@@ -104,13 +105,19 @@ def apply_plan(
 def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
     if plan.known:
         before = {column.name: column for column in plan.known}
+        known = {*plan.known}
+        added = [column for column in plan.columns if column.name not in before]
+        if len(added) > MAX_STATEMENTS and not is_lake and _is_plain(connection, table):
+            nulls = [f"NULL::{sql_type(each.type)} AS {quote(each.name)}" for each in added]
+            relation, added, known = name_of(table), [], set()
+            select = f"SELECT *, {', '.join(nulls)} FROM {relation}"
+            connection.execute(f"CREATE OR REPLACE TABLE {relation} AS {select}")
+        for column in added:
+            add_column(connection, table, column)
         for column in plan.columns:
             old = before.get(column.name)
-            if old is None:
-                add_column(connection, table, column)
-            elif sql_type(old.type) != sql_type(column.type):
+            if old and sql_type(old.type) != sql_type(column.type):
                 _retype(connection, name_of(table), old, column, is_lake)
-        known = {*plan.known}
         new = [column for column in plan.columns if column not in known]
         write_comments(connection, "TABLE", table, new)
     else:
@@ -118,6 +125,16 @@ def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_
         # If a person dropped a former table, the rows of these loads are gone.
         connection.execute(f"DELETE FROM {name_of(LOADS)} WHERE asset_key = ?", [table.key])
     save_columns(connection, table, plan.columns)
+
+
+def _is_plain(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    """True if nobody gave the table an index or a constraint, which a replaced table would lose."""
+    found = connection.execute(
+        "SELECT (SELECT count(*) FROM duckdb_indexes() WHERE schema_name = $1 AND table_name = $2) "
+        "+ (SELECT count(*) FROM duckdb_constraints() WHERE schema_name = $1 AND table_name = $2)",
+        [table.schema, table.name],
+    ).fetchone()
+    return found == (0,)
 
 
 def _retype(

@@ -103,16 +103,11 @@ def test_a_description_controls_no_terminal_and_is_not_endless(text: str, read: 
     assert (entry.description, entry.filters[0].description) == (read, read)
 
 
-ODD_IDS = ["a\0b", "a\ud800b", "a\nb", "a\x1b[2Jb", "a\x9bb", "a\u202eb", "x" * 501]
-
-
-@pytest.mark.parametrize("odd", ODD_IDS, ids=ascii)
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b", "x" * 501], ids=ascii)
 @pytest.mark.parametrize(
     "place", ["id", "filters filterAttribute", "aggregations measure"], ids=lambda each: each
 )
-def test_an_entry_with_an_id_that_cannot_be_sent_and_shown_is_left_out(
-    odd: str, place: str
-) -> None:
+def test_an_entry_with_a_name_that_cannot_be_stored_is_left_out(odd: str, place: str) -> None:
     part, _, key = place.partition(" ")
     entry = {"id": "odd", part: [{key: odd}]} if key else {"id": odd}
     listing = Listing.from_api([entry, {"id": "csat"}], [{"id": "ratings"}])

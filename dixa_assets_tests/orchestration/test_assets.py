@@ -262,7 +262,16 @@ def test_a_new_field_becomes_a_column_and_a_new_type_widens_it(
     ]
 
 
-@pytest.mark.parametrize("odd", ["select", 'Naïve "quote"; drop table x', "an id with spaces"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "select",
+        'Naïve "quote"; drop table x',
+        "an id with spaces",
+        "\x1b]0;title\x07\x1b[2J\nforged line \u202e",
+    ],
+    ids=ascii,
+)
 def test_odd_ids_load_like_other_ids(
     odd: str, simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
@@ -353,8 +362,6 @@ def test_a_metric_keeps_its_table_if_its_id_returns_in_capitals(
         ("", None),
         ("2025-11-05", "2025-11-01"),
         ("2024-01-01", "2024-01-05"),
-        ("2025-11-1", "2025-11-05"),
-        ("yesterday", None),
     ],
 )
 def test_a_run_without_days_is_refused_in_a_sentence(

@@ -8,6 +8,7 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration.partitions import build_partitions_def, range_request
 from dixa_assets_tests.support.processes import child, hold
 from dixa_assets_tests.support.reports import Reader
@@ -381,7 +382,8 @@ NO_JSON = "UPDATE dixa_catalogue.loads SET nulls = 'vip@example.com'"
 def test_a_check_that_raises_an_error_fails_with_it_and_stops_nothing_else(
     analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    assert load(analytics, [RATINGS, CSAT], FIRST, catalogue=catalogue).success
+    tables = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(catalogue)]
+    assert load(analytics, [RATINGS, CSAT, *tables], FIRST, catalogue=catalogue).success
     for statement in (BROKEN, NO_JSON):
         tampered(analytics, statement)
     result = load(analytics, [RATINGS, CSAT, "dixa/report"], LAST, catalogue=catalogue)

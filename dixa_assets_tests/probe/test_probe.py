@@ -349,7 +349,8 @@ def test_names_of_dixa_on_the_page_are_no_markup_and_content_is_not_on_it(
 ) -> None:
     simulator.withdraw("metrics", RECORD)
     odd = "a | b <b>*x*</b> [y](https://evil.example)"
-    simulator.tell("metrics", entry={"id": odd}, like=RECORD)
+    about = {"filters": [{"filterAttribute": "channel"}], "relatedRecordIds": [RECORD]}
+    simulator.tell("metrics", entry={"id": odd, **about}, like=RECORD)
     data = {"_type": "vip@example.com", "value": "vip@example.com"}
     simulator.tell("records/fields", id=RECORD, field="odd", data=data)
     facts, _ = probed(analytics)

@@ -90,7 +90,7 @@ def test_a_report_is_replaced_as_a_whole_or_stays_as_it_was(
         raise OSError("no space")
 
     monkeypatch.setattr("dixa_assets.files.os.replace", refuse)
-    with pytest.raises(ConfigError, match="no space"):
+    with pytest.raises(ConfigError, match="^report_path: .*no space"):
         write_report(warehouse, path, options=OPTIONS, now=NOW + timedelta(days=1))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
