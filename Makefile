@@ -2,6 +2,10 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
+# The history of this project is in .dagster_home. An exported DAGSTER_HOME is of another project.
+unexport DAGSTER_HOME
+ANOTHER_HOME = $(filter-out $(CURDIR)/.dagster_home,$(DAGSTER_HOME))
+HOME_NOTICE = $(if $(ANOTHER_HOME),@echo "! DAGSTER_HOME is $(ANOTHER_HOME); make uses it only if .env sets it")
 # Test modules run in parallel, in the order of conftest.py.
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
@@ -25,9 +29,11 @@ dev: doctor ## Start the Dagster UI with your own Dixa account, configured in .e
 	@exec $(BIN)/python -m dixa_assets.launch dev --port $(PORT)
 
 doctor: .venv/installed ## Check the settings in .env
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets doctor
 
 probe: .venv/installed ## Test what Dixa does not document, with at most 80 requests; write probe.md
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets probe
 
 audit: ## List known vulnerabilities of the pinned versions; needs the network
@@ -36,6 +42,7 @@ audit: ## List known vulnerabilities of the pinned versions; needs the network
 	.venv-audit/bin/pip-audit -r constraints.txt
 
 report: .venv/installed ## Write the HTML report next to the database (OUTPUT=path)
+	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets report $(if $(OUTPUT),--output "$(OUTPUT)")
 
 test: .venv/installed ## Run the quick tests
@@ -66,8 +73,10 @@ check: .venv/installed ## Check lint, formatting, types and definitions
 crash-test: .venv/installed ## Kill a backfill at 50 random moments, resume it, compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress crash --kills 50
 
-fuzz: .venv/installed ## Load 10,000 mutated answers; each day is replaced completely or not at all
+fuzz: .venv/installed ## Search for faults: 10,000 mutated answers, 300 lives of a database, 300 environments
 	@$(BIN)/python -m dixa_assets_tests.stress fuzz --cases 10000
+	@$(BIN)/python -m dixa_assets_tests.stress lives --lives 300
+	@$(BIN)/python -m dixa_assets_tests.stress environments --cases 300
 
 soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then compare every row
 	@$(BIN)/python -m dixa_assets_tests.stress soak --minutes 10

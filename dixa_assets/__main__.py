@@ -5,16 +5,17 @@ Like Dagster, they read settings from `.env`.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dixa_assets import __version__, doctor
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.errors import ConfigError, DixaAssetsError, printable
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.probe.run import probe_account
-from dixa_assets.project import known_catalogue, load_components, load_environment
+from dixa_assets.project import known_catalogue, load_components, read_env_file
+from dixa_assets.settings.messages import accept_every_character
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
 
@@ -43,9 +44,10 @@ def main() -> int:
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
+    accept_every_character()
     arguments = parser.parse_args()
-    load_environment()
     try:
+        read_env_file()
         components = load_components(arguments.account)
         # Relative paths on the command line begin at the working folder.
         with beginning_at(Path.cwd()):
@@ -58,10 +60,9 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> int:
     match arguments.command:
         case "doctor":
-            return max(map(doctor.diagnose, components))
+            return _for_each(components, doctor.diagnose)
         case "probe":
-            for component in components:
-                probe_account(component)
+            return _for_each(components, probe_account)
         case "move":
             if len(components) > 1:
                 raise ConfigError("move", "there are several accounts; name an --account.")
@@ -77,16 +78,29 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if arguments.output and len(components) > 1:
                 several = "is one file for several accounts; name an --account."
                 raise ConfigError("--output", several)
-            for component in components:
-                _report(component, arguments.output, max(arguments.days, 1))
+            days = max(arguments.days, 1)
+            return _for_each(components, lambda each: _report(each, arguments.output, days))
     return 0
+
+
+def _for_each(components: Sequence[DixaAnalytics], run: Callable[[DixaAnalytics], object]) -> int:
+    """Run a command for each account; 1 if it failed or returned False for one of them."""
+    code = 0
+    for component in components:
+        try:
+            has_failed = run(component) is False
+        except (DixaAssetsError, OSError) as error:
+            print(f"✗ {error}", file=sys.stderr)
+            has_failed = True
+        code |= has_failed
+    return code
 
 
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
     for name, rows in moved.items():
-        print(f"  {name}: {rows:,} rows, the same at both ends")
+        print(f"  {printable(name)}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
 
 
@@ -120,7 +134,10 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     if path is None:
         raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
     options = component.options(known_catalogue(component))
-    report = write_report(warehouse, path, options=options, days=days)
+    setting = "--output" if output else "report_path"
+    report = write_report(warehouse, path, options=options, days=days, setting=setting)
+    for part, reason in report.failures.items():
+        print(f"! {part} is not in the report: {reason}", file=sys.stderr)
     print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 
 

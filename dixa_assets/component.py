@@ -9,7 +9,7 @@ uses no network: the catalogue sensor stores the catalogue in Dagster's state st
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -32,11 +32,13 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import fetch_filter_values
 from dixa_assets.api.settings import ApiSettings
+from dixa_assets.api.transport import checked_base_url
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import Adaptation, LoadSettings, Options
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.orchestration import state
+from dixa_assets.orchestration.alert import alert_webhook
 from dixa_assets.orchestration.build import build_account
 from dixa_assets.orchestration.dagster_internals import (
     DefsStateManagementType,
@@ -58,6 +60,7 @@ from dixa_assets.orchestration.resources import (
 )
 from dixa_assets.orchestration.settings import Account, OrchestrationSettings
 from dixa_assets.scaffold import DixaScaffolder
+from dixa_assets.settings import paths
 from dixa_assets.settings.conflicts import (
     refuse_conflicts,
     refuse_duplicate_accounts,
@@ -65,12 +68,6 @@ from dixa_assets.settings.conflicts import (
 )
 from dixa_assets.settings.messages import refuse_misspelt_variables, to_config_error
 from dixa_assets.settings.misspelt import Mistake, refuse_mistakes, unknown_names
-from dixa_assets.settings.paths import (
-    beginning_at,
-    database_address,
-    postgres_url,
-    published_path,
-)
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 
@@ -85,6 +82,13 @@ MINIMUM: Mapping[str, float] = {
     "windows_at_a_time": 1,
     "database_wait_seconds": 0,
     "days_per_run": 0,
+}
+# The checks of addresses. None of them shows an address, which may hold a password.
+ADDRESSES: Mapping[str, Callable[[str], str]] = {
+    "base_url": checked_base_url,
+    "duckdb_path": paths.database_address,
+    "lake_data": paths.lake_place,
+    "pace_url": paths.postgres_url,
 }
 
 
@@ -135,26 +139,21 @@ class DixaAnalytics(
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Load the component of a `defs.yaml`."""
         refuse_misspelt_variables(context.path)
-        with beginning_at(context.project_root):
+        with paths.beginning_at(context.project_root):
             component = super().load(attributes, context)
         component._folder = context.path
         return component
 
-    @field_validator("duckdb_path")
+    @field_validator(*ADDRESSES)
     @classmethod
-    def _resolve_database(cls, path: str) -> str:
-        return database_address("duckdb_path", path)
-
-    @field_validator("pace_url")
-    @classmethod
-    def _require_postgres(cls, url: str) -> str:
-        return postgres_url("pace_url", url) if url else ""
+    def _check_address(cls, address: str, info: ValidationInfo) -> str:
+        return ADDRESSES[info.field_name or ""](address)
 
     @field_validator("read_copy_path", "report_path")
     @classmethod
     def _resolve_published(cls, path: str, info: ValidationInfo) -> str:
         lake = info.data.get("duckdb_path", "").startswith(LAKE_SCHEME)
-        return published_path(info.field_name or "", path, of_lake=lake) if path else ""
+        return paths.published_path(info.field_name or "", path, of_lake=lake) if path else ""
 
     @field_validator(*MINIMUM)
     @classmethod
@@ -174,6 +173,7 @@ class DixaAnalytics(
         except ValidationError as error:
             raise to_config_error(error, cls.model_fields) from None
         refuse_conflicts(component)
+        alert_webhook()
         build_partitions_def(component.start_date, component.timezone)
         Names(component.account)
         if component.refresh_cron and not is_valid_cron(component.refresh_cron):

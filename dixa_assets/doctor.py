@@ -3,8 +3,10 @@
 To add a check, write a function and add it to `CHECKS`.
 """
 
+import itertools
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,10 +20,11 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+from dixa_assets.files import mistake_of
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
-from dixa_assets.orchestration.state import home_instance
+from dixa_assets.orchestration.state import dagster_home, home_instance
 from dixa_assets.project import project_tree
 from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
@@ -44,11 +47,11 @@ PACKAGES = (
 )
 
 
-def diagnose(component: DixaAnalytics) -> int:
-    """Print a line for each check of an account. Return 1 if a check failed, else 0."""
+def diagnose(component: DixaAnalytics) -> bool:
+    """Print a line for each check of an account. Return False if a check failed."""
     if component.account:
         print(f"{component.account}:")
-    warehouse, failed = component.build_warehouse(wait_seconds=PATIENCE), 0
+    warehouse, passed = component.build_warehouse(wait_seconds=PATIENCE), True
     shown: set[str] = set()
     for name, check in CHECKS:
         try:
@@ -56,18 +59,18 @@ def diagnose(component: DixaAnalytics) -> int:
         except ApiUnavailable as error:
             # Another check reports an error of the database.
             with suppress(DixaAssetsError):
-                if not warehouse.loaded():
-                    failed = 1
+                if not warehouse.inventory().loads:
+                    passed = False
                     print(f"✗ {name}: {error} Nothing is loaded yet.", file=sys.stderr)
                     continue
             print(f"! {name}: {error} Loaded data can be used; new loads wait for the API.")
         except DixaAssetsError as error:
-            failed = 1
+            passed = False
             # Several checks may find the same.
             if str(error) not in shown:
                 print(f"✗ {error}", file=sys.stderr)
             shown.add(str(error))
-    return failed
+    return passed
 
 
 def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
@@ -83,8 +86,8 @@ def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
 
 
 def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """Test that the database can be written, and that DuckDB knows the zone's midnights."""
-    warehouse.check()
+    """Test that the database could be written, and that DuckDB knows the zone's midnights."""
+    warehouse.verify()
     today = datetime.now(ZoneInfo(component.timezone)).date()
     with warehouse.reading() as query:
         differing = first_differing_midnight(query, days_from(today, 400, component.timezone))
@@ -144,15 +147,24 @@ def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
 
 
 def check_dagster_home(*_: object) -> str:
-    """Report where Dagster keeps its history."""
-    home = os.environ.get("DAGSTER_HOME")
-    if home is None:
-        return "not set; `make dev` keeps Dagster's history in .dagster_home"
-    if not Path(home).is_absolute() or not Path(home).is_dir():
-        raise ConfigError("DAGSTER_HOME", f"'{home}' is not the absolute path of a folder.")
-    if not (Path(home) / "dagster.yaml").exists():
+    """Report where Dagster keeps its history, for every command."""
+    home = dagster_home()
+    if not os.environ.get("DAGSTER_HOME"):
+        return f"not set, so Dagster's history is in {home}"
+    if not (home / "dagster.yaml").exists():
         return f"{home}, without a dagster.yaml: copy or link the project's file into it"
-    return home
+    return str(home)
+
+
+def check_places(component: DixaAnalytics, _: Warehouse) -> str:
+    """Test that everything that loads and Dagster write can be written."""
+    files = {"read_copy_path": component.read_copy_path, "report_path": component.report_file}
+    # The check of the database writes into it.
+    places = {setting: Path(file).parent for setting, file in files.items() if file}
+    places |= {"DAGSTER_HOME": dagster_home(), "TMPDIR": Path(tempfile.gettempdir())}
+    if mistakes := [*filter(None, itertools.starmap(mistake_of, places.items()))]:
+        raise ConfigError.of(mistakes)
+    return f"{', '.join(sorted({*map(str, places.values())}))} can be written"
 
 
 def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
@@ -160,11 +172,12 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     with home_instance() as instance:
         if instance is None:
             return "nothing has been loaded yet"
-        stored = warehouse.loaded()
+        loads = warehouse.inventory().loads
+        stored = {(name, day) for name, days in loads.items() for day in days}
         shown = {
-            (key.to_user_string(), day)
+            ("/".join(key.path[-2:]), day)
             for schema in ("dixa_metrics", "dixa_records")
-            for key in instance.get_asset_keys(prefix=[schema])
+            for key in instance.get_asset_keys(prefix=component.names.key(schema, "").path[:-1])
             for day in loaded_partitions(instance, key)
         }
     if lost := sorted(shown - stored):
@@ -194,6 +207,7 @@ CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("API", check_api),
     ("rate limit", check_rate_limit),
     ("DAGSTER_HOME", check_dagster_home),
+    ("folders", check_places),
     ("the database", check_history),
     ("versions", check_versions),
 ]

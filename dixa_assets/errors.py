@@ -14,23 +14,41 @@
     ├── CatalogueError          a fetched catalogue is implausible           permanent
     ├── WarehouseError          the database rejected the write              permanent
     │   ├── WarehouseBusy       another process holds its lock               retryable
-    │   └── WarehouseLost       its server does not answer                   retryable
-    ├── PaceUnavailable         the database of the shared rate limit failed retryable
+    │   └── WarehouseLost       its server or its file is gone               retryable
+    ├── PaceUnavailable         the state of the shared rate limit           retryable
     └── AlertNotSent            a webhook rejected an alert                  permanent
 
 Each message states what was attempted, what the response was and what to do.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Self
+
+# Control characters, line separators, marks of the text's direction, and half characters.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with escapes for characters that can change a terminal or a log.
+
+    Zero bytes and half characters are escaped too: SQL or UTF-8 cannot hold them.
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class DixaAssetsError(Exception):
     """Base class of all errors below. `retryable` means that the same call may succeed later."""
 
     retryable = False
+
+    def __init__(self, message: str) -> None:
+        # It may have ids and messages of Dixa.
+        super().__init__(printable(message))
 
 
 class ConfigError(DixaAssetsError):
@@ -50,17 +68,18 @@ class ConfigError(DixaAssetsError):
     @classmethod
     def of(cls, mistakes: Iterable[tuple[str, str]]) -> Self:
         """Combine mistakes, each a setting and its problem, into one error with a line for each."""
-        (setting, problem), *others = mistakes
-        return cls(setting, "\n".join([problem, *(str(cls(*mistake)) for mistake in others)]))
+        errors = [cls(*mistake) for mistake in mistakes]
+        errors[0].args = ("\n".join(map(str, errors)),)
+        return errors[0]
 
 
 class PaceUnavailable(DixaAssetsError):
-    """The database in which several machines share the rate limit does not answer."""
+    """The place in which processes or machines share the rate limit cannot be used."""
 
     retryable = True
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the shared rate limit (DIXA_PACE_URL) is not available: {reason}")
+        super().__init__(f"the shared rate limit is not available: {reason}")
 
 
 class ApiError(DixaAssetsError):
@@ -169,7 +188,7 @@ class WarehouseBusy(WarehouseError):
 
 
 class WarehouseLost(WarehouseError):
-    """The server of a shared database does not answer, or closed the connection.
+    """A shared database does not answer or had another writer, or a file was replaced while open.
 
     A partition that was being written is either unchanged or completely replaced.
     """

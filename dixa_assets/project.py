@@ -22,9 +22,12 @@ from dixa_assets.settings.misspelt import hint
 PACKAGE = Path(__file__).parent
 
 
-def load_environment() -> None:
-    """Read settings from `.env` in the working folder, like Dagster."""
-    load_dotenv(Path.cwd() / ".env", override=True)
+def read_env_file() -> None:
+    """Read the settings in `.env` of the working folder, as Dagster does."""
+    try:
+        load_dotenv(Path.cwd() / ".env", override=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(".env", f"cannot be read ({error}).") from None
 
 
 def project_tree() -> dg.ComponentTree:

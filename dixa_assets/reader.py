@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Kind
-from dixa_assets.project import load_components, load_environment
+from dixa_assets.project import load_components, read_env_file
 from dixa_assets.settings.misspelt import hint
 from dixa_assets.warehouse.frames import ReadCopy, Selection
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -98,7 +98,7 @@ def connect(account: str | None = None) -> Dixa:
     Raises:
         ConfigError: The project has no such account, or several.
     """
-    load_environment()
+    read_env_file()
     components = load_components(account)
     if len(components) > 1:
         names = ", ".join(component.account for component in components)

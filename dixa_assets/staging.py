@@ -6,12 +6,13 @@ A file holds the rows of one day, of a part of a day, or of a whole table.
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from dixa_assets.errors import ApiContractBroken, WarehouseError
+from dixa_assets.errors import ApiContractBroken, WarehouseError, printable
 from dixa_assets.model.counts import Counts, Types, Usage
 from dixa_assets.model.tables import Table
 from dixa_assets.model.values import (
@@ -21,8 +22,8 @@ from dixa_assets.model.values import (
     PLAIN,
     VARCHAR,
     Value,
-    escape_invalid_characters,
     read_value,
+    type_name,
 )
 
 # The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
@@ -45,7 +46,10 @@ class Staged:
         self.path = path
         self.table = table
         self.usage = Usage()
-        self._file = path.open("wb")
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise self._unwritable(error) from None
         self.clear()
 
     def clear(self) -> None:
@@ -116,15 +120,15 @@ class Staged:
                 if label is not None:
                     line[label_key] = label
                 return
-        found, number = escape_invalid_characters(name), 2
+        found, number = _name_of(name), 2
         while self.keys.get((found, "value")) in line:
-            found, number = f"{escape_invalid_characters(name)}_{number}", number + 1
+            found, number = f"{_name_of(name)}_{number}", number + 1
         self.put_value(line, found, read_value(typed))
         declared = typed.get("_type") if isinstance(typed, dict) else None
         if not isinstance(declared, str):
             return
         if declared not in FIELD_TYPES:
-            self.unknown[name] = declared
+            self.unknown[found] = type_name(declared)
         elif found == name and type(typed.get("value")) is PLAIN.get(declared):
             keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
             self._shortcuts[name] = declared, PLAIN[declared], *keys
@@ -160,7 +164,8 @@ class Staged:
         """Remove the file."""
         with suppress(OSError):
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()
 
     def _unwritable(self, error: OSError) -> WarehouseError:
         return WarehouseError(
@@ -170,6 +175,10 @@ class Staged:
     def key_of(self, field: str, part: str = "value") -> str:
         """The key of a field's value or label in rows."""
         return self.keys.setdefault((field, part), f"_{len(self.keys)}")
+
+
+# A field has one name in thousands of rows.
+_name_of = lru_cache(10_000)(printable)
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:

@@ -43,7 +43,7 @@ def _system_version() -> str:
     for folder in zoneinfo.TZPATH:
         source = Path(folder) / "tzdata.zi"
         if source.is_file():
-            with source.open() as text:
+            with source.open(encoding="utf-8") as text:
                 version = re.match(r"# version (\w+)", text.readline())
             return version[1] if version else ""
     return ""
@@ -52,7 +52,9 @@ def _system_version() -> str:
 @cache
 def _canonical_names() -> dict[str, str]:
     """The canonical name for each alias of a zone."""
-    links = (line.split() for line in PACKAGE.read_text().splitlines() if line.startswith("L "))
+    links = (
+        line.split() for line in PACKAGE.read_text("utf-8").splitlines() if line.startswith("L ")
+    )
     names = {name: target for _, target, name in links}
     # The target of a link may be a link itself.
     return {name: names.get(target, target) for name, target in names.items()}

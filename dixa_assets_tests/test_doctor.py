@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from dixa_assets.orchestration import state
 from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.processes import PROJECT, settings_for
 from dixa_assets_tests.support.projects import write_project
@@ -200,7 +203,9 @@ def test_each_account_of_a_project_is_examined(
     assert found.err == f"✗ DixaAnalytics: {message}\n"
 
 
-def test_make_works_in_a_folder_with_a_space(simulator: Simulator, tmp_path: Path) -> None:
+def test_make_works_in_a_folder_with_a_space(
+    simulator: Simulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "a folder"
     ignored = shutil.ignore_patterns(".*", "*_tests", "data", "__pycache__")
     shutil.copytree(PROJECT, place, ignore=ignored)
@@ -213,5 +218,145 @@ def test_make_works_in_a_folder_with_a_space(simulator: Simulator, tmp_path: Pat
     python.chmod(0o755)
     made = os.spawnvpe(os.P_WAIT, "make", ["make", "-C", str(place), "doctor"], settings)
     assert made == 0
-    assert (place / "data" / "dixa.duckdb").exists()
+    assert f"✓ database: {place / 'data' / 'dixa.duckdb'}, " in capfd.readouterr().out
+    assert not (place / "data").exists()
     assert not (tmp_path / "a").exists()
+
+
+# Places and encodings
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc/nowhere"])
+@pytest.mark.parametrize("setting", ["DIXA_READ_COPY_PATH", "DIXA_REPORT_PATH"])
+def test_a_place_that_cannot_be_written_is_found_before_the_start(
+    setting: str, place: str, examine: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / "a file").touch()
+    folder = tmp_path / place
+    found = examine(**{setting: str(folder / "published.x")})
+    assert found.code == 1
+    assert re.search(rf"^✗ {setting}: /\S.* cannot be written \(.+\)\.$", found.err, re.MULTILINE)
+    # Other checks go on.
+    assert "26 metrics and 13 records" in found.out
+
+
+@pytest.mark.parametrize(
+    ("home", "says"),
+    [
+        ("missing", "'{}' is not the absolute path of a folder"),
+        ("a file", "'{}' is not the absolute path of a folder"),
+        ("broken", "{} cannot be used: "),
+        ("no database", "{} cannot be used: "),
+    ],
+)
+@pytest.mark.parametrize("name", ["doctor", "probe", "report"])
+def test_a_dagster_home_that_cannot_be_used_is_named_in_a_line(
+    home: str, says: str, name: str, command: Callable[..., Done], tmp_path: Path
+) -> None:
+    place = tmp_path / home
+    (tmp_path / "a file").touch()
+    for each in ("broken", "no database"):
+        (tmp_path / each).mkdir()
+    (tmp_path / "broken" / "dagster.yaml").write_text("run_launcher: {module: no_such_module}")
+    (tmp_path / "no database" / "dagster.yaml").touch()
+    (tmp_path / "no database" / "history").touch()
+    found = command(name, DAGSTER_HOME=str(place))
+    assert found.code == 1
+    assert f"✗ DAGSTER_HOME: {says.format(place)}" in found.err
+    assert all(line.startswith("✗ ") for line in found.err.splitlines())
+
+
+def test_every_command_uses_the_same_dagster_home_and_names_it(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    another = tmp_path / "dagster_home"
+    assert command("probe").out.endswith(f"✓ stored in {another}\n")
+    assert f"✓ DAGSTER_HOME: {another}\n" in command("doctor").out
+    # Without the variable, it is the folder of `make dev`.
+    own = tmp_path / ".dagster_home"
+    assert f"not set, so Dagster's history is in {own}" in command("doctor", DAGSTER_HOME="").out
+    assert f"! {own} has no Dagster instance" in command("probe", DAGSTER_HOME="").out
+    own.mkdir()
+    (own / "dagster.yaml").touch()
+    assert command("probe", DAGSTER_HOME="").out.endswith(f"✓ stored in {own}\n")
+    for home in (another, own):
+        assert len([*home.glob("defs_state/*/*")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"DIXA_TIMEZONE=K\xf8benhavn", "utf-8"), (b"A=x\0y", "null")]
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named(
+    content: bytes, reason: str, examine: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    found = examine()
+    assert (found.code, found.out) == (1, "")
+    assert re.fullmatch(rf"✗ \.env: cannot be read \(.*{reason}.*\)\.\n", found.err)
+
+
+def test_an_account_that_fails_does_not_stop_the_commands_of_the_others(
+    command: Callable[..., Done], simulator: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "a file").touch()
+    own = f"base_url: '{simulator.url}', requests_per_second: 1000"
+    write_project(
+        tmp_path,
+        **{
+            name: f"attributes: {{account: {name}, {own}, duckdb_path: '{place}/x.duckdb'}}"
+            for name, place in (("acme", "a file"), ("globex", "data"))
+        },
+    )
+    for name, done in (("report", "0 metrics and records"), ("probe", "questions")):
+        found = command(name)
+        assert found.code == (1 if name == "report" else 0)
+        assert f"✓ {tmp_path}/data/" in found.out
+        assert done in found.out
+    assert "a file cannot be made (File exists)" in found.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_commands_work_in_a_process_of_any_encoding(
+    encoding: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The catalogue has a dash that neither encoding has."""
+    entry = {"id": "csat", "description": "Satisfaction – 名前"}
+    simulator.tell("metrics", entry=entry, like="csat")
+    odd = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    settings = settings_for(simulator, tmp_path) | odd | {"PYTHONIOENCODING": encoding}
+    del settings["DIXA_DUCKDB_PATH"]
+    attributes = f"requests_per_second: 1000, duckdb_path: '{tmp_path}/Dübel.duckdb'"
+    write_project(tmp_path, dixa=f"attributes: {{base_url: '{simulator.url}', {attributes}}}")
+    settings["PYTHONPATH"] = str(tmp_path)
+    for name in ("probe", "doctor", "report"):
+        done = subprocess.run(
+            [sys.executable, "-m", "dixa_assets", name],
+            env=settings,
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    with dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance:
+        assert instance.defs_state_storage is not None
+        stored = state.load(instance.defs_state_storage, "DixaAnalytics[127.0.0.1]")
+    assert stored is not None
+    assert entry["description"] in {each.description for each in stored.entries}
+
+
+def test_make_uses_the_home_of_this_project_and_says_so(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = settings_for(simulator, tmp_path)
+    made = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=PROJECT)
+    for name in ("doctor", "probe", "report"):
+        told = made(["make", "-n", name], env=settings).stdout
+        home = settings["DAGSTER_HOME"]
+        assert f'echo "! DAGSTER_HOME is {home}; make uses it only if .env sets it"' in told
+        own = settings | {"DAGSTER_HOME": f"{PROJECT}/.dagster_home"}
+        assert "DAGSTER_HOME" not in made(["make", "-n", name], env=own).stdout
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"include {PROJECT}/Makefile\nhome:\n\t@echo home=$$DAGSTER_HOME.\n")
+    done = made(["make", "-f", str(makefile), "home"], env=settings)
+    assert done.stdout == "home=.\n"

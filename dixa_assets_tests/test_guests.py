@@ -1,5 +1,6 @@
 """Several accounts in a project, and definitions of other people next to these."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -277,3 +278,56 @@ def test_two_instances_with_one_account_or_one_database_are_refused(
     with pytest.raises(Exception, match="Error while") as caught:
         dg.ComponentTree.for_project(tmp_path).build_defs()
     assert isinstance(caught.value.__cause__, ConfigError)
+
+
+SHARED = [
+    ("read_copy_path: ONE.duckdb", "read_copy_path", "the database itself (duckdb_path of"),
+    ("report_path: deep/../one.duckdb", "report_path", "the database itself (duckdb_path of"),
+    ("read_copy_path: link.duckdb", "read_copy_path", "the database itself (duckdb_path of"),
+    ("read_copy_path: linked/one.duckdb", "read_copy_path", "the database itself (duckdb_path of"),
+    ("read_copy_path: hard.duckdb", "read_copy_path", "the database itself (duckdb_path of"),
+    ("read_copy_path: one.duckdb.wal", "read_copy_path", "the database itself (duckdb_path of"),
+    ("read_copy_path: read.duckdb", "read_copy_path", "in use (read_copy_path of"),
+    ("report_path: read.duckdb", "report_path", "in use (read_copy_path of"),
+    ("read_copy_path: one_report.html", "read_copy_path", "in use (report_path of"),
+    ("report_path: one_report.html", "report_path", "in use (report_path of"),
+    ("duckdb_path: read.duckdb", "duckdb_path", "in use (read_copy_path of"),
+    ("duckdb_path: one_report.html", "duckdb_path", "in use (report_path of"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Multiple components have the same defs state key")
+@pytest.mark.parametrize(("second", "setting", "says"), SHARED)
+@pytest.mark.parametrize("is_first", [True, False], ids=["in order", "reversed"])
+def test_a_file_of_one_account_is_no_file_of_another(
+    is_first: bool,
+    second: str,
+    setting: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "one.duckdb").touch()
+    (tmp_path / "link.duckdb").symlink_to(tmp_path / "one.duckdb")
+    (tmp_path / "hard.duckdb").hardlink_to(tmp_path / "one.duckdb")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    own = "" if "duckdb_path: " in second else "duckdb_path: two.duckdb, "
+    texts = [
+        "attributes: {duckdb_path: one.duckdb, read_copy_path: read.duckdb}",
+        f"attributes: {{account: acme, {own}{second}}}",
+    ]
+    write_project(tmp_path, **dict(zip("ab", texts if is_first else texts[::-1], strict=True)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError) as raised:
+        load_components()
+
+    message = str(raised.value)
+    assert "\n" not in message
+    if is_first:
+        assert message.startswith(f"{setting}: ")
+        assert f"{says} the account ''). Choose another name." in message
+    else:
+        assert "the account 'acme'). Choose another name." in message
+    assert re.search(r"\((duckdb|read_copy|report)_path of ", message)

@@ -1,5 +1,6 @@
 """The queries, examples, tables and links of README.md and docs/ work."""
 
+import csv
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.projects import stored_catalogue, write_project
 from dixa_assets_tests.support.scenario import component, days, fetched, load
@@ -169,6 +171,36 @@ def test_every_example_in_python_works_next_to_the_assets(
 def test_the_page_of_tables_describes_the_tables_of_a_load(analytics: DixaAnalytics) -> None:
     tables.load_everything(analytics)
     assert tables.page(analytics) == TABLES, "run python -m docs.tables"
+
+
+def test_the_csv_file_for_excel_has_no_formula_of_dixa(
+    loaded: DixaAnalytics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (query,) = [query for query in QUERIES if "dixa_metrics.csv" in query]
+    shutil.copy(loaded.duckdb_path, tmp_path / "copy.duckdb")
+    warehouse = Warehouse(tmp_path / "copy.duckdb")
+    starts = ("=", "+", "-", "@", "\t=", "\r=", "  =", "\n@", "＝")
+    labels = [f'{start}HYPERLINK("https://evil.example","x")' for start in starts]
+    with warehouse.reading() as write:
+        for label in labels:
+            write(
+                "INSERT INTO dixa_metrics.metric_values (metric, partition_date, measure, "
+                "breakdown_attribute, breakdown_value, breakdown_label, value) "
+                "VALUES (?, DATE '2025-10-24', ?, 'channel', 'x', ?, -1)",
+                [label, label, label],
+            )
+        write(query)
+    with Path("dixa_metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    hostile = [row for row in rows if "HYPERLINK" in row["metric"]]
+    assert len(hostile) == len(labels)
+    for row in hostile:
+        for name in ("metric", "measure", "breakdown_label"):
+            assert row[name].startswith("'")
+            assert row[name][1:] in labels
+    assert {row["value"] for row in hostile} == {"-1.0"}
+    assert "csat" in {row["metric"] for row in rows}
 
 
 def test_queries_for_faults_find_them(loaded: DixaAnalytics) -> None:

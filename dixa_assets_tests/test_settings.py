@@ -11,6 +11,7 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.settings.messages import to_config_error
+from dixa_assets.settings.misspelt import hint
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -167,6 +168,11 @@ def test_settings_that_load_nothing_or_exclude_no_field_are_refused(
     analytics.build_definitions(Catalogue())
 
 
+def test_a_value_of_dixa_in_a_hint_controls_no_terminal() -> None:
+    for known in ({"\x1b]0;EMAIL\x07"}, {"\x1b[2J", "\u202e"}):
+        assert hint("EMAIL", known).isprintable()
+
+
 def test_an_unknown_name_among_known_ones_stops_no_load(
     simulator: Simulator, tmp_path: Path, catalogue: Catalogue
 ) -> None:
@@ -199,7 +205,7 @@ run_launcher:
     ("attributes", "problem"),
     [
         ({}, "lake_data: is empty"),
-        ({"lake_data": "lake"}, "lake_data: is lake"),
+        ({"lake_data": "lake"}, "lake_data: is no absolute path"),
         ({"duckdb_path": f"{LAKE} password=secret"}, "duckdb_path: must not contain the password"),
         ({"duckdb_path": "ducklake:postgres://dixa@db/lake"}, "duckdb_path: must be like ducklake"),
         ({"duckdb_path": "ducklake:lake.sqlite"}, "duckdb_path: .*'ducklake:' is not supported"),
@@ -215,6 +221,61 @@ def test_a_lake_takes_no_setting_that_only_one_machine_could_use(
     with pytest.raises(ConfigError, match=problem) as raised:
         DixaAnalytics(**({"duckdb_path": LAKE} | attributes))
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "address"),
+    [
+        ("lake_data", "s3://KEY:SECRET@bucket/lake"),
+        ("lake_data", "s3:/KEY:SECRET@bucket/lake"),
+        ("lake_data", "s3://bucket/lake?secret_access_key=SECRET"),
+        ("lake_data", "ftp://user:SECRET@host/lake"),
+        ("pace_url", "postgresql://a:SECRET@db/x"),
+        ("pace_url", "postgresql://a%3ASECRET@db/x"),
+        ("pace_url", "postgresql://a:SECRET/y@db/x"),
+        ("pace_url", "postgresql://a@db/x?pass%77ord=SECRET"),
+        ("pace_url", "postgresql://a@db/x?sslpassword=SECRET"),
+        ("pace_url", "postgresql://a:SECRET@[::1/x"),
+        ("pace_url", "ftp://user:SECRET@host/x"),
+        ("duckdb_path", f"{LAKE} password = 'SECRET'"),
+        ("duckdb_path", "ducklake:postgres://a:SECRET@db/x"),
+        ("duckdb_path", "postgres://a:SECRET@db/x"),
+        ("duckdb_path", "md:database?motherduck_token=SECRET"),
+        ("duckdb_path", "ftp://user:SECRET@host/x.duckdb"),
+        ("read_copy_path", "s3://KEY:SECRET@bucket/read.duckdb"),
+        ("report_path", "ftp://user:SECRET@host/report.html"),
+        ("base_url", "ftp://user:SECRET@host"),
+        ("base_url", "https://user:SECRET@host"),
+        ("base_url", "https://host:SECRET"),
+        ("base_url", "https://host?token=SECRET"),
+        ("base_url", "https://[SECRET"),
+        ("base_url", "https://SECRET host"),
+    ],
+)
+@pytest.mark.parametrize("is_lake", [False, True])
+def test_an_address_with_a_secret_is_refused_and_not_shown(
+    attribute: str, address: str, is_lake: bool
+) -> None:
+    others = {"duckdb_path": LAKE, "lake_data": "/lake"} if is_lake else {}
+    with pytest.raises(ConfigError, match=f"^{attribute}: ") as refused:
+        DixaAnalytics(**(others | {attribute: address}))
+    assert "SECRET" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "address"),
+    [
+        ("lake_data", "s3://bucket/lake"),
+        ("lake_data", "/shared/lake@home"),
+        ("pace_url", "postgresql://dixa@db.internal:5432/lake"),
+        ("pace_url", "postgres://db.internal,other.internal:5433/lake?sslmode=require"),
+        ("base_url", "http://[::1]:8070"),
+    ],
+)
+def test_an_address_without_a_secret_is_kept(attribute: str, address: str) -> None:
+    others = {"duckdb_path": LAKE, "lake_data": "/lake"}
+    assert getattr(DixaAnalytics(**(others | {attribute: address})), attribute) == address
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ limit and the meaning of answers are in `transport.py`.
 """
 
 import os
+import re
 import socket
 import ssl
 import threading
@@ -17,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
@@ -179,6 +180,21 @@ def is_loopback(host: str | None) -> bool:
     with suppress(ValueError):
         return ip_address(host or "").is_loopback
     return host == "localhost"
+
+
+def web_address(setting: str, address: str) -> SplitResult:
+    """Parse an address without a user. No error shows it, because it may hold a secret."""
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:
+        is_address = False
+    is_plain = address.isprintable() and " " not in address
+    if not (is_address and is_plain and re.fullmatch(r"[\w.:-]+", parts.hostname or "")):
+        raise ConfigError(setting, "is not an address like https://host.")
+    if "@" in parts.netloc:
+        raise ConfigError(setting, "must not contain a user or a password.")
+    return parts
 
 
 def _read(

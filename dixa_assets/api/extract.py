@@ -20,11 +20,12 @@ from dixa_assets.errors import (
     PagesCutShort,
     PeriodUncertain,
     RowsMoved,
+    printable,
 )
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day, Period
 from dixa_assets.model.tables import RECORD_VALUE
-from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
+from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant, type_name
 from dixa_assets.staging import Staged
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
                 }
             )
         for kind in _unknown_aggregates(data):
-            staged.unknown["aggregates"] = kind
+            staged.unknown["aggregates"] = type_name(kind)
 
 
 def _extract_record(
@@ -133,7 +134,7 @@ def _stage_pages(
         logger.warning(
             "record '%s': the API returned rows at the end of the period, but the probe found "
             "that it excludes them. Run `python -m dixa_assets probe` again.",
-            spec.entry.id,
+            printable(spec.entry.id),
         )
 
 

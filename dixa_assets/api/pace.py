@@ -4,7 +4,6 @@ Several machines share a Postgres instead, see `pace_postgres.py`.
 """
 
 import os
-import stat
 import tempfile
 import time
 from abc import abstractmethod
@@ -16,7 +15,8 @@ from pyrate_limiter import Rate
 from pyrate_limiter.abstracts.algorithm import ADMITTED, Decision, State, StateAlgorithm
 from pyrate_limiter.abstracts.store import StateStore
 
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import PaceUnavailable
+from dixa_assets.files import own_folder
 
 # The first writable one of these holds the state, so that all processes of a user share one limit.
 # `tempfile.gettempdir()` depends on the environment, so it could give them different folders.
@@ -65,14 +65,17 @@ class SharedTokenBucket(Reservations):
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
         """Take `weight` slots at `now` or reserve the next; return the milliseconds to wait."""
-        with self._lock:
-            before = self._read(algorithm, rates, now)
-            state, decision = algorithm.step(rates, before, now, weight)
-            wait = decision.retry_after_ms or 0
-            if wait:
-                state, _ = algorithm.step(rates, before, now + wait, weight)
-            self._path.write_text(" ".join(str(int(part)) for part in state))
-            return wait
+        try:
+            with self._lock:
+                before = self._read(algorithm, rates, now)
+                state, decision = algorithm.step(rates, before, now, weight)
+                wait = decision.retry_after_ms or 0
+                if wait:
+                    state, _ = algorithm.step(rates, before, now + wait, weight)
+                self._path.write_text(" ".join(str(int(part)) for part in state), "utf-8")
+                return wait
+        except OSError as error:
+            raise PaceUnavailable(f"{self._path}: {error.strerror}") from None
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
         """The current state."""
@@ -85,7 +88,7 @@ class SharedTokenBucket(Reservations):
 
     def _read(self, algorithm: StateAlgorithm, rates: list[Rate], now: int) -> State:
         try:
-            state = algorithm.decode(self._path.read_text().split())
+            state = algorithm.decode(self._path.read_text(encoding="utf-8").split())
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
         # After a clock that was set back, or with a truncated file, begin anew.
@@ -100,23 +103,10 @@ class SharedTokenBucket(Reservations):
 
 def pace_folder() -> Path:
     """The folder of this user's rate limits, created if missing. Only the user may write there."""
+    purpose = "The rate limit that all loads share is kept there."
     if not hasattr(os, "getuid"):
-        folder = Path(tempfile.gettempdir()) / "dixa_assets"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return own_folder(Path(tempfile.gettempdir()) / "dixa_assets", purpose)
     places = [place for place in STATE_FOLDERS if os.access(place, os.W_OK | os.X_OK)]
-    folder = Path(*places[:1] or STATE_FOLDERS[:1]) / f"dixa_assets-{os.getuid()}"
-    needed = "The rate limit that all loads share is kept there."
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-            raise ConfigError(str(folder), f"is not your own folder. {needed} Have it removed.")
-        folder.chmod(0o700)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("it cannot be written")
-    except OSError as error:
-        raise ConfigError(
-            str(folder), f"{error.strerror or error}. {needed} Make it a folder you can write."
-        ) from None
-    return folder
+    return own_folder(
+        Path(*places[:1] or STATE_FOLDERS[:1]) / f"dixa_assets-{os.getuid()}", purpose
+    )

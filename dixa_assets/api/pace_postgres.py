@@ -57,7 +57,7 @@ class PostgresTokenBucket(Reservations):
             found = self._connected().execute(TAKE, values).fetchone()
         except psycopg.Error as error:
             self._drop()
-            raise PaceUnavailable(" ".join(str(error).split())) from None
+            raise PaceUnavailable(f"DIXA_PACE_URL: {' '.join(str(error).split())}") from None
         return max(-(-found[0] // 1000), 0) if found else 0
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:

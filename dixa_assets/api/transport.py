@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic_core import from_json
@@ -34,6 +33,7 @@ from dixa_assets.api.connections import (
     GaveUp,
     TooLarge,
     is_loopback,
+    web_address,
 )
 from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.api.settings import ApiSettings, Patience
@@ -44,6 +44,7 @@ from dixa_assets.errors import (
     ApiUnavailable,
     ConfigError,
     PaceUnavailable,
+    printable,
 )
 from dixa_assets.model.counts import Usage
 
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds. A longer `Retry-After` fails the request instead of pausing the load.
 LONGEST_RETRY_AFTER = 300.0
+# Characters of a text from outside in an error.
+LONGEST_TEXT = 300
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
@@ -79,7 +82,8 @@ class Call:
     problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}" + (f" for '{self.body['id']}'" if self.body else "")
+        about = f" for '{printable(self.body['id'])}'" if self.body else ""
+        return f"{self.method} {self.path}{about}"
 
 
 class Transport:
@@ -99,7 +103,7 @@ class Transport:
         patience: Patience,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self.base = _checked_base_url(settings.base_url)
+        self.base = checked_base_url(settings.base_url)
         self._token = _checked_token(api_key, settings.api_key_variable)
         self._key_variable = settings.api_key_variable
         self._patience = patience
@@ -146,8 +150,9 @@ class Transport:
         )
 
     def redact(self, text: str) -> str:
-        """The text without the token."""
-        return re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)
+        """A text from outside, for errors: short, without token and control characters."""
+        hidden = re.sub(re.escape(self._token), "***", text, flags=re.IGNORECASE)
+        return printable(hidden)[:LONGEST_TEXT]
 
     def _try_once(self, call: Call, deadline: float) -> dict[str, Any]:
         request, usage = str(call), call.usage
@@ -202,7 +207,7 @@ class Transport:
             if "CERTIFICATE_VERIFY_FAILED" in reason:
                 advice = "If a proxy decrypts the traffic, set SSL_CERT_FILE to its certificate."
             raise ApiUnavailable(
-                request, f"no complete answer ({self.redact(reason)[:300]}).", advice
+                request, f"no complete answer ({self.redact(reason)}).", advice
             ) from None
 
     @property
@@ -269,7 +274,7 @@ class Transport:
         else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
                 text = payload["message"]
-        message = self.redact(" ".join(text.split()))[:300] or "no message"
+        message = self.redact(" ".join(text.split())) or "no message"
         return message if message.endswith((".", "!", "?")) else f"{message}."
 
     def _sleep(self, seconds: float) -> None:
@@ -287,19 +292,13 @@ def _checked_token(api_key: str, key_variable: str) -> str:
     return token
 
 
-def _checked_base_url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url.strip())
-        parts.port  # noqa: B018
-    except ValueError as error:
-        raise ConfigError("base_url", f"is not an address: {error}.") from None
-    loopback = is_loopback(parts.hostname)
-    if not parts.hostname or parts.scheme not in {"http", "https"}:
-        raise ConfigError("base_url", f"'{base_url}' is not an address like https://host.")
-    if parts.scheme == "http" and not loopback:
+def checked_base_url(base_url: str) -> str:
+    """Scheme and host of the API; `ConfigError` if the key would not be safe there."""
+    parts = web_address("base_url", base_url.strip())
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError("base_url", "must be https: the key is sent with every request.")
-    if "@" in parts.netloc or parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigError("base_url", "must be scheme and host alone, without path or user.")
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise ConfigError("base_url", "must be scheme and host alone, without a path.")
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -18,8 +18,6 @@ from dixa_assets.warehouse.sql import Query, name_of, quote
 
 # If more rows than this lie outside their day, Dixa selects rows by another timestamp.
 LARGE_SHARE = 0.05
-# `reconciliation` and `window` show at most this many cases.
-MOST_CASES = 50
 # One missed morning refresh is a warning, two are a failure.
 FRESH_FOR = timedelta(hours=26)
 STALE_AFTER = timedelta(hours=50)
@@ -103,7 +101,7 @@ def reconciliation(query: Query, subject: Subject) -> Finding:
                 "record": each.record_value,
                 "loaded minutes apart": each.minutes_apart,
             }
-            for each in differing[:MOST_CASES]
+            for each in differing
         ],
         differs_by_day=differs_by_day | {each.day: True for each in differing},
     )
@@ -132,12 +130,11 @@ def window(query: Query, subject: Subject) -> Finding:
     if outside > total * LARGE_SHARE:
         reason += " Dixa seems to select rows by another timestamp than the primary one."
     affected = [row for row in days if row.outside]
-    cases = affected[:MOST_CASES]
     return Finding(
         Verdict.FAILED,
         reason,
         figures,
-        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in cases],
+        [{"day": str(row.day), "rows": row.rows, "outside": row.outside} for row in affected],
         differs_by_day=dict.fromkeys((row.day for row in affected), True),
     )
 
@@ -182,12 +179,16 @@ def required_filter(query: Query, subject: Subject) -> Finding:
 def not_null(query: Query, subject: Subject) -> Finding:
     """Fields that the catalogue calls non-nullable have a value in every row."""
     entry, table = subject.entry, subject.spec.relation.stored_in
-    required = [item.field for item in entry.fields if not item.nullable]
+    excluded = subject.spec.excluded_fields
+    # Loads may have counted other fields, which the catalogue or the settings had then.
+    required = [i.field for i in entry.fields if not i.nullable and i.field not in excluded]
     lacking = query(
-        "SELECT key AS field, count(*) AS days, sum(value::BIGINT)::BIGINT AS nulls, "
+        "SELECT key AS field, column_name, count(*) AS days, sum(value::BIGINT)::BIGINT AS nulls, "
         "max(partition_date) AS latest "
-        "FROM dixa_catalogue.loads, json_each(nulls) WHERE asset_key = ? GROUP BY ALL ORDER BY key",
-        [entry.key],
+        "FROM dixa_catalogue.loads, json_each(nulls), dixa_catalogue.columns "
+        "WHERE asset_key = ? AND table_schema = ? AND table_name = ? AND field = key "
+        "AND part = 'value' AND list_contains(?::VARCHAR[], key) GROUP BY ALL ORDER BY key",
+        [entry.key, table.schema, table.name, required],
     )
     figures = {"fields that must have a value": len(required), "fields that lack one": len(lacking)}
     if not _has_rows(query, entry):
@@ -195,12 +196,11 @@ def not_null(query: Query, subject: Subject) -> Finding:
     if not lacking:
         reason = f"{len(required)} fields have a value in every row."
         return Finding(Verdict.PASSED, reason, figures)
-    columns = {column.field: column.name for column in table.columns if column.part == "value"}
     cases = []
     for row in lacking:
         sample = query(
             f"SELECT primary_timestamp FROM {name_of(table)} "
-            f"WHERE partition_date = ? AND {quote(columns[row.field])} IS NULL LIMIT 3",
+            f"WHERE partition_date = ? AND {quote(row.column_name)} IS NULL LIMIT 3",
             [row.latest],
         )
         cases.append(

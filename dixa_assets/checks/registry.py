@@ -2,14 +2,17 @@
 
 import inspect
 import re
+import textwrap
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from dixa_assets.errors import DixaAssetsError, printable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import date_range, local_date, to_runs
 from dixa_assets.model.options import LoadSpec, Options
@@ -18,14 +21,21 @@ from dixa_assets.warehouse.sql import Query
 # Metrics whose percentage can be computed from the record's value, with the condition from the
 # catalogue.
 SHARES = {"csat": "value >= 4"}
+# A finding shows at most this many cases, and a reason of this many characters.
+MOST_CASES = 50
+LONGEST_REASON = 1000
 
 
 class Verdict(Enum):
-    """The result of a check. `NO_DATA` means that the check cannot run yet."""
+    """The result of a check.
+
+    `NO_DATA` means that the check cannot run yet, `BROKEN` that it raised an error.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
     NO_DATA = "open"
+    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,27 @@ CHECKS: list[Check] = []
 def checks_of(subject: Subject) -> list[Check]:
     """The checks of a subject."""
     return [check for check in CHECKS if check.applies(subject)]
+
+
+def findings_of(query: Query, subject: Subject) -> dict[str, Finding]:
+    """The finding of each check of a subject, by name. A check that raises an error has one too."""
+    findings = {}
+    for check in checks_of(subject):
+        try:
+            found = check.look(query, subject)
+        except Exception as error:
+            found = Finding(Verdict.BROKEN, f"The check could not run: {problem_of(error)}")
+        reason = textwrap.shorten(printable(found.reason), LONGEST_REASON, placeholder=" …")
+        findings[check.name] = replace(found, reason=reason, cases=found.cases[:MOST_CASES])
+    return findings
+
+
+def problem_of(error: Exception) -> str:
+    """An error in words. The message of another error than ours may quote a customer's data."""
+    if isinstance(error, DixaAssetsError):
+        return str(error)
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {last[0].f_code.co_qualname}, line {last[1]}."
 
 
 def check(

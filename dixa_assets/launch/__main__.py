@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.launch import demo, dev
 from dixa_assets.launch.processes import STOP_SIGNALS
+from dixa_assets.settings.messages import accept_every_character
 
 START = {"demo": demo.start, "dev": dev.start}
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, default=3000, help="port of the Dagster UI (default: %(default)s)"
     )
+    accept_every_character()
     options = parser.parse_args(arguments)
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         return START[options.mode](options.port)
-    except DixaAssetsError as error:
+    except (DixaAssetsError, OSError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
 

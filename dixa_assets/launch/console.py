@@ -13,6 +13,8 @@ from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from dixa_assets.errors import printable
+
 LOG_BYTES = 10_000_000
 WIDTH = 100
 
@@ -121,9 +123,12 @@ def log_writer(path: Path) -> Callable[[str], str]:
     log.propagate = False
     log.setLevel(logging.INFO)
     log.addHandler(RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"))
+    # On a full disk, each line would print a stack trace.
+    logging.raiseExceptions = False
 
     def write(line: str) -> str:
-        plain = _COLOUR.sub("", line.rstrip("\n"))
+        # Texts of Dixa in it must not control the terminal.
+        plain = printable(_COLOUR.sub("", line.rstrip("\r\n")).expandtabs())
         log.info(plain)
         return plain
 

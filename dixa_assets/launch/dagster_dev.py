@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import DixaAssetsError
+from dixa_assets.files import unwritable
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -22,6 +23,8 @@ SETTINGS = {
     "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     # Dagster recommends `dg dev`, which would read the .env of the real account in the demo too.
     "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
+    # Dagster and its processes write UTF-8, whatever the locale.
+    "PYTHONUTF8": "1",
 }
 
 
@@ -38,18 +41,25 @@ def serve(
 ) -> int:
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
-    `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
+    `home` gets a link to the project's dagster.yaml, unless it has a file of this name; `places`
+    are further arguments of `banner`.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    ui = f"http://127.0.0.1:{port}"
-    with _only_one(home, ui):
-        (home / "dagster.yaml").unlink(missing_ok=True)
-        (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
-        print(banner(title, ui=ui, log=log, **places), flush=True)
+    settings = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # The project may have moved. A folder elsewhere keeps the file that its user chose.
+        if settings.is_symlink() and home.is_relative_to(Path.cwd()):
+            settings.unlink()
+        if not settings.exists():
+            settings.symlink_to(Path("dagster.yaml").absolute())
         write = log_writer(log)
-        # The daemon and the webserver compute days too, but do not import this project.
-        env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
-        command = ["dagster", "dev", *target, "-p", str(port)]
+    except OSError as error:
+        raise unwritable("DAGSTER_HOME", home, error) from None
+    # The daemon and the webserver compute days too, but do not import this project.
+    env = {**env, "DAGSTER_HOME": str(home), **SETTINGS, **newest_rules_for_others()}
+    command, ui = ["dagster", "dev", *target, "-p", str(port)], f"http://127.0.0.1:{port}"
+    with _only_one(home, ui):
+        print(banner(title, ui=ui, log=log, **places), flush=True)
         with running_module(
             command, env=env, cwd=cwd, stderr=subprocess.STDOUT, on_final_line=write
         ) as dagster:

@@ -31,16 +31,16 @@ def start(port: int) -> int:
     if not first_day.exists():
         today = datetime.now(ZoneInfo(TIMEZONE)).date()
         day = today - timedelta(days=HISTORY_DAYS + OLDER_DAYS)
-        first_day.write_text(day.isoformat())
+        first_day.write_text(day.isoformat(), encoding="utf-8")
     # Dagster's history belongs to a code location of this name.
     module = {"module_name": "dixa_assets.launch.demo_definitions", "location_name": "dixa_assets"}
     workspace = folder / "workspace.yaml"
-    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}))
+    workspace.write_text(json.dumps({"load_from": [{"python_module": module}]}), "utf-8")
     # The settings of a real account must not reach the demo.
     env = {name: value for name, value in os.environ.items() if not name.startswith("DIXA_")} | {
         "DIXA_API_KEY": "dixa-demo-key",
         "DIXA_TIMEZONE": TIMEZONE,
-        "DIXA_START_DATE": first_day.read_text().strip(),
+        "DIXA_START_DATE": first_day.read_text("utf-8").strip(),
         "DIXA_HISTORY_DAYS": str(HISTORY_DAYS),
         "DIXA_DUCKDB_PATH": str(database),
         "DIXA_READ_COPY_PATH": str(read_copy),

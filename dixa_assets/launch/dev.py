@@ -3,20 +3,18 @@
 import os
 from pathlib import Path
 
-from dotenv import load_dotenv
-
 from dixa_assets.launch.dagster_dev import serve
 
 
 def start(port: int) -> int:
-    """Serve Dagster until it ends and return its exit code."""
-    from dixa_assets.project import load_component
+    """Serve Dagster until it ends; return its exit code."""
+    from dixa_assets.orchestration.state import dagster_home
+    from dixa_assets.project import load_component, read_env_file
 
-    load_dotenv(Path.cwd() / ".env", override=True)
-    component = load_component()
-    home = Path(".dagster_home").absolute()
+    read_env_file()
+    component, home = load_component(), dagster_home()
     return serve(
-        f"Dixa at {component.base_url}, loading into Dagster.",
+        f"Dixa at {component.base_url}, loading into Dagster. Its history is in {home}.",
         ["-w", "workspace.yaml"],
         port=port,
         home=home,

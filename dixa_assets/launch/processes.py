@@ -38,7 +38,7 @@ def running_module(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         process_group=0,
     ) as process:

@@ -13,10 +13,11 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
-from dixa_assets.errors import CatalogueError
+from dixa_assets.errors import CatalogueError, printable
 from dixa_assets.model.shape import undescribed
-from dixa_assets.model.values import escape_invalid_characters
 
+# Longer ids are refused, longer descriptions are cut.
+LONGEST_NAME, LONGEST_DESCRIPTION = 500, 5000
 Kind = Literal["metric", "record"]
 # The name of the table that all metrics share, in the same schema as their views.
 RESERVED_METRIC_NAME = "metric_values"
@@ -91,7 +92,7 @@ class Entry:
                 Aggregation(name, text) for name, text, _ in _parts(data, "aggregations", "measure")
             ),
             fields=tuple(
-                FieldMetadata(name, text, part.get("nullable") is not False)
+                FieldMetadata(printable(name), text, part.get("nullable") is not False)
                 for name, text, part in _parts(data, "fieldsMetadata", "field")
             ),
             related_ids=tuple(dict.fromkeys(item for item in related if isinstance(item, str))),
@@ -274,14 +275,15 @@ def distinct_identifier(text: str, taken: Iterable[str]) -> str:
 
 def _described(data: Mapping[str, Any]) -> str:
     text = data.get("description")
-    return escape_invalid_characters(text) if isinstance(text, str) else ""
+    lines = text.splitlines() if isinstance(text, str) else ()
+    return "\n".join(printable(line.expandtabs()) for line in lines)[:LONGEST_DESCRIPTION]
 
 
 def _named(data: Mapping[str, Any], key: str) -> str:
     name = data[key]
-    if not isinstance(name, str) or not name.strip():
-        raise TypeError(f"{key} is not a string")
-    if name != escape_invalid_characters(name):
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        raise TypeError(f"{key} is not a short string")
+    if re.search("[\0\ud800-\udfff]", name):
         raise TypeError(f"{key} contains a zero byte or half a character")
     return name
 

@@ -7,6 +7,8 @@ their parts. Undocumented parts are read as far as possible, and reported.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dixa_assets.errors import printable
+
 _FILTERS = ("filterAttribute", "description")
 # The documented keys, by kind: keys of an item, and keys of the items of its lists.
 _DESCRIBED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -40,7 +42,7 @@ def undescribed(kind: str, items: Iterable[Mapping[str, Any]]) -> set[tuple[str,
                 if not part and key in _NEXT_GENERATION:
                     found.add(("answers like the Intelligence API", str(key)))
                 else:
-                    found.add(("unknown key", f"{part}.{key}".strip(".")))
+                    found.add(("unknown key", printable(f"{part}.{key}".strip("."))[:100]))
             if part == "aggregations" and each["measure"] not in _MEASURES:
                 found.add(("unknown measure", each["measure"]))
     return found

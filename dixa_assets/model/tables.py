@@ -127,10 +127,10 @@ def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
         view = Table(entry.schema, entry.name, entry.description, METRIC_COLUMNS)
         return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id})
     excluded = frozenset(excluded_fields)
-    columns = list(RECORD_COLUMNS)
+    columns, taken = list(RECORD_COLUMNS), set[str]()
     for item in entry.fields:
         if item.field not in excluded:
-            name = column_name(item.field, "value", (column.name for column in columns))
+            name = column_name(item.field, "value", taken)
             columns.append(Column(name, None, item.description, item.field, "value"))
     table = Table(entry.schema, entry.name, entry.description, (*columns, *LOADED_COLUMNS))
     return Relation.whole(table)
@@ -332,6 +332,8 @@ OWNER = Table(
         Column("created_at", TIMESTAMPTZ, "When the warehouse was created."),
         Column("account", VARCHAR, "The account of all days; empty if it has no name."),
         Column("host", VARCHAR, "The host of the API that returned them."),
+        Column("database_id", VARCHAR, "Identifies the database; its copies have the same."),
+        Column("copied_at", TIMESTAMPTZ, "When a read copy was made; NULL in the database itself."),
     ),
 )
 CATALOGUE_JSON = Table(
@@ -347,18 +349,18 @@ CATALOGUE_JSON = Table(
 OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
 
 
-def column_name(field: str, part: str, taken: Iterable[str]) -> str:
-    """The column name of a field's value or label, distinct from the names in `taken`.
+def column_name(field: str, part: str, taken: set[str]) -> str:
+    """The column name of a field's value or label, which is added to the names in `taken`.
 
-    SQL ignores case. The project's own columns keep their names; a field whose name is taken gets
-    a trailing `_`.
+    SQL ignores case, so `taken` has lower case. The project's own columns keep their names; a field
+    whose name is taken gets a trailing `_`.
     """
     if field == RECORD_VALUE.field:
         return RECORD_VALUE.name if part == "value" else f"{RECORD_VALUE.name}_label"
     name = f"{field}_label" if part == "label" else field
-    in_use = {other.lower() for other in taken} | RESERVED
-    while name.lower() in in_use or not name.strip():
+    while name.lower() in taken or name.lower() in RESERVED or not name.strip():
         name += "_"
+    taken.add(name.lower())
     return name
 
 

@@ -5,8 +5,8 @@ of a column is the `widest` type of its values so far.
 """
 
 import json
+import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 BOOLEAN = "BOOLEAN"
@@ -35,14 +35,13 @@ class Value(NamedTuple):
 
 NOTHING = Value(None, None)
 
+# The vendor's names of types. Content in the place of a type has another form.
+_TYPE_NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,50}(Field|Value)")
 
-@lru_cache(10_000)
-def escape_invalid_characters(text: str) -> str:
-    """`text` with escapes for characters that JSON allows, but SQL or UTF-8 does not.
 
-    Different strings stay different.
-    """
-    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+def type_name(declared: str) -> str:
+    """The name of an undocumented type, for notes; `unknown` if it may be content."""
+    return declared if _TYPE_NAME.fullmatch(declared) else "unknown"
 
 
 def widest(first: str | None, second: str | None, *, exact: bool = True) -> str | None:

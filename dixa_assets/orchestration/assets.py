@@ -14,7 +14,7 @@ import dagster as dg
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import Subject
-from dixa_assets.errors import DaysFailed, DixaAssetsError
+from dixa_assets.errors import DaysFailed, DixaAssetsError, printable
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.load.progress import Progress
 from dixa_assets.model.catalogue import Catalogue, Entry
@@ -31,7 +31,7 @@ from dixa_assets.orchestration.dagster_internals import (
 )
 from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
-from dixa_assets.orchestration.partitions import backfill_policy
+from dixa_assets.orchestration.partitions import backfill_policy, requested_days
 from dixa_assets.orchestration.resources import LOADER
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
@@ -130,7 +130,7 @@ class DailyAssets:
         | dg.AssetCheckEvaluation
         | dg.MaterializeResult[Any]
     ]:
-        key, partitions = spec.key, context.partition_keys
+        key, partitions = spec.key, requested_days(context)
         # Dagster does not store the version of an asset without dependencies, and would show every
         # day as out of date.
         version = {CODE_VERSION_TAG: spec.code_version or ""} if not spec.deps else {}
@@ -150,7 +150,8 @@ class DailyAssets:
             for day in loaded:
                 if line := progress.line(day):
                     context.log.info(line)
-                found = metadata.of_day(load_spec.entry, day)
+                is_last = str(day.day) == partitions[-1]
+                found = metadata.of_day(load_spec.entry, day, is_last=is_last)
                 yield dg.AssetMaterialization(
                     key, partition=str(day.day), metadata=found, tags=version
                 )
@@ -158,12 +159,9 @@ class DailyAssets:
                     context.add_asset_metadata(found, partition_key=str(day.day))
         except DaysFailed as error:
             failed = error
-        try:
-            yield from self._check(context, loader, key, load_spec)
-        finally:
-            # Failed days are reported even if a check fails too.
-            if failed is not None:
-                raise failed
+        yield from self._check(context, loader, key, load_spec)
+        if failed is not None:
+            raise failed
         if is_awaited:
             yield dg.MaterializeResult(asset_key=key)
 
@@ -174,14 +172,13 @@ class DailyAssets:
         key: dg.AssetKey,
         load_spec: LoadSpec,
     ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
-        with loader.warehouse.reading() as query:
-            for result in check_results(key, self._subject(load_spec), query):
-                check = dg.AssetCheckKey(key, result.check_name or "")
-                if check in context.selected_asset_check_keys:
-                    yield result
-                elif key in context.selected_asset_keys:
-                    # Runs of sensors and schedule do not plan checks; the load reports them.
-                    yield to_evaluation(context, result)
+        for result in check_results(key, self._subject(load_spec), loader.warehouse):
+            check = dg.AssetCheckKey(key, result.check_name or "")
+            if check in context.selected_asset_check_keys:
+                yield result
+            elif key in context.selected_asset_keys:
+                # Runs of sensors and schedule do not plan checks; the load reports them.
+                yield to_evaluation(context, result)
 
     def _subject(self, load_spec: LoadSpec) -> Subject:
         return Subject(load_spec, self._catalogue.entries, self._options)
@@ -256,7 +253,7 @@ def build_filter_asset(
             loaded = getattr(context.resources, loader).load_filter_values(
                 attribute, relation, run_id=context.run_id
             )
-        context.log.info(f"{attribute}: {loaded.rows} values")
+        context.log.info(f"{printable(attribute)}: {loaded.rows} values")
         return dg.MaterializeResult(
             metadata=metadata.of_load(loaded.rows, loaded.usage, loaded.seconds)
         )

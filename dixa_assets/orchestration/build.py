@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration.alert import alert_webhook
 from dixa_assets.orchestration.assets import (
     DailyAssets,
     build_catalogue_assets,
@@ -22,17 +23,15 @@ from dixa_assets.orchestration.assets import (
 )
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.orchestration.frames import FRAMES
+from dixa_assets.orchestration.history import Tracked, build_history_sensor
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import Published, published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
     LOAD_JOB,
-    Unpartitioned,
-    alert_webhook,
     build_catalogue_sensor,
     build_failure_sensor,
-    build_history_sensor,
     build_publish_sensor,
 )
 from dixa_assets.orchestration.settings import Account
@@ -109,11 +108,10 @@ class _AccountDefinitions:
         ]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
-        self._live = {
-            self._specs.key(entry.schema, entry.name): entry for entry in wanted if entry.is_live
-        }
+        self._entries = {self._specs.key(entry.schema, entry.name): entry for entry in wanted}
+        self._live = {key: entry for key, entry in self._entries.items() if entry.is_live}
         self._unpartitioned = {
-            self._key(each): Unpartitioned(f"{each.schema}/{each.name}", version)
+            self._key(each): Tracked(f"{each.schema}/{each.name}", version)
             for described, version in ((self._tables, catalogue.version), (self._filters, ""))
             for each in described
         }
@@ -151,8 +149,7 @@ class _AccountDefinitions:
             build_history_sensor(
                 account,
                 job=job,
-                daily=self._live,
-                unpartitioned=self._unpartitioned,
+                assets=self._unpartitioned | self._tracked_entries(),
                 partitions_def=self._partitions_def,
             )
         ]
@@ -164,6 +161,13 @@ class _AccountDefinitions:
             published = map(self._published_key, self._published)
             sensors.append(build_failure_sensor(account, own={*loaded, *published}))
         return sensors
+
+    def _tracked_entries(self) -> dict[dg.AssetKey, Tracked]:
+        days = str(self._account.options.settings.history_days)
+        return {
+            key: Tracked(entry.key, days if entry.is_live else "retired", entry)
+            for key, entry in self._entries.items()
+        }
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
         """Build the daily refresh, and a schedule for each published asset with its own time."""

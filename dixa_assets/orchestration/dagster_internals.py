@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import dagster as dg
+from dagster import DagsterError
 from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster._core.definitions.unresolved_asset_job_definition import (
@@ -27,12 +28,14 @@ from dagster._core.storage.tags import (
 from dagster._utils.schedules import is_valid_cron_schedule as is_valid_cron
 from dagster_shared.check import CheckError
 from dagster_shared.serdes.objects.models.defs_state_info import DefsStateManagementType
+from sqlalchemy.exc import SQLAlchemyError
 
 __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
     "CODE_VERSION_TAG",
     "NOT_FINISHED_STATUSES",
+    "STORAGE_ERRORS",
     "AssetJob",
     "CheckError",
     "CheckRunHealthResult",
@@ -48,6 +51,9 @@ __all__ = [
     "steps_after",
     "to_evaluation",
 ]
+
+# The errors of an instance whose folder or database cannot be used.
+STORAGE_ERRORS = (OSError, ImportError, CheckError, DagsterError, SQLAlchemyError)
 
 
 def loaded_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Collection[str]:

@@ -1,8 +1,10 @@
 """Metadata of assets and materializations: columns, figures, previews."""
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -13,6 +15,10 @@ from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.tables import Column, Table, comment_of, documented_type
 
+# Dagster keeps the event of every day, so it has 20 kB at most. These are limits of its parts, and
+# the bytes of a column without its comment.
+LARGEST_SCHEMA, COLUMN_BYTES, PREVIEW_COLUMNS = 14_000, 200, 12
+MOST_TOTALS, LONGEST_TEXT, LONGEST_CELL = 50, 1000, 300
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
 
@@ -71,21 +77,29 @@ def of_load(rows: int, usage: Usage, seconds: float) -> dict[str, Any]:
     }
 
 
-def of_day(entry: Entry, loaded: LoadedDay) -> dict[str, Any]:
-    """The rows of a day, the cost of its load, and what the load changed."""
+def of_day(entry: Entry, loaded: LoadedDay, *, is_last: bool) -> dict[str, Any]:
+    """The rows of a day, the cost of its load, and what the load changed.
+
+    The Columns tab shows the columns of the latest event: the last day of a load has them. If they
+    are too large for an event, the tab shows those of the definition, from the catalogue.
+    """
     day = loaded.day
     metadata: dict[str, Any] = {
         **of_load(loaded.counts.rows, loaded.usage, loaded.seconds),
         "window": f"{day.period.start.isoformat()} to {day.period.end.isoformat()} "
         f"({day.timezone})",
-        **loaded.totals,
+        **{name[:LONGEST_CELL]: n for name, n in islice(loaded.totals.items(), MOST_TOTALS)},
     }
     if loaded.schema_changes:
-        metadata["schema_changes"] = "; ".join(loaded.schema_changes)
+        changes = "; ".join(loaded.schema_changes)
+        metadata["schema_changes"] = textwrap.shorten(changes, LONGEST_TEXT, placeholder=" …")
     if entry.kind == "record":
         metadata["rows_outside_window"] = loaded.counts.outside_day
-        metadata["dagster/column_schema"] = _column_schema(loaded.columns)
+        size = sum(COLUMN_BYTES + len(comment_of(column)) for column in loaded.columns)
+        if is_last and size <= LARGEST_SCHEMA:
+            metadata["dagster/column_schema"] = _column_schema(loaded.columns)
         own = loaded.preview[loaded.preview.partition_date.dt.date == day.date]
+        own = own.iloc[:, :PREVIEW_COLUMNS]
         if len(own):
             metadata["preview"] = to_table(own.astype(object).to_dict("records"))
     return metadata
@@ -118,7 +132,7 @@ def _cell(value: object) -> str | int | float | bool | None:
         # DuckDB's instants have a zone, its dates have none.
         return value.isoformat(" ", "milliseconds") if value.tzinfo else f"{value:%Y-%m-%d}"
     plain = getattr(value, "item", lambda: value)()
-    return plain if isinstance(plain, (str, int, float, bool)) else str(plain)
+    return plain if isinstance(plain, (int, float, bool)) else str(plain)[:LONGEST_CELL]
 
 
 def _how_to_read(entry: Entry) -> str:

@@ -4,15 +4,18 @@ See https://docs.dagster.io/guides/build/partitions-and-backfills
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster import DagsterError
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    CheckError,
 )
 from dixa_assets.settings.misspelt import zone_problem
 
@@ -44,6 +47,20 @@ def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
     if days_per_run:
         return dg.BackfillPolicy.multi_run(days_per_run)
     return dg.BackfillPolicy.single_run()
+
+
+def requested_days(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The keys of the days that a run loads; `ConfigError` if there are none."""
+    days: Sequence[str] = ()
+    with suppress(DagsterError, CheckError, ValueError):
+        days = context.partition_keys
+    if not days:
+        raise ConfigError(
+            "partition",
+            "the run has no day that can be loaded. Choose days of the form YYYY-MM-DD from "
+            "DIXA_START_DATE on, the first one first.",
+        )
+    return days
 
 
 def history_of(

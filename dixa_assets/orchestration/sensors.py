@@ -1,34 +1,30 @@
-"""The sensors: they refresh the catalogue, load missing days, publish, and alert.
+"""The sensors that refresh the catalogue, publish, and alert. `history.py` loads missing days.
 
 All except the alert sensor compare states and do not react to events: if a tick fails, the next
 one does its work. See
 https://docs.dagster.io/guides/automate/sensors
 """
 
-import json
-import os
 import textwrap
 import time
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import dagster as dg
 
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
-from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.errors import DixaAssetsError, printable
+from dixa_assets.files import remove_leftovers
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.merge import note_findings
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.alert import post_alert
+from dixa_assets.orchestration.alert import alert_webhook, post_alert
 from dixa_assets.orchestration.dagster_internals import (
     NOT_FINISHED_STATUSES,
     AssetJob,
     GrpcServerCodeLocationOrigin,
-    loaded_partitions,
 )
-from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
 from dixa_assets.orchestration.resources import API, DixaResource
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -37,23 +33,10 @@ from dixa_assets.warehouse.warehouse import Warehouse
 # takes longer than this, the next tick repeats it.
 CATALOGUE_SECONDS = 20.0
 RELOAD_SECONDS = 20
-HISTORY_INTERVAL_SECONDS = 15
-RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
 LOAD_JOB = "dixa_load"
-NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
-
-
-class Unpartitioned(NamedTuple):
-    """An asset without partitions: its table, and the version it should have, if any."""
-
-    table: str
-    version: str = ""
-
-
-def alert_webhook() -> str:
-    """The webhook for failed runs; empty if none is set."""
-    return os.environ.get("DIXA_ALERT_WEBHOOK", "")
+# A tick shows at most this many changes, problems and unknown names.
+MAX_NOTES = 10
 
 
 def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefinition:
@@ -103,11 +86,14 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 mistakes = account.find_unknown_names(live, None)
         if stored is None or live.version != stored.version:
             state.save(storage, state_key, live)
-        notes = [*_summary(known, live), *problems]
-        notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes = [*_summary(known, live), *problems[:MAX_NOTES]]
+        if len(problems) > MAX_NOTES:
+            notes.append(f"and {len(problems) - MAX_NOTES} more problems")
+        unknown = [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        notes += unknown[:MAX_NOTES]
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
-        return dg.SkipReason(". ".join(notes) + ".")
+        return dg.SkipReason(printable(". ".join(notes) + "."))
 
     return catalogue_sensor
 
@@ -156,83 +142,6 @@ def reload_code_location(origin: object) -> str:
     return "The code location was reloaded"
 
 
-def build_history_sensor(
-    account: Account,
-    *,
-    job: AssetJob,
-    daily: Mapping[dg.AssetKey, Entry],
-    unpartitioned: Mapping[dg.AssetKey, Unpartitioned],
-    partitions_def: dg.DailyPartitionsDefinition,
-) -> dg.SensorDefinition:
-    """Build the sensor that loads missing data.
-
-    These are the days before an asset first appeared, and tables without partitions. A day counts
-    as loaded only if both Dagster and the database have it. So a lost or replaced database is
-    filled again.
-
-    Args:
-        account: The account.
-        job: The job to run.
-        daily: Live metrics and records.
-        unpartitioned: Assets without partitions.
-        partitions_def: The days.
-    """
-    history_days = account.options.settings.history_days
-    warehouse = account.open_warehouse(wait_seconds=5.0)
-
-    @dg.sensor(
-        name=account.names.of("dixa_history"),
-        job=job,
-        minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
-        default_status=account.settings.sensor_status,
-        description=f"Loads missing data: the {history_days} days before each metric or record "
-        "first appeared, the filter values and the catalogue tables.",
-    )
-    def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        attempts = _Attempts(context.cursor, warehouse.identity)
-        busy = _assets_in_progress(context.instance)
-        try:
-            held = warehouse.loaded()
-        except DixaAssetsError as error:
-            return dg.SensorResult(
-                skip_reason=f"Missing days cannot be determined now: {error}",
-                cursor=attempts.to_cursor(),
-            )
-        missing: dict[tuple[str, ...], list[dg.AssetKey]] = {}
-        for key, entry in daily.items():
-            mark = f"{key.to_user_string()} {history_days}"
-            if key in busy or attempts.is_done(mark):
-                continue
-            loaded = loaded_partitions(context.instance, key)
-            wanted = history_of(entry.first_seen, partitions_def, history_days)
-            days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
-            if not days:
-                attempts.finish(mark)
-            elif attempts.try_start(mark):
-                missing.setdefault(days, []).append(key)
-        stale = []
-        for key, asset in unpartitioned.items():
-            mark = f"{key.to_user_string()} {asset.version}"
-            if key in busy or attempts.is_done(mark):
-                continue
-            event = context.instance.get_latest_materialization_event(key)
-            if (asset.table, "") in held and _is_current(event, asset.version):
-                attempts.finish(mark)
-            elif attempts.try_start(mark):
-                stale.append(key)
-        requests = [dg.RunRequest(asset_selection=stale)] if stale else []
-        for days, keys in missing.items():
-            requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
-        if not requests:
-            return dg.SensorResult(
-                skip_reason=NO_LOAD_IS_DUE,
-                cursor=attempts.to_cursor(),
-            )
-        return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
-
-    return history_sensor
-
-
 def build_publish_sensor(
     account: Account,
     *,
@@ -250,6 +159,7 @@ def build_publish_sensor(
     """
     warehouse = account.open_warehouse()
     own = {*keys, *loaded}
+    files = [path for path in (account.read_copy, account.report) if path]
 
     @dg.sensor(
         name=account.names.of("dixa_publish"),
@@ -260,10 +170,13 @@ def build_publish_sensor(
         "load is running.",
     )
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
+        for path in files:
+            # A run that was killed may have left customers' data.
+            remove_leftovers(path.parent, f".{path.name}-")
         changed = warehouse.changed_at()
         if changed is None:
             return dg.SkipReason("There is no database yet.")
-        if not _assets_in_progress(context.instance).isdisjoint(own):
+        if not assets_in_progress(context.instance).isdisjoint(own):
             return dg.SkipReason("Loads are running; their rows are published afterwards.")
         events = map(context.instance.get_latest_materialization_event, keys)
         if all(event is not None and event.timestamp > changed for event in events):
@@ -307,41 +220,8 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
     return f"Dixa load failed: {what}. {why} (run {run.run_id[:8]})"
 
 
-class _Attempts:
-    """The loads that the sensor requested, in its cursor.
-
-    A load that succeeded is not requested again, so days that a person deletes stay deleted. A
-    failed load is requested again after 5 minutes, then after 10, 20 and so on up to a day.
-    """
-
-    def __init__(self, cursor: str | None, database: str) -> None:
-        known = json.loads(cursor or "{}")
-        # Loads into another database do not count.
-        is_same = known.get("database") == database
-        self._database = database
-        self._tries: dict[str, list[float] | None] = known["tries"] if is_same else {}
-
-    def is_done(self, mark: str) -> bool:
-        return mark in self._tries and self._tries[mark] is None
-
-    def finish(self, mark: str) -> None:
-        self._tries[mark] = None
-
-    def try_start(self, mark: str) -> bool:
-        """Return True if a load is due, and count it as requested."""
-        count, last = self._tries.get(mark) or (0, 0)
-        now = time.time()
-        # An attempt in the future comes from a wrong clock.
-        if count and last <= now < last + min(RETRY_SECONDS * 2 ** (count - 1), 86_400):
-            return False
-        self._tries[mark] = [count + 1, now]
-        return True
-
-    def to_cursor(self) -> str:
-        return json.dumps({"database": self._database, "tries": self._tries})
-
-
-def _assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
+def assets_in_progress(instance: dg.DagsterInstance) -> set[dg.AssetKey]:
+    """The assets of runs that have not finished."""
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return {key for run in runs for key in _assets_of(run, instance)}
 
@@ -358,14 +238,6 @@ def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.Asset
     return {event.asset_key for event in events if event and event.asset_key}
 
 
-def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
-    materialization = event.asset_materialization if event else None
-    if materialization is None:
-        return False
-    loaded = materialization.metadata.get("version")
-    return not version or (loaded is not None and loaded.value == version)
-
-
 def _summary(before: Catalogue, after: Catalogue) -> list[str]:
     """The changes of a refresh, in words."""
     metrics = sum(entry.kind == "metric" for entry in after.live)
@@ -377,7 +249,7 @@ def _summary(before: Catalogue, after: Catalogue) -> list[str]:
         (f"{change.kind} '{change.id}'" if change.id else f"the list of {change.kind}s:")
         + f" {change.change}"
         + (f" '{change.item}'" * bool(change.item))
-        for change in changes[:10]
+        for change in changes[:MAX_NOTES]
     ]
     if len(changes) > len(lines):
         lines.append(f"and {len(changes) - len(lines)} more changes")

@@ -9,12 +9,16 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
-from dixa_assets.errors import ApiError
+from dixa_assets.errors import ApiError, ConfigError, printable
+from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue, Fact
 from dixa_assets.orchestration import state
+from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.probe.questions import QUESTIONS, Verdict, filter_of_metrics, filter_of_records
 from dixa_assets.probe.session import MAX_REQUESTS, ProbeSession
 
+# The titles of the page, now and in earlier releases.
+TITLES = ("# How Dixa's API at", "# What Dixa's API at")
 PATIENCE = Patience(attempts=2, request_seconds=20.0)
 
 
@@ -32,32 +36,36 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
             facts = []
             for number, question in enumerate(QUESTIONS, 1):
                 fact = question.ask(api, now.isoformat(timespec="seconds"))
-                outcome = fact.observed or fact.evidence
+                outcome = printable(fact.observed or fact.evidence)
                 print(f"{number:2} {fact.question}: {outcome} ({fact.verdict})")
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.next_to_database("probe.md")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
-        print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        try:
+            text = to_markdown(facts, component.base_url)
+            replace_text(page, text, marks=TITLES, setting="probe")
+            print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
+        except ConfigError as error:
+            print(f"! {error} The findings are kept.")
         if storage is None:
             print(
-                "! There is no Dagster home, so nothing is stored and loads do not adapt. Set "
-                "DAGSTER_HOME, or start Dagster once."
+                f"! {state.dagster_home()} has no Dagster instance, so nothing is stored and loads "
+                "do not adapt. Start Dagster once, or set DAGSTER_HOME."
             )
             return facts
         # The catalogue sensor may have stored a newer catalogue during the probe.
         kept = replace(state.load(storage, key) or catalogue, facts=tuple(facts))
         state.save(storage, key, kept)
-        adapted = [f"{fact.setting} = '{fact.value}'" for fact in facts if fact.setting]
+        adapted = [f"{each.setting} = '{printable(each.value)}'" for each in facts if each.setting]
         print(f"✓ adapted: {', '.join(adapted) or 'nothing: the API behaves as loads assume'}")
+        print(f"✓ stored in {state.dagster_home()}")
     return facts
 
 
 def to_markdown(facts: Sequence[Fact], host: str) -> str:
     """The findings as a page that can be attached to a bug report."""
     lines = [
-        f"# How Dixa's API at {host} behaves",
+        f"{TITLES[0]} {host} behaves",
         "",
         f"The probe sends {MAX_REQUESTS} requests at most. None of them changes anything. This "
         "page contains no rows. A finding with an earlier date is from an earlier probe, because "
@@ -66,8 +74,8 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         "| question | loads assume | observed | verdict | evidence | date |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {fact.question} | {fact.assumed} | {fact.observed or '-'} | {fact.verdict} "
-            f"| {fact.evidence} | {fact.since[:10]} |"
+            _row(*(fact.question, fact.assumed, fact.observed or "-"), fact.verdict, fact.evidence)
+            + f" {fact.since[:10]} |"
             for fact in facts
         ),
     ]
@@ -76,6 +84,12 @@ def to_markdown(facts: Sequence[Fact], host: str) -> str:
         lines += ["", "## What needs you", ""]
         lines += [f"- **{each.name}**: {each.advice}" for each in QUESTIONS if each.name in needed]
     return "\n".join(lines) + "\n"
+
+
+def _row(*texts: str) -> str:
+    """The cells of a table in Markdown. The ids in the texts are Dixa's."""
+    cells = [escape_markdown(printable(text)).replace("|", "\\|") for text in texts]
+    return f"| {' | '.join(cells)} |"
 
 
 def _keep_earlier(facts: Sequence[Fact], earlier: Sequence[Fact]) -> list[Fact]:

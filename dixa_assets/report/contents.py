@@ -5,7 +5,7 @@ A list of values has one value for each day of the report: None for a day withou
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
@@ -123,13 +123,17 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The contents of a report: its days, a page for each loaded entry, the other entries."""
+    """The contents of a report: its days, a page for each loaded entry, the other entries.
+
+    `failures` has the parts that an error left out, each with the reason.
+    """
 
     timezone: str
     now: datetime
     days: Sequence[date]
     pages: Sequence[Page]
     never_loaded: Sequence[Entry] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def odd_days(self) -> dict[str, float]:
@@ -144,6 +148,8 @@ class Report:
         for page in self.pages:
             if self.freshness(page) in ("late", "stale"):
                 concerns["Not loaded for more than a day: the numbers are old."].append(page)
+            if page.count("broken"):
+                concerns["Checks could not run: the numbers are not checked."].append(page)
             for check in page.problems:
                 if check.is_serious:
                     concerns[page.findings[check.name].reason].append(page)

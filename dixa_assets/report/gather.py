@@ -5,13 +5,15 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dixa_assets.checks.registry import Finding, Subject, checks_of, is_per_group
+from dixa_assets.checks.registry import Finding, Subject, findings_of, is_per_group, problem_of
+from dixa_assets.errors import printable
 from dixa_assets.model.catalogue import Entry, to_identifier
 from dixa_assets.model.options import Options
 from dixa_assets.model.tables import METRIC_VALUES
@@ -46,10 +48,12 @@ UNIT = re.compile(
 )
 
 VALUES = name_of(METRIC_VALUES)
+# Values by metric, measure and status.
+_Totals = defaultdict[str, dict[str, dict[str, Values]]]
 
 
 def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -> Report:
-    """Read the contents of a report.
+    """Read the contents of a report. A part that cannot be read is left out, and named.
 
     Args:
         query: Queries the warehouse.
@@ -73,36 +77,54 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
     first = max(min(row.first for row in found), end - timedelta(days=days - 1))
     shown = [first + timedelta(days=number) for number in range((end - first).days + 1)]
 
-    totals, unknown_shapes = _totals(query, shown)
+    failures: dict[str, str] = {}
+    totals: _Totals = defaultdict(dict)
+    unknown_shapes: Counter[str] = Counter()
+    with _noted(failures, "the values of metrics"):
+        totals, unknown_shapes = _totals(query, shown)
     listed = {entry.key for entry in entries}
     entries += [_unlisted(key, totals) for key in loads if key not in listed]
     charts = {entry.id: _charts(entry, totals[entry.id]) for entry in _metrics(entries)}
-    breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
+    breakdowns: defaultdict[str, list[Breakdown]] = defaultdict(list)
+    with _noted(failures, "breakdowns"):
+        breakdowns = _breakdowns(query, shown, _metrics(entries), charts)
     logs = _logs(query, shown)
     pages = []
     for entry in entries:
         if entry.key not in loads:
             continue
-        subject = Subject(options.spec(entry), entries, options, now)
         is_metric, log = entry.kind == "metric", logs[entry.key]
-        page = _page(
-            subject,
-            loads[entry.key],
-            log,
-            shown,
-            {check.name: check.look(query, subject) for check in checks_of(subject)},
-            charts=charts[entry.id] if is_metric else [_row_counts(log, shown)],
-            breakdowns=breakdowns[entry.id] if is_metric else (),
-            related=[
-                each
-                for each in entries
-                if each.key in loads and each.kind != entry.kind and each.id in entry.related_ids
-            ],
-            unknown_shapes=unknown_shapes[entry.id] if is_metric else 0,
-        )
-        pages.append(page)
+        with _noted(failures, printable(f"{entry.kind} {entry.id}")):
+            subject = Subject(options.spec(entry), entries, options, now)
+            page = _page(
+                subject,
+                loads[entry.key],
+                log,
+                shown,
+                findings_of(query, subject),
+                charts=charts[entry.id] if is_metric else [_row_counts(log, shown)],
+                breakdowns=breakdowns[entry.id] if is_metric else (),
+                related=[
+                    each
+                    for each in entries
+                    if each.key in loads
+                    and each.kind != entry.kind
+                    and each.id in entry.related_ids
+                ],
+                unknown_shapes=unknown_shapes[entry.id] if is_metric else 0,
+            )
+            pages.append(page)
     never = [each for each in entries if each.is_live and each.key not in loads]
-    return Report(options.timezone, now, shown, pages, never)
+    return Report(options.timezone, now, shown, pages, never, failures)
+
+
+@contextmanager
+def _noted(failures: dict[str, str], part: str) -> Iterator[None]:
+    """Note an error under the name of the part of the report that it prevents."""
+    try:
+        yield
+    except Exception as error:
+        failures[part] = problem_of(error)
 
 
 def _page(
@@ -122,8 +144,8 @@ def _page(
         lags=[log[str(day)].lag if str(day) in log else None for day in days],
         first_day=load.first,
         last_day=load.last,
-        loaded_at=load.loaded_at,
-        filters=json.loads(filters[-1]),
+        loaded_at=load.loaded_at.astimezone(UTC),
+        filters=dict(json.loads(filters[-1])),
         days_with_other_filters=sum(each != filters[-1] for each in filters),
         **parts,
     )
@@ -162,9 +184,7 @@ def _logs(query: Query, days: Sequence[date]) -> defaultdict[str, dict[str, Any]
     return logs
 
 
-def _totals(
-    query: Query, days: Sequence[date]
-) -> tuple[defaultdict[str, dict[str, dict[str, Values]]], Counter[str]]:
+def _totals(query: Query, days: Sequence[date]) -> tuple[_Totals, Counter[str]]:
     """Totals by metric, measure and status; the number of values of unknown shape by metric."""
     found = query(
         f"SELECT metric, partition_date::VARCHAR AS day, coalesce(measure, '') AS measure, "
@@ -174,7 +194,7 @@ def _totals(
         [days[0], days[-1]],
     )
     at = {str(day): number for number, day in enumerate(days)}
-    totals: defaultdict[str, dict[str, dict[str, Values]]] = defaultdict(dict)
+    totals: _Totals = defaultdict(dict)
     for row in found:
         if row.is_unknown:
             continue

@@ -8,19 +8,18 @@ and the page can fetch nothing.
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
@@ -28,7 +27,9 @@ from dixa_assets.report.gather import DAYS, WEEKS, gather
 from dixa_assets.warehouse.warehouse import Warehouse
 
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
-MARKS = {"passed": "✓", "failed": "✗", "open": "?"}
+# The head of a report, now and in earlier releases.
+REPORT_MARKS = ('<meta name="generator" content="dixa_assets">', "<title>Dixa report</title>")
+MARKS = {"passed": "✓", "failed": "✗", "open": "?", "broken": "!"}
 
 
 def write_report(
@@ -38,11 +39,12 @@ def write_report(
     options: Options,
     now: datetime | None = None,
     days: int = DAYS,
+    setting: str = "report_path",
 ) -> Report:
     """Write the report to `path` and return its contents.
 
     The file is replaced as a whole, or does not change. The database is locked while it is read,
-    not while the file is written.
+    not while the file is written. A page that cannot be made is left out, and named.
 
     Args:
         warehouse: The database.
@@ -50,17 +52,15 @@ def write_report(
         options: How loads are configured, with the findings of the probe.
         now: The instant of the report, with a zone; by default the current one.
         days: The most days that the report shows.
+        setting: The setting that names the path, for errors.
+
+    Raises:
+        ConfigError: The file cannot be written, or is not a report of this project.
     """
     with warehouse.reading() as query:
         report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
     html = _to_html(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        unfinished.write_text(html, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    replace_text(path, html, marks=REPORT_MARKS, setting=setting)
     return report
 
 

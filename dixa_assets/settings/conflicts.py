@@ -1,6 +1,8 @@
 """Conflicts between settings that are valid alone, in one instance or in two."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +21,12 @@ class Instance(Protocol):
     lake_data: str
     pace_url: str
     read_copy_path: str
-    report_path: str
+    report: bool
+
+    @property
+    def report_file(self) -> Path | None:
+        """The path of the report; None if there is none."""
+        ...
 
     @property
     def is_lake(self) -> bool:
@@ -29,31 +36,18 @@ class Instance(Protocol):
 
 def refuse_conflicts(instance: Instance) -> None:
     """Raise if attributes of one instance conflict."""
-    database, copy, report = map(
-        str.casefold, (instance.duckdb_path, instance.read_copy_path, instance.report_path)
-    )
-    # Some file systems ignore case.
-    if copy == database:
-        raise ConfigError(
-            "read_copy_path",
-            f"{instance.read_copy_path} is the database itself. A copy there would undo loads. "
-            "Choose another name.",
-        )
-    if report and report in (database, copy):
-        raise ConfigError(
-            "report_path", f"{instance.report_path} is a database. Choose another name."
-        )
+    refuse_shared_files([instance])
     place = instance.lake_data
     if instance.is_lake and "://" not in place and not Path(place).is_absolute():
         raise ConfigError(
             "lake_data",
-            f"is {place or 'empty'}, but a lake's rows need a place that every machine reaches: "
-            "the absolute path of a folder, or s3://….",
+            f"is {'no absolute path' if place else 'empty'}, but a lake's rows need a place that "
+            "every machine reaches: the absolute path of a folder, or s3://….",
         )
 
 
 def refuse_duplicate_accounts(instances: Sequence[Instance]) -> None:
-    """Raise if two instances have the same account or the same database."""
+    """Raise if two instances have the same account, the same lake or a common file."""
     for first, second in combinations(instances, 2):
         if second.account == first.account:
             named = f"'{second.account}'" if second.account else "the empty name"
@@ -73,6 +67,39 @@ def refuse_duplicate_accounts(instances: Sequence[Instance]) -> None:
                 "duckdb_path",
                 f"{second.duckdb_path} is the database of {accounts}. Each account needs its own.",
             )
+    refuse_shared_files(instances)
+
+
+def refuse_shared_files(instances: Sequence[Instance]) -> None:
+    """Raise if two settings, of one instance or of two, name the same file."""
+    taken: dict[object, tuple[str, str]] = {}
+    for instance in instances:
+        for setting, path in _files(instance):
+            # Some file systems ignore case. One file may have two paths.
+            names: list[object] = [path.casefold()]
+            with suppress(OSError):
+                status = os.stat(path)
+                names.append((status.st_dev, status.st_ino))
+            for other, account in (taken[name] for name in names if name in taken):
+                whose = f" of the account '{account}'" * (account != instance.account)
+                what = "the database itself" if other == "duckdb_path" else "in use"
+                raise ConfigError(
+                    setting, f"{path} is {what} ({other}{whose}). Choose another name."
+                )
+            taken |= dict.fromkeys(names, (setting, instance.account))
+
+
+def _files(instance: Instance) -> Iterator[tuple[str, str]]:
+    """The files of an instance, each with its setting."""
+    if not instance.is_lake:
+        # DuckDB's log, and the lock.
+        yield from (
+            ("duckdb_path", f"{instance.duckdb_path}{end}") for end in ("", ".wal", ".lock")
+        )
+    if instance.read_copy_path:
+        yield "read_copy_path", instance.read_copy_path
+    if instance.report and instance.report_file:
+        yield "report_path", str(instance.report_file)
 
 
 def refuse_remote_runs(instance: Instance, launcher: str) -> None:

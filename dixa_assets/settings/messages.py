@@ -2,7 +2,9 @@
 
 import os
 import re
+import sys
 from collections.abc import Collection
+from io import TextIOWrapper
 from pathlib import Path
 
 from dagster import DagsterError
@@ -25,6 +27,13 @@ WANTED = {
 }
 # The keys of a `defs.yaml`.
 FILE_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
+
+
+def accept_every_character() -> None:
+    """Print escapes for characters that the encoding of the console lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def refuse_misspelt_variables(folder: Path) -> None:
@@ -61,6 +70,8 @@ def to_config_error(error: BaseException, known: Collection[str]) -> BaseExcepti
             )
         if isinstance(cause, MarkedYAMLError) and (mark := cause.problem_mark):
             return ConfigError(f"{mark.name}:{mark.line + 1}", f"{cause.problem}.")
+        if isinstance(cause, (OSError, UnicodeError)):
+            return ConfigError("defs.yaml", f"a file of the project cannot be read ({cause}).")
         inner = cause.__cause__ or cause.__context__
         if isinstance(cause, DagsterError) and inner is None:
             return ConfigError("defs.yaml", str(cause))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import ConfigError, printable
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.options import EVERY_RECORD, LoadSettings
 from dixa_assets.model.tables import RECORD_VALUE
@@ -39,8 +39,8 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 def hint(name: str, known: Collection[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known name, or all known names."""
     if meant := nearest(name, known):
-        return f"; did you mean {meant}?"
-    all_known = textwrap.shorten(", ".join(sorted(known)), 200, placeholder=" …")
+        return f"; did you mean {printable(meant)}?"
+    all_known = textwrap.shorten(printable(", ".join(sorted(known))), 200, placeholder=" …")
     return f"; known names: {all_known}." if known else "."
 
 
@@ -67,7 +67,7 @@ def zone_problem(zone: str) -> str:
 
 def variables_read(folder: Path) -> set[str]:
     """The environment variables that the YAML files of a folder read, and those always read."""
-    texts = [path.read_text() for path in folder.rglob("*.yaml")]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob("*.yaml")]
     return {*VARIABLES, *(name for each in texts for name in VARIABLE.findall(each))}
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import LAKE_SCHEME
@@ -47,10 +47,10 @@ def resolved(setting: str, text: str) -> Path:
 def database_path(setting: str, text: str) -> Path:
     """Return the absolute path of a file that DuckDB opens, without patterns and schemes."""
     scheme, colon, _ = text.partition(":")
-    # A single letter is a drive.
+    # A single letter is a drive. The address of a server may hold a password.
     if colon and len(scheme) != 1 and not set(scheme) & {"/", os.sep}:
         raise ConfigError(
-            setting, f"'{text}' is not a file on this machine, and '{scheme}:' is not supported."
+            setting, f"is not a file on this machine, and '{scheme}:' is not supported."
         )
     found = resolved(setting, text)
     if patterns := [letter for letter in PATTERNS if letter in str(found)]:
@@ -62,41 +62,53 @@ def database_path(setting: str, text: str) -> Path:
     return found
 
 
-def database_address(setting: str, address: str) -> str:
+def database_address(address: str) -> str:
     """The absolute path of a database file, or the address of a lake without a password."""
     if not address.startswith(LAKE_SCHEME):
-        return str(database_path(setting, address))
+        return str(database_path("duckdb_path", address))
     if not find_spec("psycopg"):
-        raise ConfigError(setting, "is a lake: install dixa-assets with the extra 'lake'.")
+        raise ConfigError("duckdb_path", "is a lake: install dixa-assets with the extra 'lake'.")
     if "://" in address:
-        raise ConfigError(setting, f"must be like {LAKE_SCHEME}dbname=… host=… user=….")
-    _refuse_password(setting, address)
+        raise ConfigError("duckdb_path", f"must be like {LAKE_SCHEME}dbname=… host=… user=….")
+    _refuse_password("duckdb_path", address)
     return address
 
 
-def postgres_url(setting: str, url: str) -> str:
-    """The address of a Postgres, without a password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(setting, f"is not an address: {error}.") from None
+def lake_place(place: str) -> str:
+    """The folder or the address of a lake's rows, without keys."""
+    if not Path(place).is_absolute() and set(place) & {"@", "?"}:
+        raise ConfigError(
+            "lake_data",
+            "must not contain keys, which would be shown with the settings; DuckDB reads them from "
+            "the environment variables of the store.",
+        )
+    return place
+
+
+def postgres_url(url: str) -> str:
+    """The address of a Postgres, without a password; empty for none."""
+    if not url:
+        return ""
     if not find_spec("psycopg"):
-        raise ConfigError(setting, "needs psycopg: install dixa-assets with the extra 'postgres'.")
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ConfigError(setting, "must be like postgresql://user@host/database.")
-    _refuse_password(setting, f"password={parts.password}" if parts.password else parts.query)
+        raise ConfigError("pace_url", "needs psycopg: install the extra dixa-assets[postgres].")
+    scheme, _, rest = unquote(url).partition("://")
+    if scheme not in ("postgresql", "postgres"):
+        raise ConfigError("pace_url", "must be like postgresql://user@host/database.")
+    user, at, _ = rest.partition("?")[0].rpartition("@")
+    _refuse_password("pace_url", "password=" if at and ":" in user else rest)
     return url
 
 
 def published_path(setting: str, path: str, *, of_lake: bool) -> str:
     """The absolute path of a published file. For a lake it must be absolute in the setting."""
+    found = database_path(setting, path)
     if of_lake and not Path(path).expanduser().is_absolute():
         raise ConfigError(
             setting,
             f"'{path}' would be on a different machine for each run. Set an absolute path, in a "
             "folder that all machines have.",
         )
-    return str(database_path(setting, path))
+    return str(found)
 
 
 def folder_address(setting: str, text: str) -> str:

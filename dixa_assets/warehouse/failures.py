@@ -13,22 +13,32 @@ from dixa_assets.errors import (
     WarehouseLost,
 )
 
-# Messages about a lake's Postgres that does not answer.
+# The errors that indexes and constraints of other programs on a table can cause.
+OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
+# Messages about a lake's Postgres that does not answer, or about another writer who was first.
+# DuckDB's errors about values quote them, and a value may be personal.
+_QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
-    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name",
+    "|SSL SYSCALL|SSL error|SSL connection|could not translate host name"
+    "|transaction conflict|write-write conflict|could not serialize|maximum retry count",
     re.IGNORECASE,
 )
 
 
 def is_lost(error: Exception) -> bool:
-    """True if the server of a lake does not answer."""
+    """True if the server of a lake does not answer, or another writer was first."""
     return bool(_LOST.search(str(error)))
 
 
 def to_own_error(
-    error: Exception, problem: str, *, setting: str = "", is_shared: bool = False
+    error: Exception,
+    problem: str,
+    *,
+    setting: str = "",
+    is_shared: bool = False,
+    obstacles: str = "",
 ) -> DixaAssetsError:
     """Translate an error of DuckDB into an error of this project.
 
@@ -37,10 +47,12 @@ def to_own_error(
         problem: The first part of the message: the operation that failed.
         setting: The setting that is wrong if the error is terminal; empty if none is.
         is_shared: True for a lake, whose server may not answer.
+        obstacles: The indexes of other programs on the table, if the error is one of `OBSTACLES`.
 
     Returns:
         Transient: WarehouseBusy if another process has the file open, WarehouseLost if the server
-        does not answer. Terminal: ConfigError with a setting, WarehouseError without.
+        does not answer or another writer was first. Terminal: ConfigError with a setting,
+        WarehouseError without.
     """
     reason = " ".join(str(error).split())
     if isinstance(error, duckdb.IOException) and "Could not set lock" in reason:
@@ -51,7 +63,19 @@ def to_own_error(
             "instead. Nothing was written."
         )
     if is_shared and is_lost(error):
-        return WarehouseLost(f"{problem}: {reason}")
+        others = " Other loads wrote at the same moment. Run fewer." * ("conflict" in reason)
+        return WarehouseLost(f"{problem}: {reason}{others}")
+    if obstacles or isinstance(error, duckdb.ConstraintException):
+        # DuckDB's message may quote a value.
+        return WarehouseError(
+            f"{problem}: {obstacles or 'a constraint'} on the table prevents it. This project "
+            "creates no index and no constraint. Drop it, and load again."
+        )
+    if isinstance(error, _QUOTING):
+        reason = (
+            f"a value does not fit its column ({type(error).__name__}). Did another program change "
+            "the type of a column?"
+        )
     if setting:
         return ConfigError(setting, f"{problem} ({reason}).")
     return WarehouseError(f"{problem}: {reason}")

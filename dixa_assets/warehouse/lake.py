@@ -6,6 +6,7 @@ begin at the same moment would both find the same day missing. Postgres releases
 session ends, whatever the reason. See https://ducklake.select/docs/stable/
 """
 
+import atexit
 import functools
 import os
 import socket
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +24,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
+from dixa_assets.files import process_folder
 from dixa_assets.model.tables import LAKE_SCHEME
-from dixa_assets.warehouse.engine import Engine, load_extension
+from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.extensions import load_extension
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import literal
@@ -62,6 +65,7 @@ class DuckLake(Engine):
     """
 
     is_shared = True
+    scratch_setting = "TMPDIR"
 
     def __init__(
         self, dsn: str, settings: WarehouseSettings, connection_config: Mapping[str, Any]
@@ -73,20 +77,19 @@ class DuckLake(Engine):
         self._wait_seconds = settings.database_wait_seconds
         self._lake = _attached(dsn, settings.lake_data)
 
-    @property
-    def identity(self) -> str:
-        """The address, with the number of the lake; 0 if there is none."""
-        found = self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')::oid::bigint")
-        return f"{self.name} {found[0] or 0}"
-
     def changed_at(self) -> float | None:
         """The time of the latest snapshot; None if there is no lake."""
-        if self.identity.endswith(" 0"):
+        if self._lake.questions.fetch("SELECT to_regclass('ducklake_metadata')") == (None,):
             return None
         found = self._lake.questions.fetch(
             "SELECT extract(epoch FROM max(snapshot_time))::float8 FROM ducklake_snapshot"
         )
         return None if found[0] is None else float(found[0])
+
+    def verify_place(self) -> None:
+        """Raise ConfigError if an extension is missing."""
+        with duckdb.connect() as connection:
+            self._lake.load_extensions(connection)
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -204,10 +207,14 @@ class _Attached:
         try:
             who = f"dixa_assets {socket.gethostname()} {os.getpid()}"
             self._dsn = make_conninfo(dsn, application_name=who, **SESSION)
-        except psycopg.ProgrammingError as error:
-            raise ConfigError("duckdb_path", f"'{self._name}' is not an address: {error}") from None
+        except psycopg.ProgrammingError:
+            # The reason quotes the address, which may have a password in the wrong place.
+            problem = f"must be like {LAKE_SCHEME}dbname=… host=… user=…."
+            raise ConfigError("duckdb_path", problem) from None
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._spill = ExitStack()
+        atexit.register(self._spill.close)
         # One thread writes at a time; the lock in Postgres excludes other processes.
         self.turn = threading.RLock()
         # A writer may wait in its session, so other queries have a session of their own.
@@ -232,7 +239,7 @@ class _Attached:
                     "SELECT count(*) FROM duckdb_schemas() "
                     f"WHERE database_name = {literal(CATALOG)}"
                 ).fetchone()
-            except (duckdb.Error, psycopg.OperationalError) as error:
+            except (duckdb.Error, psycopg.OperationalError, OSError) as error:
                 was_connected, self._connection = self._connection is not None, None
                 # A server that has answered before is lost, whatever the error says.
                 if was_connected or isinstance(error, psycopg.Error):
@@ -245,16 +252,22 @@ class _Attached:
                 ) from None
             return cursor
 
+    def load_extensions(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Load the extensions that the lake needs."""
+        for extension in ("postgres_scanner", "ducklake", *["httpfs"] * ("://" in self._data)):
+            load_extension(connection, extension, "a lake")
+
     def _attach(self) -> duckdb.DuckDBPyConnection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
-        self._spill = tempfile.TemporaryDirectory(prefix="dixa_assets-spill-")
-        connection = duckdb.connect(
-            config={"custom_user_agent": "dagster", "temp_directory": self._spill.name}
+        self._spill.close()
+        temporary = Path(tempfile.gettempdir())
+        spill = self._spill.enter_context(
+            process_folder(temporary, "dixa_assets-spill-", setting="TMPDIR")
         )
-        for extension in ("postgres_scanner", "ducklake"):
-            load_extension(connection, extension, "a lake")
-        if "://" in self._data:
-            load_extension(connection, "httpfs", "a lake")
+        connection = duckdb.connect(
+            config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
+        )
+        self.load_extensions(connection)
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")

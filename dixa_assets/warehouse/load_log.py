@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -69,15 +69,28 @@ def write_loads(
     insert_values(connection, LOADS, rows)
 
 
-def loaded_partitions(query: Query) -> set[tuple[str, str]]:
-    """Asset key and day of every load in the log; the day is empty for a whole table."""
-    return {
-        (row.asset_key, row.day)
-        for row in query(
-            "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day "
-            "FROM dixa_catalogue.loads"
-        )
-    }
+class Held(NamedTuple):
+    """The latest load of a partition in the database: its Dagster run, and when it was written."""
+
+    run_id: str
+    at: float
+
+
+def loads_by_asset(query: Query) -> dict[str, dict[str, Held]]:
+    """The loads in the log, by asset key and day; the day is empty for a whole table.
+
+    Loads into a table that a person dropped are left out.
+    """
+    found: dict[str, dict[str, Held]] = {}
+    for row in query(
+        "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day, "
+        "coalesce(run_id, '') AS run_id, epoch(loaded_at) AS at FROM dixa_catalogue.loads "
+        "WHERE starts_with(asset_key, 'dixa_metrics/') OR asset_key IN "
+        "(SELECT schema_name || '/' || table_name FROM duckdb_tables() "
+        "WHERE database_name = current_database())"
+    ):
+        found.setdefault(row.asset_key, {})[row.day] = Held(row.run_id, row.at or 0.0)
+    return found
 
 
 def unknown_types(query: Query) -> set[tuple[str, str, str]]:

@@ -6,14 +6,16 @@ from typing import Any
 import duckdb
 
 from dixa_assets.errors import ConfigError, WarehouseError
-from dixa_assets.model.tables import OWNER
+from dixa_assets.model.tables import OWN_TABLES, OWNER, Table
 from dixa_assets.warehouse.engine import SCHEMAS
 from dixa_assets.warehouse.failures import to_own_error
+from dixa_assets.warehouse.objects import find_relation, foreign
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, placeholders, quote, transaction
 
 # The name of the attached file.
 SOURCE = "dixa move"
+OWN_KEYS = {table.key for table in OWN_TABLES}
 
 
 def copy_file(
@@ -44,10 +46,16 @@ def copy_file(
         ).fetchone()
         owner.verify_source(path, *(found or ("", "", "")))
         with transaction(connection):
+            views = _relations(connection, "view", "sql")
+            for schema, name, *_ in (*tables, *views):
+                place = Table(schema, name, "", ())
+                found = find_relation(connection, place)
+                # The database has no loads, so no other table is ours.
+                if found and place.key not in OWN_KEYS:
+                    raise foreign(found.kind, place)
             copied = dict(_copy_table(connection, *table) for table in tables)
-            for schema, view, comment, statement in _relations(connection, "view", "sql"):
+            for schema, view, comment, statement in views:
                 name = f"{quote(schema)}.{quote(view)}"
-                connection.execute(f"DROP VIEW IF EXISTS {name}")
                 connection.execute(statement)
                 connection.execute(f"COMMENT ON VIEW {name} IS {literal(comment or '')}")
         return copied

@@ -1,15 +1,17 @@
-"""The project's own tables, and the zone, account and host of all days in a database."""
+"""The zone, account and host of all days in a database, and the id of the database."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
 import duckdb
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.model.tables import LOADS, OWN_TABLES, OWNER
-from dixa_assets.warehouse.schema import ensure_daily_view, ensure_tables
+from dixa_assets.model.tables import LOADS, OWNER
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import name_of
+from dixa_assets.warehouse.sql import insert_values, name_of
 from dixa_assets.zones import is_same_zone
 
 
@@ -29,53 +31,63 @@ class Ownership:
     settings: WarehouseSettings
     host: str
 
-    def create_tables(self, connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
-        """Create the project's own tables if they are missing.
-
-        For an existing database, no statement has parameters: the first one makes DuckDB import
-        pandas, which takes longer than everything else here, and a load waits for it.
+    def verify(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+        """The database's row about itself; empty before its first write.
 
         Raises:
-            ConfigError: The database holds days of another zone.
+            ConfigError: The database holds days of another zone, account or host.
         """
-        ensure_tables(connection, OWN_TABLES, is_lake=is_lake)
-        ensure_daily_view(connection, is_lake=is_lake)
-        owner = connection.execute(f"SELECT timezone FROM {name_of(OWNER)}").fetchone()
-        if owner is None:
-            connection.execute(
-                f"INSERT INTO {name_of(OWNER)} (timezone, created_at) VALUES (?, ?)",
-                [self.settings.timezone, datetime.now(UTC)],
-            )
-        elif not is_same_zone(owner[0], self.settings.timezone):
-            self._refuse_days(connection, "timezone", self.settings.timezone, owner[0])
-            connection.execute(
-                f"UPDATE {name_of(OWNER)} SET timezone = ?", [self.settings.timezone]
-            )
-
-    def verify(self, connection: duckdb.DuckDBPyConnection) -> tuple[str | None, str | None]:
-        """The account and host of the database; None if it has none yet.
-
-        Raises:
-            ConfigError: The database holds days of another account or host.
-        """
-        owner = connection.execute(f"SELECT account, host FROM {name_of(OWNER)}").fetchone()
-        account, host = owner or (None, None)
+        found = connection.execute(
+            f"SELECT timezone, account, host, database_id, copied_at FROM {name_of(OWNER)}"
+        )
+        names = [column[0] for column in found.description or ()]
+        owner = dict(zip(names, found.fetchone() or (), strict=False))
+        account, host = owner.get("account"), owner.get("host")
+        self.verify_zone(connection)
         if account not in (None, self.settings.account):
             self._refuse_days(connection, "account", self.settings.account, account)
         if self.host and host not in (None, self.host):
             self._refuse_days(connection, "base_url", self.host, host)
-        return account, host
+        return owner
+
+    def verify_zone(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise ConfigError if the database holds days of another zone."""
+        for (zone,) in connection.execute(f"SELECT timezone FROM {name_of(OWNER)}").fetchall():
+            if not is_same_zone(zone, self.settings.timezone):
+                self._refuse_days(connection, "timezone", self.settings.timezone, zone)
 
     def claim(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Write account and host into the database.
+        """Write zone, account, host and an id into the database.
 
         Raises:
-            ConfigError: The database holds days of another account or host.
+            ConfigError: The database holds days of another zone, account or host.
         """
-        account, host = self.verify(connection)
-        claimed = (self.settings.account, self.host or host)
-        if claimed != (account, host):
-            connection.execute(f"UPDATE {name_of(OWNER)} SET account = ?, host = ?", claimed)
+        owner = self.verify(connection)
+        zone, host = owner.get("timezone"), owner.get("host")
+        is_same = zone is not None and is_same_zone(zone, self.settings.timezone)
+        claimed = {
+            "timezone": zone if is_same else self.settings.timezone,
+            "account": self.settings.account,
+            "host": self.host or host,
+            "database_id": owner.get("database_id") or str(uuid4()),
+            "copied_at": None,
+        }
+        if not owner:
+            insert_values(connection, OWNER, [claimed | {"created_at": datetime.now(UTC)}])
+        elif claimed != owner:
+            new = ", ".join(f"{name} = ?" for name in claimed)
+            connection.execute(f"UPDATE {name_of(OWNER)} SET {new}", [*claimed.values()])
+
+    def may_replace(self, owner: Mapping[str, Any]) -> bool:
+        """True if a file with this row about itself is a read copy of the account's database.
+
+        Files of earlier releases do not say whether they are copies.
+        """
+        return (
+            owner.get("account") in (None, self.settings.account)
+            and (not self.host or owner.get("host") in (None, self.host))
+            and owner.get("copied_at", ...) is not None
+        )
 
     def verify_source(
         self, source: object, timezone: str, account: str | None, host: str | None

@@ -6,16 +6,21 @@ file; most programs ignore files that begin with an underscore.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
+from dixa_assets.errors import WarehouseError
 from dixa_assets.model.tables import METRIC_VALUES, Table
+from dixa_assets.warehouse.extensions import load_extension
 from dixa_assets.warehouse.sql import literal, name_of, rows_of
 
 LISTING = "_exported.parquet"
+# Files that are written while the database is locked.
+FILES_PER_LOCK = 50
 # The load log names metrics by their views. Their rows are in one table, so they share a file.
 # A file is written anew if the columns of its table change.
 FILES = f"""
@@ -46,6 +51,41 @@ class Exported(NamedTuple):
     def path(self, folder: str) -> str:
         """The path of the file in the folder of all tables."""
         return f"{folder}/{self.table_schema}/{self.table_name}/{self.day or 'all'}.parquet"
+
+
+def export(open_database: Callable[[], AbstractContextManager[Any]], folder: str) -> dict[str, int]:
+    """Replace the files of days that were loaded since the last export.
+
+    Args:
+        open_database: Opens a connection for reading.
+        folder: The folder of all tables: a path, or `s3://…`.
+
+    Returns:
+        The numbers of files written and of all files.
+    """
+
+    @contextmanager
+    def opened() -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            with open_database() as connection:
+                if "://" in folder:
+                    load_extension(connection, "httpfs", "an export to a bucket")
+                yield connection
+        except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
+            raise WarehouseError(f"{folder} could not be written: {error}") from None
+
+    with opened() as connection:
+        wanted, changed, gone = outdated(connection, folder)
+    for start in range(0, len(changed), FILES_PER_LOCK):
+        # Loads may write between two blocks.
+        with opened() as connection:
+            for file in changed[start : start + FILES_PER_LOCK]:
+                write_file(connection, file, folder)
+    with opened() as connection:
+        for file in gone:
+            empty_file(connection, file, folder)
+        write_listing(connection, wanted, folder)
+    return {"files_written": len(changed), "files": len(wanted)}
 
 
 def outdated(

@@ -6,9 +6,9 @@ import duckdb
 
 from dixa_assets.errors import WarehouseError
 from dixa_assets.model.tables import Column
-from dixa_assets.model.values import TIMESTAMPTZ, VARCHAR
+from dixa_assets.model.values import DOUBLE, TIMESTAMPTZ, VARCHAR
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.schema import LOADED_NAMES, sql_type
+from dixa_assets.warehouse.objects import LOADED_NAMES, sql_type
 from dixa_assets.warehouse.sql import literal, name_of, quote
 
 
@@ -32,6 +32,10 @@ def insert_rows(
         # Instants are read as text: DuckDB's cast knows every offset, its JSON reader does not.
         stored = sql_type(column.type)
         types[key] = stored.replace(TIMESTAMPTZ, VARCHAR)
+        seen = staged.types.of.get((column.field, column.part)) or ""
+        if seen.startswith(DOUBLE) and stored.startswith(VARCHAR):
+            # DuckDB writes the number, as it did when the column became text.
+            types[key] = seen
         values[column.name] = f"CAST({quote(key)} AS {stored})"
     reading = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in types.items())
     names = ", ".join(quote(name) for name in (*values, *LOADED_NAMES))

@@ -1,23 +1,20 @@
-"""Create and comment tables and views, and widen columns to hold new values."""
+"""Add columns to tables, and widen columns, to hold new values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import duckdb
 
 from dixa_assets.model.counts import Types
 from dixa_assets.model.tables import (
     COLUMNS,
-    LOADED_COLUMNS,
-    METRIC_VALUES,
-    METRICS_DAILY,
+    LOADS,
     RECORD_VALUE,
     Column,
     Relation,
     Table,
     column_name,
     columns_by_source,
-    comment_of,
 )
 from dixa_assets.model.values import (
     BIGINT,
@@ -25,133 +22,27 @@ from dixa_assets.model.values import (
     EXACT_IN_DOUBLE,
     JSON,
     TIMESTAMPTZ,
-    VARCHAR,
     widest,
 )
-from dixa_assets.warehouse.sql import (
-    Query,
-    insert_values,
-    literal,
-    name_of,
-    names_of,
-    quote,
-    transaction,
+from dixa_assets.warehouse.objects import (
+    LOADED_NAMES,
+    MAX_STATEMENTS,
+    add_column,
+    checkpoint,
+    column_names_of,
+    create_table,
+    create_view,
+    find_relation,
+    foreign,
+    is_own_view,
+    save_columns,
+    sql_type,
+    write_comments,
 )
+from dixa_assets.warehouse.sql import Query, literal, name_of, quote, transaction
 
-# The names of the columns that every write fills itself.
-LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
 # Prefix of a change's description if the column is new; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
-# The form of instants in a column that becomes text: as the API writes them.
-_ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
-
-
-def sql_type(type_: str | None) -> str:
-    """The type of a column in SQL: text if no value has shown it yet."""
-    return type_ or VARCHAR
-
-
-def create_table(
-    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
-) -> None:
-    """Create a table and its schema, with comments."""
-    definitions = ", ".join(f"{quote(c.name)} {sql_type(c.type)}" for c in columns)
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
-    connection.execute(f"CREATE TABLE {name_of(table)} ({definitions})")
-    _comment(connection, "TABLE", table, columns)
-
-
-def ensure_tables(
-    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table], *, is_lake: bool
-) -> None:
-    """Create the project's own tables if they are missing, and add missing columns."""
-    schemas = ", ".join({literal(table.schema): None for table in tables})
-    found = connection.execute(
-        "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
-        f"WHERE database_name = current_database() AND schema_name IN ({schemas})"
-    ).fetchall()
-    present = set(found)
-    missing = {
-        table: [c for c in table.columns if (table.schema, table.name, c.name) not in present]
-        for table in tables
-    }
-    changed = {table: columns for table, columns in missing.items() if columns}
-    if not changed:
-        return
-    with transaction(connection):
-        for table, columns in changed.items():
-            if len(columns) == len(table.columns):
-                create_table(connection, table, columns)
-            else:
-                for column in columns:
-                    _add_column(connection, table, column)
-                _comment(connection, "TABLE", table, columns)
-        for table in changed:
-            save_columns(connection, table, table.columns)
-    _checkpoint(connection, is_lake)
-
-
-def _checkpoint(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
-    """Empty a file's log after a change of a table: DuckDB 1.5 may fail to replay the change."""
-    if not is_lake:
-        connection.execute("CHECKPOINT")
-
-
-def _add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> None:
-    definition = f"{quote(column.name)} {sql_type(column.type)}"
-    connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
-
-
-def _create_view(
-    connection: duckdb.DuckDBPyConnection, view: Table, select: str, is_lake: bool
-) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
-    connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
-    # A lake takes no comments on the columns of views.
-    _comment(connection, "VIEW", view, () if is_lake else view.columns)
-
-
-def _comment(
-    connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
-) -> None:
-    relation = name_of(table)
-    connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
-    for column in columns:
-        connection.execute(
-            f"COMMENT ON COLUMN {relation}.{quote(column.name)} IS {literal(comment_of(column))}"
-        )
-
-
-def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) -> str | None:
-    """The comment of a table or view, empty if it has none; None if there is no such relation."""
-    found = connection.execute(
-        f"SELECT comment FROM duckdb_{kind}() WHERE schema_name = ? AND {kind[:-1]}_name = ?",
-        [table.schema, table.name],
-    ).fetchone()
-    return (found[0] or "") if found else None
-
-
-def ensure_daily_view(connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False) -> None:
-    """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
-
-    DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
-    `dixa.…` ambiguous, so the view is in the schema `main` there.
-    """
-    in_own_catalog = connection.execute(
-        f"SELECT lower(current_database()) = {literal(METRICS_DAILY.schema)}"
-    ).fetchone() == (True,)
-    view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
-    if in_own_catalog:
-        # The file may have been renamed.
-        connection.execute(f"DROP SCHEMA IF EXISTS {quote(METRICS_DAILY.schema)} CASCADE")
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_views() "
-        f"WHERE schema_name = {literal(view.schema)} AND view_name = {literal(view.name)}"
-    ).fetchone()
-    if found == (0,):
-        select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}"
-        with transaction(connection):
-            _create_view(connection, view, select, is_lake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +65,25 @@ class Plan:
 
 
 def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
-    """Plan the changes that values of the seen types need, without making them."""
+    """Plan the changes that values of the seen types need, without making them.
+
+    Raises:
+        ConfigError: Another program made a table or view with the name of the relation's table.
+    """
     table, view = relation.stored_in, relation.table
-    known = _known_columns(connection, table)
-    columns, changes = _fitting(connection, table, seen, known)
+    found = find_relation(connection, table)
+    known, others = _columns_in(connection, table) if found and found.kind == "table" else ([], [])
+    if found and not known:
+        raise foreign(found.kind, table)
+    columns, changes = _fitting(connection, table, seen, known, others)
+    shown = found if view is table else find_relation(connection, view)
     return Plan(
         columns,
         known,
         changes if known else [],
-        is_table_current=columns == known
-        and _comment_of(connection, "tables", table) == table.comment,
-        is_view_current=view is table or _comment_of(connection, "views", view) == view.comment,
+        is_table_current=columns == known and found is not None and found.comment == table.comment,
+        is_view_current=view is table
+        or (shown is not None and is_own_view(view, shown) and shown.comment == view.comment),
     )
 
 
@@ -195,30 +94,47 @@ def apply_plan(
     if not plan.is_table_current:
         with transaction(connection):
             _evolve(connection, relation.stored_in, plan, is_lake)
-        _checkpoint(connection, is_lake)
+        checkpoint(connection, is_lake=is_lake)
     if not plan.is_view_current:
         conditions = [f"{name} = {literal(value)}" for name, value in relation.row_filter.items()]
-        names = names_of(relation.table.columns)
-        select = (
-            f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {' AND '.join(conditions)}"
-        )
+        where = f"WHERE {' AND '.join(conditions)}"
         with transaction(connection):
-            _create_view(connection, relation.table, select, is_lake)
+            create_view(connection, relation.table, where, is_lake=is_lake)
 
 
 def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
     if plan.known:
         before = {column.name: column for column in plan.known}
+        known = {*plan.known}
+        added = [column for column in plan.columns if column.name not in before]
+        if len(added) > MAX_STATEMENTS and not is_lake and _is_plain(connection, table):
+            nulls = [f"NULL::{sql_type(each.type)} AS {quote(each.name)}" for each in added]
+            relation, added, known = name_of(table), [], set()
+            select = f"SELECT *, {', '.join(nulls)} FROM {relation}"
+            connection.execute(f"CREATE OR REPLACE TABLE {relation} AS {select}")
+        for column in added:
+            add_column(connection, table, column)
         for column in plan.columns:
             old = before.get(column.name)
-            if old is None:
-                _add_column(connection, table, column)
-            elif sql_type(old.type) != sql_type(column.type):
+            if old and sql_type(old.type) != sql_type(column.type):
                 _retype(connection, name_of(table), old, column, is_lake)
-        _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
+        new = [column for column in plan.columns if column not in known]
+        write_comments(connection, "TABLE", table, new)
     else:
         create_table(connection, table, plan.columns)
+        # If a person dropped a former table, the rows of these loads are gone.
+        connection.execute(f"DELETE FROM {name_of(LOADS)} WHERE asset_key = ?", [table.key])
     save_columns(connection, table, plan.columns)
+
+
+def _is_plain(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    """True if nobody gave the table an index or a constraint, which a replaced table would lose."""
+    found = connection.execute(
+        "SELECT (SELECT count(*) FROM duckdb_indexes() WHERE schema_name = $1 AND table_name = $2) "
+        "+ (SELECT count(*) FROM duckdb_constraints() WHERE schema_name = $1 AND table_name = $2)",
+        [table.schema, table.name],
+    ).fetchone()
+    return found == (0,)
 
 
 def _retype(
@@ -243,31 +159,36 @@ def _retype(
 
 
 def _fitting(
-    connection: duckdb.DuckDBPyConnection, table: Table, types: Types, known: Sequence[Column]
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    types: Types,
+    known: Sequence[Column],
+    others: Sequence[str],
 ) -> tuple[list[Column], list[str]]:
     """The columns that the table must have, and the differences from its columns, in words."""
     own = [column for column in table.columns if not column.part]
     head = [column for column in own if column.name not in LOADED_NAMES]
     tail = [column for column in own if column.name in LOADED_NAMES]
     columns = list(known) or head
+    places = {(c.field, c.part): place for place, c in enumerate(columns) if c.part}
+    taken = {name.lower() for name in (*others, *(each.name for each in (*columns, *tail)))}
     declared = columns_by_source(table.columns)
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
     changes: list[str] = []
     for source in dict.fromkeys(_in_order(types, declared)):
         seen = types.of.get(source)
-        taken = [column.name for column in (*columns, *tail)]
-        old = columns_by_source(columns).get(source)
+        place = places.get(source)
         comment = comments.get(source, "")
-        if old is None:
+        if place is None:
             name = column_name(*source, taken)
             columns.append(Column(name, seen, comment, *source))
             changes.append(f"{NEW_COLUMN_PREFIX}{name} ({sql_type(seen)})")
             continue
+        old = columns[place]
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)
-        new = Column(old.name, wider, comment or old.comment, *source)
-        columns[columns.index(old)] = new
+        columns[place] = Column(old.name, wider, comment or old.comment, *source)
         if old.type is not None and wider != old.type:
             changes.append(f"column {old.name} widened from {old.type} to {wider}")
     if not known:
@@ -305,19 +226,37 @@ def _converted(name: str, old: str | None, column: Column) -> str:
         return f"NULL::{column.type}"
     text = name
     if old == TIMESTAMPTZ:
-        text = f"strftime({name}, {literal(_ISO)})"
+        text = _instant_text(name)
     elif old == f"{TIMESTAMPTZ}[]":
-        text = f"list_transform({name}, lambda each: strftime(each, {literal(_ISO)}))"
+        text = f"list_transform({name}, lambda each: {_instant_text('each')})"
     return f"to_json({text})" if column.type == JSON else f"CAST({text} AS {column.type})"
 
 
-def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Column]:
-    rows = connection.execute(
-        f"SELECT column_name, type, comment, field, part FROM {name_of(COLUMNS)} "
-        "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
-        [table.schema, table.name],
-    ).fetchall()
-    return [Column(*row) for row in rows]
+def _instant_text(name: str) -> str:
+    """The SQL for an instant's text: the same text as that of an instant in a text column."""
+    return f"replace(strftime({name}, '%Y-%m-%dT%H:%M:%S.%f+00:00'), '.000000', '')"
+
+
+def _columns_in(
+    connection: duckdb.DuckDBPyConnection, table: Table
+) -> tuple[list[Column], list[str]]:
+    """The columns of a table that this project made, and the names of its other columns.
+
+    A person may have dropped a field's column. A table that lacks another column is not ours.
+    """
+    registered = [
+        Column(*row)
+        for row in connection.execute(
+            f"SELECT column_name, type, comment, field, part FROM {name_of(COLUMNS)} "
+            "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
+            [table.schema, table.name],
+        ).fetchall()
+    ]
+    present = column_names_of(connection, table)
+    known = [column for column in registered if column.name in present]
+    is_own = all(column.part or column in known for column in registered)
+    own = {column.name for column in known}
+    return known if is_own else [], [name for name in present if name not in own]
 
 
 def fields_of(query: Query) -> dict[str, set[str]]:
@@ -327,29 +266,3 @@ def fields_of(query: Query) -> dict[str, set[str]]:
         "WHERE table_schema = 'dixa_records' AND part = 'value' AND field <> '' GROUP BY ALL"
     )
     return {row.table_name: set(row.fields) for row in found}
-
-
-def save_columns(
-    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
-) -> None:
-    """Write the sources of a table's columns."""
-    connection.execute(
-        f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
-        [table.schema, table.name],
-    )
-    insert_values(
-        connection,
-        COLUMNS,
-        [
-            {
-                "table_schema": table.schema,
-                "table_name": table.name,
-                "column_name": column.name,
-                "type": column.type,
-                "comment": column.comment,
-                "field": column.field,
-                "part": column.part,
-            }
-            for column in columns
-        ],
-    )

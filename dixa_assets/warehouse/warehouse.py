@@ -6,37 +6,39 @@ default: replacing whole partitions needs none, and DuckDB recovers best from a 
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import duckdb
 
 from dixa_assets.errors import WarehouseError, WarehouseLost
+from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
+from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse import load_log, parquet
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
-from dixa_assets.warehouse.engine import Engine, load_extension
-from dixa_assets.warehouse.failures import is_lost, to_own_error
+from dixa_assets.warehouse.engine import Engine
+from dixa_assets.warehouse.failures import OBSTACLES, is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.frames import Frames
-from dixa_assets.warehouse.load_log import Load
+from dixa_assets.warehouse.load_log import Held, Load
 from dixa_assets.warehouse.move import copy_file
-from dixa_assets.warehouse.ownership import Ownership
-from dixa_assets.warehouse.rows import insert_rows
-from dixa_assets.warehouse.schema import (
-    Plan,
-    apply_plan,
-    ensure_tables,
-    fields_of,
-    plan_changes,
+from dixa_assets.warehouse.objects import (
+    ensure_own_tables,
+    indexes_on,
+    is_complete,
+    with_own_tables,
 )
+from dixa_assets.warehouse.ownership import Ownership
+from dixa_assets.warehouse.read_copy import write_read_copy
+from dixa_assets.warehouse.rows import insert_rows
+from dixa_assets.warehouse.schema import Plan, apply_plan, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
     Query,
@@ -59,9 +61,22 @@ LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
 # the lake commits only one of them.
 TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
-# Parquet files that are written while the database is locked.
-FILES_PER_LOCK = 50
+# A write that a lost connection or another writer of a lake has ended is repeated as often.
+MOST_REPEATS = 4
 T = TypeVar("T")
+
+
+class Inventory(NamedTuple):
+    """The contents of a database.
+
+    Attributes:
+        database_id: Its id; empty before its first write, and if there is no database.
+        loads: The latest load of each partition, by asset key and day. The day is empty for a whole
+            table.
+    """
+
+    database_id: str
+    loads: Mapping[str, Mapping[str, Held]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +122,8 @@ class Warehouse(Frames):
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
         self._owner = Ownership(self.name, settings, host)
-        # The identity of the database in which the project's own tables were created.
-        self._prepared = ""
-
-    @property
-    def identity(self) -> str:
-        """A string that changes if another database replaces this one."""
-        return self._engine.identity
+        # True if a reader found a lake complete. A lake is opened for each query, a file is not.
+        self._is_complete_lake = False
 
     def replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
         """Replace the days of the loads, or the whole table, with the staged rows.
@@ -131,11 +141,8 @@ class Warehouse(Frames):
         for load in loads:
             for part in load.parts:
                 part.close()
-        try:
-            return self._replace(relation, loads)
-        except WarehouseLost:
-            # The rows are still staged, and a second attempt replaces the same partitions.
-            return self._replace(relation, loads)
+        # The rows stay staged, and a second attempt replaces the same partitions.
+        return self._repeat(lambda: self._replace(relation, loads))
 
     def _replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
         parts = [(part, load.run_id) for load in loads for part in load.parts]
@@ -162,7 +169,7 @@ class Warehouse(Frames):
             ).df()
             return Written(tuple(plan.changes), tuple(plan.columns), preview)
 
-        with self._connect() as connection, self._explain_failure(relation, values):
+        with self._connect() as connection, self._explain_failure(connection, relation, values):
             connection.execute(LOW_MEMORY)
             # One transaction is enough if no table needs a change. In a lake, each transaction
             # queries the Postgres again.
@@ -177,28 +184,29 @@ class Warehouse(Frames):
 
     def save_catalogue(self, catalogue: Catalogue) -> None:
         """Write the whole catalogue. `catalogue()` reads it back unchanged."""
-        with self._connect() as connection, transaction(connection):
-            self._owner.claim(connection)
-            write_catalogue(connection, catalogue)
+
+        def save() -> None:
+            with self._connect() as connection, transaction(connection):
+                self._owner.claim(connection)
+                write_catalogue(connection, catalogue)
+
+        self._repeat(save)
 
     def catalogue(self) -> Catalogue:
         """Read the catalogue that was written last; an empty one if none was."""
-        if self.changed_at() is None:
-            return Catalogue()
         with self.reading() as query:
             return read_catalogue(query)
 
-    def loaded(self) -> set[tuple[str, str]]:
-        """The loaded partitions: asset key and day, which is empty for a whole table.
+    def inventory(self) -> Inventory:
+        """Read which database this is, and the loads that it holds.
 
         Raises:
             ConfigError: The database holds days of another zone, account or host.
         """
-        if self.changed_at() is None:
-            return set()
         with self._read() as connection:
-            self._owner.verify(connection)
-            return load_log.loaded_partitions(partial(rows_of, connection))
+            owner = self._owner.verify(connection)
+            loads = load_log.loads_by_asset(partial(rows_of, connection))
+            return Inventory(owner.get("database_id") or "", loads)
 
     def findings(self) -> tuple[set[tuple[str, str, str]], dict[str, set[str]]]:
         """The types and fields that loads found, which the catalogue may lack.
@@ -207,18 +215,30 @@ class Warehouse(Frames):
             Two values: the undocumented types (asset key, field, type), and the fields of each
             record's table.
         """
-        if self.changed_at() is None:
-            return set(), {}
         with self.reading() as query:
             return load_log.unknown_types(query), fields_of(query)
 
-    def publish(self, path: Path) -> int:
-        """Replace the file at `path` with a compact copy. Return the size of the copy in bytes.
+    def publish(self, path: Path) -> dict[str, Any]:
+        """Replace the file at `path` with a compact copy.
 
         Programs that have the old copy open continue to read it.
+
+        Returns:
+            The copy's size in bytes, and the tables whose rows could not be copied, if any.
+
+        Raises:
+            ConfigError: The file is not a read copy of this account's database.
         """
         self.check()
-        return self._engine.copy_to(path)
+        try:
+            return write_read_copy(self._engine, path, self._owner)
+        except OSError as error:
+            raise unwritable("read_copy_path", path, error) from None
+        except duckdb.Error as error:
+            setting = "read_copy_path" if isinstance(error, duckdb.IOException) else ""
+            problem = f"the read copy {path} could not be written"
+            shared = self._engine.is_shared
+            raise to_own_error(error, problem, setting=setting, is_shared=shared) from None
 
     def export(self, folder: str) -> dict[str, int]:
         """Copy days that were loaded since the last export into Parquet files.
@@ -229,28 +249,7 @@ class Warehouse(Frames):
         Returns:
             The numbers of files written and of all files.
         """
-        with self._exporting(folder) as connection:
-            wanted, changed, gone = parquet.outdated(connection, folder)
-        for start in range(0, len(changed), FILES_PER_LOCK):
-            # Loads may write between two blocks.
-            with self._exporting(folder) as connection:
-                for file in changed[start : start + FILES_PER_LOCK]:
-                    parquet.write_file(connection, file, folder)
-        with self._exporting(folder) as connection:
-            for file in gone:
-                parquet.empty_file(connection, file, folder)
-            parquet.write_listing(connection, wanted, folder)
-        return {"files_written": len(changed), "files": len(wanted)}
-
-    @contextmanager
-    def _exporting(self, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        try:
-            with self._read() as connection:
-                if "://" in folder:
-                    load_extension(connection, "httpfs", "an export to a bucket")
-                yield connection
-        except (duckdb.IOException, duckdb.HTTPException, OSError) as error:
-            raise WarehouseError(f"{folder} could not be written: {error}") from None
+        return parquet.export(self._read, folder)
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -265,10 +264,10 @@ class Warehouse(Frames):
             WarehouseError: This database holds days already, or the copy differs from the file.
         """
         with self._connect() as connection:
-            if load_log.loaded_partitions(partial(rows_of, connection)):
+            if load_log.loads_by_asset(partial(rows_of, connection)):
                 raise WarehouseError(f"{self.name} holds days already; name an empty database.")
             copied = copy_file(connection, source, self._owner)
-            ensure_tables(connection, OWN_TABLES, is_lake=self._engine.is_shared)
+            ensure_own_tables(connection, is_lake=self._engine.is_shared)
             return copied
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
@@ -276,16 +275,22 @@ class Warehouse(Frames):
 
         Both are counted before and after. Snapshots younger than `keep` stay readable.
         """
-        return self._engine.maintain(keep)
+
+        def maintain() -> dict[str, int]:
+            with self._detect_loss():
+                return self._engine.maintain(keep)
+
+        return self._repeat(maintain)
 
     def check(self) -> None:
-        """Claim the database for this account and host.
-
-        Raises:
-            The error that a later write would raise: folder, file, lock, zone, account or host.
-        """
+        """Create the database if it is missing, and raise the error that a write would raise."""
         with self._connect() as connection:
             self._owner.claim(connection)
+
+    def verify(self) -> None:
+        """Raise the error that a write would raise, and write nothing."""
+        self._engine.verify_place()
+        self.inventory()
 
     @contextmanager
     def reading(self) -> Iterator[Query]:
@@ -305,51 +310,70 @@ class Warehouse(Frames):
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:
-        """Call `run` with a connection for reading; once more if the server of a lake was lost."""
-        try:
-            with self._read() as connection:
-                return run(connection, sql, parameters)
-        except WarehouseLost:
+        """Call `run` with a connection for reading, again if a lake's server was lost."""
+
+        def once() -> T:
             with self._read() as connection:
                 return run(connection, sql, parameters)
 
+        return self._repeat(once)
+
+    def _repeat(self, run: Callable[[], T]) -> T:
+        """Run again what a lost connection or another writer has ended, a few times at most."""
+        for _ in range(MOST_REPEATS):
+            with suppress(WarehouseLost):
+                return run()
+        return run()
+
     @contextmanager
     def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a connection for reading, to a database that has the project's own tables."""
-        if self._engine.identity != self._prepared:
-            with self._connect():
-                pass
-        with self._detect_loss(), self._engine.reading() as connection:
-            yield connection
+        """Open a connection for reading. If the database lacks own tables, they are empty."""
+        is_lake = self._engine.is_shared
+        with self._detect_loss(), self._open() as connection:
+            if self._is_complete_lake:
+                yield connection
+            elif is_complete(connection):
+                self._owner.verify_zone(connection)
+                self._is_complete_lake = is_lake
+                yield connection
+            else:
+                with with_own_tables(connection, is_lake=is_lake):
+                    self._owner.verify_zone(connection)
+                    yield connection
+
+    def _open(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection for reading; to an empty database in memory if there is none yet."""
+        if self._is_complete_lake or self.changed_at() is not None:
+            return self._engine.reading()
+        return duckdb.connect().execute("SET TimeZone = 'UTC'")
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection for writing, to a database that has the project's own tables."""
         with self._detect_loss(), self._engine.connect() as connection:
-            # Once for each database at this address.
-            if (identity := self._engine.identity) != self._prepared:
-                self._owner.create_tables(connection, is_lake=self._engine.is_shared)
-                self._prepared = identity
+            # Each time, because another database may have replaced the former one.
+            ensure_own_tables(connection, is_lake=self._engine.is_shared)
             yield connection
 
     @contextmanager
     def _detect_loss(self) -> Iterator[None]:
-        """Raise WarehouseLost for DuckDB's errors of a lost server, and other errors unchanged."""
-        try:
-            yield
-        except duckdb.Error as error:
-            if not (self._engine.is_shared and is_lost(error)):
-                raise
-            problem = f"{self.name} does not answer"
-            raise to_own_error(error, problem, is_shared=True) from None
-
-    @contextmanager
-    def _explain_failure(self, relation: Relation, scope: Sequence[str]) -> Iterator[None]:
-        """Name the table and the rows of a failed write."""
+        """Raise DuckDB's errors as errors of this project: WarehouseLost for a lost server."""
         try:
             yield
         except duckdb.Error as error:
             shared = self._engine.is_shared
+            problem = "cannot be used now" if shared and is_lost(error) else "cannot be used"
+            raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
+
+    @contextmanager
+    def _explain_failure(
+        self, connection: duckdb.DuckDBPyConnection, relation: Relation, scope: Sequence[str]
+    ) -> Iterator[None]:
+        """Name the table and the rows of a failed write."""
+        try:
+            yield
+        except duckdb.Error as error:
+            shared, table = self._engine.is_shared, relation.stored_in
             state = (
                 "they are all old or all new"
                 if shared and is_lost(error)
@@ -357,10 +381,11 @@ class Warehouse(Frames):
             )
             raise to_own_error(
                 error,
-                f"{relation.stored_in.key} in {self.name}: the rows of "
-                f"{', '.join(scope) or 'the whole table'} could not be written; {state}",
+                f"{table.key} in {self.name}: the rows of {', '.join(scope) or 'the whole table'} "
+                f"could not be written; {state}",
                 is_shared=shared,
-            ) from error
+                obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
+            ) from None
 
 
 def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:

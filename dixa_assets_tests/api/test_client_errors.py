@@ -1,9 +1,11 @@
 """Errors of the client name the request, the answer, and what to do."""
 
+import json
+
 import pytest
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.errors import ApiRefused
+from dixa_assets.errors import ApiContractBroken, ApiError, ApiRefused
 from dixa_assets.model.counts import Usage
 from dixa_assets_tests.support.client import OPERATIONS, Impatient, body_of
 from dixa_assets_tests.support.simulator import Simulator
@@ -54,6 +56,37 @@ def test_the_error_for_a_wrong_key_names_its_variable(simulator: Simulator) -> N
         pytest.raises(ApiRefused, match="401 Unauthorized: Unauthorized. Check DIXA_API_KEY"),
     ):
         client.fetch_metrics()
+
+
+CONTROLS = "\x1b]0;title\x07 \x1b[2J\r\nforged line \u202e\x9b"
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize("name", ["getAnalyticsMetrics", "postAnalyticsRecords"])
+def test_a_text_of_dixa_in_an_error_controls_no_terminal_and_no_log(
+    name: str,
+    status: int,
+    simulator: Simulator,
+    client: DixaClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body = json.dumps({"message": CONTROLS, f"error {CONTROLS}": CONTROLS})
+    simulator.tell("faults", kind="status", status=status, body=body, times=None)
+    with pytest.raises(ApiError, match="forged line") as caught:
+        OPERATIONS[name](client)
+    for text in (str(caught.value), *(record.getMessage() for record in caplog.records)):
+        assert text.isprintable(), ascii(text)
+
+
+def test_an_answer_about_another_metric_is_shown_without_control_characters(
+    simulator: Simulator, client: DixaClient
+) -> None:
+    body = json.dumps({"data": {"id": CONTROLS * 50, "aggregates": []}})
+    simulator.tell("faults", kind="status", status=200, body=body)
+    with pytest.raises(ApiContractBroken, match="the answer is about") as caught:
+        client.fetch_metric_data(body_of("csat"), Usage())
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
 
 
 def test_an_empty_answer_is_shown_as_no_message(simulator: Simulator, client: DixaClient) -> None:

@@ -6,9 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,6 +18,7 @@ from dixa_assets_tests.support.client import Impatient, listening
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.raw import EMPTY, serve_raw
 from dixa_assets_tests.support.simulator import KEY
+from dixa_assets_tests.support.tunnel import HOST, make_authority, proxy_to
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -35,18 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """A certificate that no machine knows, for loopback and a host: its file, a server's TLS."""
-    folder = tmp_path_factory.mktemp("authority")
-    certificate, key = folder / "ca.pem", folder / "key.pem"
-    names = "subjectAltName=IP:127.0.0.1,DNS:dixa.example"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext"
-    subprocess.run(
-        [*command.split(), names, "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
-    return certificate, tls
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.mark.parametrize("name", [*PROXIES, *map(str.lower, PROXIES)])
@@ -141,15 +129,6 @@ def test_an_unknown_certificate_is_refused_with_the_variable_for_it(
     assert server.heads == []
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    # Either side may hang up at any moment.
-    with suppress(OSError):
-        while data := source.recv(2**16):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
 def tunnel(
     authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
@@ -161,30 +140,21 @@ def tunnel(
     def answer(_: str, out: socket.socket) -> None:
         out.sendall(answers[0])
 
-    with serve_raw(answer, tls) as server:
-        port = urlsplit(server.url).port
-
-        def forward(_: str, client: socket.socket) -> None:
-            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            with socket.create_connection(("127.0.0.1", port)) as behind:
-                threading.Thread(target=_copy, args=(behind, client), daemon=True).start()
-                _copy(client, behind)
-
-        with serve_raw(forward) as proxy:
-            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            yield proxy.heads, server.heads, answers
+    with serve_raw(answer, tls) as server, proxy_to(server.url) as proxy:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        yield proxy.heads, server.heads, answers
 
 
 def test_requests_to_other_hosts_go_through_the_proxy_without_the_key_in_clear(
     tunnel: tuple[list[str], list[str], list[bytes]],
 ) -> None:
     proxied, served, _ = tunnel
-    with Impatient(base_url="https://dixa.example") as client:
+    with Impatient(base_url=f"https://{HOST}") as client:
         for _ in range(3):
             assert client.fetch_metrics() == []
     assert len(proxied) == 1
-    assert proxied[0].startswith("connect dixa.example:443")
+    assert proxied[0].startswith(f"connect {HOST}:443")
     assert KEY.lower() not in proxied[0]
     assert len(served) == 3
 
@@ -195,7 +165,7 @@ def test_an_answer_through_a_proxy_is_cut_too(
     answers = tunnel[2]
     answers[0] = b"HTTP/1.1 200 OK\r\n"
     with Impatient(
-        patience=Patience(attempts=1, answer_seconds=0.3), base_url="https://dixa.example"
+        patience=Patience(attempts=1, answer_seconds=0.3), base_url=f"https://{HOST}"
     ) as client:
         for _ in range(5):
             with pytest.raises(ApiUnavailable, match="no complete answer"):

@@ -15,8 +15,8 @@ from pyrate_limiter import Limiter
 from dixa_assets.api import pace
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.limiter import shared_limiter
-from dixa_assets.api.settings import ApiSettings
-from dixa_assets.errors import ConfigError
+from dixa_assets.api.settings import ApiSettings, Patience
+from dixa_assets.errors import ApiUnavailable, ConfigError
 from dixa_assets_tests.support.client import quick
 from dixa_assets_tests.support.processes import wait_until
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -227,3 +227,17 @@ def test_a_state_folder_that_others_may_write_becomes_private(folder: Path) -> N
     place.mkdir(mode=0o777)
     assert taken(limiter()) == 3
     assert place.stat().st_mode & 0o077 == 0
+
+
+def test_a_state_that_cannot_be_written_is_named_and_nothing_is_sent(
+    folder: Path, simulator: Simulator
+) -> None:
+    with DixaClient(KEY, quick(base_url=simulator.url), Patience(attempts=1)) as client:
+        client.fetch_filter_values("channel")
+        state = state_file(folder)
+        state.unlink()
+        state.mkdir()
+        simulator.forget_requests()
+        with pytest.raises(ApiUnavailable, match=f"rate limit is not available: {state}: Is a dir"):
+            client.fetch_filter_values("channel")
+    assert simulator.requests() == []

@@ -127,7 +127,7 @@ def watched(cluster: Cluster, lakes: Mapping[str, dict[str, str]]) -> Iterator[t
     wait_until(loaded, seconds=2400, what="the runs of every account")
     yield "all runs done", f"{time.monotonic() - began:.0f} s"
     for name, where in lakes.items():
-        days = open_lake(where, account=name).loaded()
+        days = open_lake(where, account=name).inventory().loads
         assert len([day for _, day in days if day]) >= DAYS * len(INCLUDED), name
     runs = [run for run in cluster.runs() if run["endTime"]]
     took = median(run["endTime"] - run["startTime"] for run in runs)

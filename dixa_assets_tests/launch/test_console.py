@@ -110,7 +110,21 @@ def test_a_new_metric_is_shown_within_the_width() -> None:
     assert len(line) <= WIDTH + len("06:27:45  ")
 
 
-def test_the_log_has_every_line_without_colours(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("\x1b[32m2026\x1b[0m - DEBUG - x\n", "2026 - DEBUG - x"),
+        ("a\tb\r\n", "a       b"),
+        ("\x1b]0;title\x07\x1b]52;c;Zm9v\x07", "\\x1b]0;title\\x07\\x1b]52;c;Zm9v\\x07"),
+        ("50%\rforged", "50%\\rforged"),
+        ("\x1b[2Jcleared\x9b2J", "\\x1b[2Jcleared\\x9b2J"),
+        ("Naïve – 名前 😀", "Naïve – 名前 😀"),
+    ],
+    ids=ascii,
+)
+def test_the_log_has_every_line_without_colours_and_control_characters(
+    line: str, written: str, tmp_path: Path
+) -> None:
     write = log_writer(tmp_path / "log")
-    assert write("\x1b[32m2026\x1b[0m - DEBUG - x\n") == "2026 - DEBUG - x"
-    assert (tmp_path / "log").read_text() == "2026 - DEBUG - x\n"
+    assert write(line) == written
+    assert (tmp_path / "log").read_text("utf-8") == f"{written}\n"

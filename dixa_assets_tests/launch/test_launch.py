@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from dixa_assets_tests.support.launched import STATE, launched
-from dixa_assets_tests.support.processes import graphql, wait_until
+from dixa_assets_tests.support.processes import (
+    free_port,
+    graphql,
+    outside_settings,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +58,49 @@ def test_ctrl_c_stops_a_sensor_tick_whose_answer_never_ends(tmp_path: Path) -> N
             what="a request for the catalogue",
         )
         assert dev.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("dev", "DAGSTER_HOME: /proc/.dagster_home cannot be written (No such file or directory)."),
+        ("demo", "[Errno 2] No such file or directory: '/proc/.demo'"),
+    ],
+)
+def test_a_working_folder_that_cannot_be_written_ends_the_start_in_a_line(
+    tmp_path: Path, mode: str, says: str
+) -> None:
+    own = {"HOME": str(tmp_path), "DIXA_DUCKDB_PATH": str(tmp_path / "dixa.duckdb")}
+    done = subprocess.run(
+        [sys.executable, "-m", "dixa_assets.launch", mode, "--port", str(free_port())],
+        cwd="/proc",
+        env=outside_settings() | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"✗ {says}\n")
+
+
+def test_dev_uses_the_home_that_the_environment_names_with_its_own_settings(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "a home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    with (
+        trickling() as (url, _),
+        launched(
+            "dev", tmp_path, DIXA_API_KEY="a-key", DIXA_BASE_URL=url, DAGSTER_HOME=str(home)
+        ) as dev,
+    ):
+        wait_until(lambda: graphql(dev.url, STATE) is not None, seconds=180, what="the UI")
+        assert f"Its history is in {home}." in dev.console.read_text()
+        assert dev.interrupt() == 0
+    assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}"
+    assert (home / "dagster.log").exists()
+    assert (home / "history").is_dir()
+    assert not (tmp_path / ".dagster_home").exists()
 
 
 @contextmanager

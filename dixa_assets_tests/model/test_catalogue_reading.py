@@ -82,16 +82,53 @@ def test_a_description_that_is_not_a_text_is_ignored(description: Any) -> None:
     assert Entry.from_api("metric", data) == expected
 
 
-def test_a_zero_byte_in_a_description_is_escaped() -> None:
-    entry = Entry.from_api("metric", {"id": "bare", "description": "a\0b"})
-    assert entry.description == "a\\x00b"
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a\0b", "a\\x00b"),
+        ("\x1b]0;title\x07\x1b[2J", "\\x1b]0;title\\x07\\x1b[2J"),
+        ("c\x9b2Jsi", "c\\x9b2Jsi"),
+        ("to the \u202eleft", "to the \\u202eleft"),
+        ("one\r\ntwo\u2028three", "one\ntwo\nthree"),
+        ("a\ttab", "a       tab"),
+        ("Naïve – 名前 😀\u200d", "Naïve – 名前 😀\u200d"),
+        ("x" * 9000, "x" * 5000),
+    ],
+    ids=ascii,
+)
+def test_a_description_controls_no_terminal_and_is_not_endless(text: str, read: str) -> None:
+    data = {"id": "bare", "description": text, "filters": [{"filterAttribute": "queue_id"}]}
+    data["filters"][0]["description"] = text  # type: ignore[index]
+    entry = Entry.from_api("metric", data)
+    assert (entry.description, entry.filters[0].description) == (read, read)
 
 
-@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"])
-def test_an_entry_whose_id_fits_into_no_statement_is_left_out(odd: str) -> None:
-    listing = Listing.from_api([{"id": odd}, {"id": "csat"}], [{"id": "ratings"}])
+@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b", "x" * 501], ids=ascii)
+@pytest.mark.parametrize(
+    "place", ["id", "filters filterAttribute", "aggregations measure"], ids=lambda each: each
+)
+def test_an_entry_with_a_name_that_cannot_be_stored_is_left_out(odd: str, place: str) -> None:
+    part, _, key = place.partition(" ")
+    entry = {"id": "odd", part: [{key: odd}]} if key else {"id": odd}
+    listing = Listing.from_api([entry, {"id": "csat"}], [{"id": "ratings"}])
     assert [entry.id for entry in listing.entries] == ["csat", "ratings"]
     assert len(listing.problems) == 1
+    assert listing.problems[0].isprintable()
+    assert len(listing.problems[0]) < 200
+
+
+def test_a_field_with_a_control_character_has_a_name_that_can_be_shown() -> None:
+    fields = [{"field": "a\x1b[2J\nb"}, {"field": "c"}]
+    entry = Entry.from_api("record", {"id": "ratings", "fieldsMetadata": fields})
+    assert [item.field for item in entry.fields] == ["a\\x1b[2J\\nb", "c"]
+
+
+def test_an_undocumented_key_is_noted_in_few_characters_that_can_be_shown() -> None:
+    listing = Listing.from_api([{"id": "csat", "\x1b]0;x\x07" + "k" * 900: 1}], [{"id": "ratings"}])
+    ((kind, change, item),) = listing.undescribed
+    assert (kind, change) == ("metric", "unknown key")
+    assert item.isprintable()
+    assert len(item) == 100
 
 
 @pytest.mark.parametrize("nullable", [True, None, "no", 0, False])

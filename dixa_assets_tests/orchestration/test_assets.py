@@ -3,9 +3,11 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_shared.serdes import serialize_value
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
@@ -18,6 +20,7 @@ from dixa_assets_tests.support.scenario import (
     failure_of,
     fetched,
     load,
+    tampered,
 )
 from dixa_assets_tests.support.simulator import NOW, Simulator
 from dixa_assets_tests.support.truth import assert_equal
@@ -259,7 +262,16 @@ def test_a_new_field_becomes_a_column_and_a_new_type_widens_it(
     ]
 
 
-@pytest.mark.parametrize("odd", ["select", 'Naïve "quote"; drop table x', "an id with spaces"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "select",
+        'Naïve "quote"; drop table x',
+        "an id with spaces",
+        "\x1b]0;title\x07\x1b[2J\nforged line \u202e",
+    ],
+    ids=ascii,
+)
 def test_odd_ids_load_like_other_ids(
     odd: str, simulator: Simulator, analytics: DixaAnalytics
 ) -> None:
@@ -339,3 +351,129 @@ def test_a_metric_keeps_its_table_if_its_id_returns_in_capitals(
     assert load(analytics, [CSAT], "2025-11-02", catalogue=after).success
     rows = analytics.build_warehouse().query("SELECT partition_date FROM dixa_metrics.csat")
     assert len(rows) == 2
+
+
+# Requested days
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("", None),
+        ("2025-11-05", "2025-11-01"),
+        ("2024-01-01", "2024-01-05"),
+    ],
+)
+def test_a_run_without_days_is_refused_in_a_sentence(
+    analytics: DixaAnalytics,
+    simulator: Simulator,
+    catalogue: Catalogue,
+    first: str,
+    last: str | None,
+) -> None:
+    simulator.forget_requests()
+    result = load(analytics, [CSAT], first, last, catalogue=catalogue)
+    assert not result.success
+    said = failure_of(result, "dixa_metrics__csat")
+    assert said.startswith("partition: the run has no day that can be loaded. Choose days of the ")
+    assert simulator.requests() == []
+
+
+# Events
+
+
+def size_of(event: Any) -> int:
+    return len(serialize_value(event))
+
+
+def test_the_event_of_a_day_is_small_for_a_record_of_any_width(
+    simulator: Simulator, analytics: DixaAnalytics
+) -> None:
+    fields = [
+        {"field": f"field_{n}", "description": "About it.", "nullable": True} for n in range(1900)
+    ]
+    entry = {"id": "ratings", "description": "", "fieldsMetadata": fields}
+    simulator.tell("records", entry=entry, like="ratings")
+    catalogue = fetched(analytics)
+    result = load(analytics, [RATINGS], "2025-11-01", "2025-11-02", catalogue=catalogue)
+    assert result.success
+    events = result.asset_materializations_for_node("dixa_records__ratings")
+    assert len(events) == 2
+    assert max(map(size_of, events)) < 20_000
+    # The definition has the columns, once.
+    graph = analytics.build_definitions(catalogue).resolve_asset_graph()
+    columns = graph.get(dg.AssetKey(RATINGS.split("/"))).metadata["dagster/column_schema"].columns
+    assert len(columns) > 1900
+
+
+def test_new_fields_in_rows_make_no_large_event(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    assert load(analytics, [RATINGS], "2025-11-01", catalogue=catalogue).success
+    fields = [{"name": f"f{n}", "field": {"_type": "LongField", "value": n}} for n in range(1900)]
+    row = {
+        "primaryTimestampField": {"name": "at", "timestamp": "2025-11-02T09:00:00.000Z"},
+        "fields": fields,
+    }
+    simulator.tell(
+        "faults",
+        kind="status",
+        status=200,
+        operation="postAnalyticsRecords",
+        times=1,
+        body=json.dumps({"data": [row]}),
+        content_type="application/json",
+    )
+    result = load(analytics, [RATINGS], "2025-11-02", catalogue=catalogue)
+    assert result.success
+    (event,) = result.asset_materializations_for_node("dixa_records__ratings")
+    assert size_of(event) < 20_000
+    assert "new column f0 (BIGINT); new column f1" in str(event.metadata["schema_changes"].value)
+
+
+def test_the_last_day_of_a_load_has_the_columns_with_their_types(analytics: DixaAnalytics) -> None:
+    result = load(analytics, [RATINGS], "2025-11-01", "2025-11-03")
+    first, second, last = result.asset_materializations_for_node("dixa_records__ratings")
+    for event in (first, second):
+        assert "dagster/column_schema" not in event.metadata
+    columns: Any = last.metadata["dagster/column_schema"].value
+    types = {column.name: column.type for column in columns.columns}
+    assert types["partition_date"] == "DATE"
+    assert "as in the data" not in types["value"]
+    assert size_of(last) < 20_000
+
+
+# Texts of Dixa
+
+
+def test_content_in_the_place_of_a_type_is_kept_in_the_row_alone(
+    simulator: Simulator, analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    data = {"_type": "vip@example.com | **x**", "value": 1}
+    simulator.tell("records/fields", id="ratings", field="odd", data=data)
+    assert load(analytics, [RATINGS], "2025-11-01", catalogue=catalogue).success
+    warehouse = analytics.build_warehouse()
+    rows = warehouse.query("SELECT DISTINCT odd::VARCHAR AS odd FROM dixa_records.ratings")
+    assert [json.loads(text) for text in rows.odd.dropna()] == [data]
+    types, _ = warehouse.findings()
+    assert types == {(RATINGS, "odd", "unknown")}
+    log = warehouse.query("SELECT * FROM dixa_catalogue.loads")
+    assert "vip@" not in log.to_json()
+
+
+def test_a_changed_column_type_is_an_error_without_the_value(
+    analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    keys = [RATINGS, "dixa_filters/agent_id"]
+    assert load(analytics, keys, "2025-11-01", catalogue=catalogue).success
+    tampered(
+        analytics, "ALTER TABLE dixa_records.ratings ALTER agent_id_label TYPE INTEGER USING 1"
+    )
+    result = load(analytics, [RATINGS], "2025-11-02", catalogue=catalogue)
+    said = failure_of(result, "dixa_records__ratings")
+    assert "dixa_records/ratings" in said
+    assert "a value does not fit its column (ConversionException)" in said
+    labels = analytics.build_warehouse().query("SELECT label FROM dixa_filters.agent_id")
+    assert len(labels)
+    for text in (said, "".join(map(str, result.all_events))):
+        assert [label for label in labels.label if label in text] == []

@@ -8,7 +8,10 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration.partitions import build_partitions_def, range_request
+from dixa_assets_tests.support.processes import child, hold
+from dixa_assets_tests.support.reports import Reader
 from dixa_assets_tests.support.scenario import component, fetched, load, tampered
 from dixa_assets_tests.support.simulator import Simulator
 
@@ -341,3 +344,98 @@ def test_a_load_that_plans_no_checks_runs_them(analytics: DixaAnalytics) -> None
     assert result.success
     made = {found.check_name for found in result.get_asset_check_evaluations()}
     assert made == {"completeness", "not_null", "schema", "window"}
+
+
+def declare(simulator: Simulator, *fields: dict[str, Any]) -> None:
+    """Let the catalogue of the simulator describe these fields of the ratings."""
+    entry = {"id": "ratings", "description": "", "fieldsMetadata": [*fields]}
+    simulator.tell("records", entry=entry, like="ratings")
+
+
+@pytest.mark.parametrize("how", ["leaves the catalogue", "is excluded", "becomes nullable"])
+def test_a_field_whose_values_were_missing_and_that_is_no_longer_required_fails_nothing(
+    simulator: Simulator, tmp_path: Path, analytics: DixaAnalytics, how: str
+) -> None:
+    queue = {"field": "queue_id", "description": "", "nullable": False}
+    agent = {"field": "agent_id", "description": "", "nullable": True}
+    declare(simulator, queue, agent)
+    assert not evaluations(analytics, [RATINGS])[RATINGS, "not_null"].passed
+    if how == "is excluded":
+        analytics = component(
+            simulator, tmp_path, history_days=0, exclude_fields={"ratings": ["queue_id"]}
+        )
+    else:
+        declare(simulator, agent, *([queue | {"nullable": True}] if "nullable" in how else []))
+    result = load(analytics, [RATINGS, "dixa/report"], FIRST)
+    assert result.success
+    found = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert found["not_null"].passed
+    assert "fields have a value in every row" in found["not_null"].description
+
+
+# Errors in checks
+
+BROKEN = "ALTER TABLE dixa_catalogue.loads ALTER nulls TYPE VARCHAR"
+NO_JSON = "UPDATE dixa_catalogue.loads SET nulls = 'vip@example.com'"
+
+
+def test_a_check_that_raises_an_error_fails_with_it_and_stops_nothing_else(
+    analytics: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    tables = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(catalogue)]
+    assert load(analytics, [RATINGS, CSAT, *tables], FIRST, catalogue=catalogue).success
+    for statement in (BROKEN, NO_JSON):
+        tampered(analytics, statement)
+    result = load(analytics, [RATINGS, CSAT, "dixa/report"], LAST, catalogue=catalogue)
+    assert result.success
+    found = {
+        (each.asset_key.to_user_string(), each.check_name): each
+        for each in result.get_asset_check_evaluations()
+    }
+    broken = found.pop((RATINGS, "not_null"))
+    assert not broken.passed
+    assert broken.severity == dg.AssetCheckSeverity.WARN
+    assert broken.description.startswith("The check could not run: InvalidInputException in ")
+    assert (RATINGS, "window") in found
+    assert [key for key, each in found.items() if "could not run" in each.description] == []
+    assert analytics.report_file is not None
+    report = Reader(analytics.report_file.read_text())
+    assert broken.description in report.page("records.ratings")
+    assert "1 could not run" in report.page("records.ratings")
+    assert "Checks could not run: the numbers are not checked. ratings (record)" in report.page("/")
+    assert "could not run" not in report.page("csat")
+    for text in (broken.description, report.page("records.ratings")):
+        assert "vip@example.com" not in text
+
+
+def test_checks_fail_with_the_reason_while_the_database_cannot_be_read(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    analytics = component(simulator, tmp_path, database_wait_seconds=0.2)
+    assert load(analytics, [RATINGS], FIRST, catalogue=catalogue).success
+    checks = dg.AssetSelection.checks_for_assets(dg.AssetKey(RATINGS.split("/")))
+    with child(hold, analytics.duckdb_path) as (_, pipe):
+        assert pipe.recv() == "held"
+        result = load(analytics, checks, catalogue=catalogue)
+        pipe.send("let go")
+    assert result.success
+    found = result.get_asset_check_evaluations()
+    assert {each.check_name for each in found} == {"completeness", "not_null", "schema", "window"}
+    for each in found:
+        assert not each.passed
+        assert "has the database open" in str(each.description)
+
+
+def test_a_finding_shows_a_limited_number_of_cases(
+    simulator: Simulator, analytics: DixaAnalytics
+) -> None:
+    declare(
+        simulator,
+        *({"field": f"field_{n}", "description": "", "nullable": False} for n in range(300)),
+    )
+    found = evaluations(analytics, [RATINGS], FIRST, FIRST)
+    for name, figure in (("schema", "never in the data"), ("not_null", "fields that lack one")):
+        check = found[RATINGS, name]
+        assert check.metadata[figure].value == 300
+        assert len(cases_of(check)) == 50
+        assert len(check.description) <= 1000

@@ -1,7 +1,5 @@
-"""The sensors keep the catalogue up to date, load missing days and publish after loads."""
+"""The sensors keep the catalogue up to date and publish after loads."""
 
-import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,13 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Catalogue, Listing
-from dixa_assets.model.merge import merge
-from dixa_assets.model.tables import catalogue_rows
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration import state
-from dixa_assets.orchestration.dagster_internals import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.projects import stored_catalogue
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
+from dixa_assets_tests.support.ticks import first_seen, tables_of
 
 RATINGS, CSAT = "dixa_records/ratings", "dixa_metrics/csat"
 
@@ -51,48 +44,6 @@ def stored(analytics: DixaAnalytics, instance: dg.DagsterInstance) -> Catalogue:
     found = state.load(instance.defs_state_storage, analytics.defs_state_config.key)
     assert found is not None
     return found
-
-
-def history_tick(
-    analytics: DixaAnalytics,
-    catalogue: Catalogue,
-    instance: dg.DagsterInstance,
-    cursor: str | None = None,
-) -> dg.SensorResult:
-    """A tick of the sensor that loads missing days."""
-    definitions = analytics.build_definitions(catalogue)
-    (sensor,) = (each for each in definitions.sensors or () if each.name == "dixa_history")
-    context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, repository_def=definitions.get_repository_def()
-    )
-    found = sensor(context)
-    assert isinstance(found, dg.SensorResult)
-    return found
-
-
-def keys_of(tick: dg.SensorResult) -> set[str]:
-    """The assets that a tick requests."""
-    requests = tick.run_requests or ()
-    return {key.to_user_string() for each in requests for key in each.asset_selection or ()}
-
-
-def ranges_of(tick: dg.SensorResult) -> list[tuple[str, str]]:
-    """First and last day of each run of days that a tick requests."""
-    tags = [each.tags for each in tick.run_requests or () if each.tags]
-    return [
-        (each[ASSET_PARTITION_RANGE_START_TAG], each[ASSET_PARTITION_RANGE_END_TAG])
-        for each in tags
-    ]
-
-
-def first_seen(catalogue: Catalogue, at: str = "2025-11-10T09:00:00+00:00") -> Catalogue:
-    """The same catalogue, first fetched at another time."""
-    listing = Listing(catalogue.entries)
-    return merge(Catalogue(), listing, at=at, is_still_described=lambda _: True)
-
-
-def tables_of(catalogue: Catalogue) -> list[str]:
-    return [f"dixa_catalogue/{table.name}" for table in catalogue_rows(catalogue)]
 
 
 # The catalogue
@@ -236,82 +187,6 @@ def test_a_lost_catalogue_is_fetched_again_and_keeps_the_history_in_the_database
         assert again.entries == known.entries
         assert again.changes[: len(known.changes)] == known.changes
         assert nps in keys()
-
-
-# Missing days
-
-
-def test_a_new_asset_gets_the_days_before_it_appeared_in_one_run(
-    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    tick = history_tick(analytics, first_seen(catalogue), instance)
-    assert ranges_of(tick) == [("2025-10-11", "2025-11-09")]
-    undated, daily = tick.run_requests or ()
-    assert len(daily.asset_selection or ()) == len(catalogue.entries)
-    schemas = {key.path[0] for key in undated.asset_selection or ()}
-    assert schemas == {"dixa_catalogue", "dixa_filters"}
-
-
-def test_only_gaps_between_loaded_days_are_requested(
-    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    analytics = component(simulator, tmp_path, history_days=5, include=["csat"])
-    known = first_seen(catalogue)
-    for first, last in (("2025-11-05", "2025-11-06"), ("2025-11-08", "2025-11-08")):
-        load(analytics, [CSAT], first, last, instance=instance, catalogue=known)
-    tick = history_tick(analytics, known, instance)
-    assert ranges_of(tick) == [("2025-11-07", "2025-11-07"), ("2025-11-09", "2025-11-09")]
-
-
-def test_a_lost_or_another_database_is_filled_again(
-    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    analytics = component(simulator, tmp_path, history_days=3, include=["csat"])
-    known = first_seen(catalogue)
-    filters = [f"dixa_filters/{name}" for name in known.filter_names.values()]
-    keys = [CSAT, *tables_of(known), *filters]
-    load(analytics, keys, "2025-11-07", "2025-11-09", instance=instance, catalogue=known)
-    done = history_tick(analytics, known, instance)
-    assert not done.run_requests
-    assert keys_of(history_tick(analytics, known, instance, done.cursor)) == set()
-    other = analytics.model_copy(update={"duckdb_path": str(tmp_path / "other.duckdb")})
-    assert keys_of(history_tick(other, known, instance, done.cursor)) == set(keys)
-    Path(analytics.duckdb_path).unlink()
-    assert keys_of(history_tick(analytics, known, instance, done.cursor)) == set(keys)
-
-
-def test_a_load_is_requested_again_after_a_pause_only(
-    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    first = history_tick(analytics, catalogue, instance)
-    assert first.run_requests
-    assert not history_tick(analytics, catalogue, instance, first.cursor).run_requests
-    cursor = json.loads(first.cursor or "{}")
-    # A clock that was ahead has noted a try in the future.
-    for offset in (-timedelta(hours=1), timedelta(days=1)):
-        tried = (datetime.now(UTC) + offset).timestamp()
-        cursor["tries"] = dict.fromkeys(cursor["tries"], [1, tried])
-        later = history_tick(analytics, catalogue, instance, json.dumps(cursor))
-        assert keys_of(later) == keys_of(first)
-
-
-def test_no_history_is_loaded_for_zero_days(
-    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    analytics = component(simulator, tmp_path, history_days=0)
-    assert ranges_of(history_tick(analytics, catalogue, instance)) == []
-
-
-def test_a_changed_catalogue_loads_its_tables_again(
-    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> None:
-    analytics = component(simulator, tmp_path, history_days=0)
-    tables = tables_of(catalogue)
-    load(analytics, tables, instance=instance, catalogue=catalogue)
-    assert keys_of(history_tick(analytics, catalogue, instance)).isdisjoint(tables)
-    simulator.tell("metrics", entry={"id": "brand_new"}, like="csat")
-    later = fetched(analytics, catalogue)
-    assert keys_of(history_tick(analytics, later, instance)) > {*tables}
 
 
 # Published assets

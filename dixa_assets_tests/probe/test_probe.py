@@ -235,6 +235,17 @@ def test_every_question_has_an_answer_and_the_page_has_no_row_and_no_token(
         assert f"{secret}" not in page.replace("-", " ").split()
 
 
+def test_another_page_of_that_name_is_not_replaced(
+    analytics: DixaAnalytics, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "probe.md"
+    page.write_text("# How we probe\n")
+    facts, kept = probed(analytics)
+    assert facts.keys() == {each.question for each in kept.facts}
+    assert f"! probe: {page} was not written by this project" in capsys.readouterr().out
+    assert page.read_text() == "# How we probe\n"
+
+
 def test_an_unstable_order_of_rows_needs_nobody(
     simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path
 ) -> None:
@@ -331,6 +342,37 @@ def test_the_page_does_not_repeat_the_message_of_a_refusal(
     facts, _ = probed(analytics)
     assert facts[FOR_METRICS].evidence == "status 400"
     assert "vip@" not in (tmp_path / "probe.md").read_text()
+
+
+def test_names_of_dixa_on_the_page_are_no_markup_and_content_is_not_on_it(
+    simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path
+) -> None:
+    simulator.withdraw("metrics", RECORD)
+    odd = "a | b <b>*x*</b> [y](https://evil.example)"
+    about = {"filters": [{"filterAttribute": "channel"}], "relatedRecordIds": [RECORD]}
+    simulator.tell("metrics", entry={"id": odd, **about}, like=RECORD)
+    data = {"_type": "vip@example.com", "value": "vip@example.com"}
+    simulator.tell("records/fields", id=RECORD, field="odd", data=data)
+    facts, _ = probed(analytics)
+    assert odd in facts[FOR_METRICS].evidence
+    page = (tmp_path / "probe.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+    assert r"a \| b \<b\>\*x\*\</b\> \[y\](https:\//evil.example)" in page
+    assert "vip@" not in page
+
+
+def test_a_page_that_cannot_be_written_loses_no_finding(
+    simulator: Simulator,
+    analytics: DixaAnalytics,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "probe.md").mkdir()
+    simulator.tell("settings", end="exclusive")
+    _, kept = probed(analytics)
+    assert Adaptation.of(kept.facts) == Adaptation(is_end_exclusive=True)
+    assert f"! probe: {tmp_path}/probe.md cannot be written" in capsys.readouterr().out
 
 
 def test_a_catalogue_of_many_pages_leaves_enough_requests_for_all_questions(

@@ -13,7 +13,7 @@ from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.reports import Reader
-from dixa_assets_tests.support.scenario import component, load
+from dixa_assets_tests.support.scenario import component, failure_of, load
 from dixa_assets_tests.support.simulator import Simulator
 
 CSAT = "dixa_metrics/csat"
@@ -28,6 +28,54 @@ def test_a_path_on_the_command_line_begins_at_the_working_folder(
     done = command("report", "--output", str(tmp_path))
     assert done.code == 1
     assert done.err == f"✗ --output: '{tmp_path}' is a folder; name a file in it.\n"
+
+
+def test_a_file_that_is_no_report_is_not_replaced(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    page, empty = tmp_path / "index.html", tmp_path / "empty.html"
+    page.write_text("<html><title>Ours</title></html>")
+    empty.touch()
+    done = command("report", "--output", str(page))
+    assert done.code == 1
+    assert f"{page} was not written by this project, so it is not replaced" in done.err
+    assert page.read_text() == "<html><title>Ours</title></html>"
+    for _ in range(2):
+        assert command("report", "--output", str(empty)).code == 0
+    # A report of an earlier release has the title alone.
+    empty.write_text(empty.read_text().replace('<meta name="generator"', "<meta"))
+    assert command("report", "--output", str(empty)).code == 0
+    assert {each.suffix for each in tmp_path.iterdir() if each.name.startswith(".")} == set()
+
+
+def test_a_report_that_cannot_be_written_is_named_with_its_setting(
+    command: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "a file").touch()
+    place = f"{tmp_path}/a file/report.html"
+    problem = f"its folder {tmp_path}/a file cannot be made (File exists)."
+    done = command("report", "--output", "a file/report.html")
+    assert (done.code, done.err) == (
+        1,
+        f"✗ --output: {problem}\n",
+    )
+    done = command("report", DIXA_REPORT_PATH=place)
+    assert done.err == f"✗ DIXA_REPORT_PATH: {problem}\n"
+
+
+def test_assets_of_the_database_that_cannot_be_written_fail_in_a_sentence(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    (tmp_path / "a file").touch()
+    place = tmp_path / "a file" / "published"
+    analytics = component(
+        simulator, tmp_path, read_copy_path=f"{place}.duckdb", report_path=f"{place}.html"
+    )
+    result = load(analytics, ["dixa/read_copy", "dixa/report", CSAT], "2025-11-01")
+    said = {name: failure_of(result, f"dixa__{name}") for name in ("read_copy", "report")}
+    assert said["read_copy"].startswith(f"read_copy_path: its folder {place.parent} cannot be made")
+    assert said["report"] == f"report_path: its folder {place.parent} cannot be made (File exists)."
+    assert len(result.asset_materializations_for_node("dixa_metrics__csat")) == 1
 
 
 def test_each_account_of_a_project_has_a_report(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Aggregation, Entry
 from dixa_assets.report.contents import Latest
 from dixa_assets.report.gather import unit_of
@@ -88,8 +89,8 @@ def test_a_report_is_replaced_as_a_whole_or_stays_as_it_was(
     def refuse(*_: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr("dixa_assets.report.render.os.replace", refuse)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("dixa_assets.files.os.replace", refuse)
+    with pytest.raises(ConfigError, match="^report_path: .*no space"):
         write_report(warehouse, path, options=OPTIONS, now=NOW + timedelta(days=1))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

@@ -352,13 +352,33 @@ def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_pat
                 "'{}' AS filters"
             )
             report = gather(query, options=OPTIONS, now=NOW)
-            (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
-            key = dg.AssetKey(["dixa_metrics", "csat"])
-            subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
-            tab = {each.check_name: each.description for each in check_results(key, subject, query)}
+        (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
+        key = dg.AssetKey(["dixa_metrics", "csat"])
+        subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
+        tab = {each.check_name: each.description for each in check_results(key, subject, warehouse)}
     (page,) = report.pages
     assert {name: found.reason for name, found in page.findings.items()} == tab
     assert tab["completeness"] == "All 1 days to 2025-11-09 are loaded."
+
+
+@pytest.mark.parametrize("column", ["filters", "loaded_at"])
+def test_a_page_that_cannot_be_made_is_left_out_and_named(
+    column: str, loaded: DixaAnalytics, tmp_path: Path
+) -> None:
+    whole = Reader(rendered(loaded.build_warehouse()))
+    update = f"UPDATE dixa_catalogue.loads SET {column} = NULL"
+    with copied(loaded, tmp_path, f"{update} WHERE asset_key = 'dixa_metrics/csat'") as warehouse:
+        path = tmp_path / "report.html"
+        report = write_report(warehouse, path, options=OPTIONS, now=NOW)
+    reader = Reader(path.read_text("utf-8"))
+    (reason,) = report.failures.values()
+    assert "Error in " in reason
+    assert "csat" in next(iter(report.failures))
+    assert set(whole.pages) - set(reader.pages) == {"csat"}
+    assert set(reader.data["pages"]) == set(reader.pages) - {"/"}
+    (part,) = report.failures
+    assert f"Not in this report {part}: {reason}" in reader.page("/")
+    assert "Nothing stands out" not in reader.page("/")
 
 
 def test_a_warehouse_without_recent_loads_shows_its_last_days(loaded: DixaAnalytics) -> None:

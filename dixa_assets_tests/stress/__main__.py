@@ -1,4 +1,7 @@
-"""`python -m dixa_assets_tests.stress crash`, `soak` or `fuzz`; exits with 1 on a violation."""
+"""`python -m dixa_assets_tests.stress PROGRAM`; exits with 1 on a violation.
+
+The programs are `crash`, `soak`, `fuzz`, `lives` and `environments`.
+"""
 
 import argparse
 import json
@@ -6,7 +9,7 @@ import logging
 import sys
 import time
 
-from dixa_assets_tests.stress import fuzz, fuzz_days
+from dixa_assets_tests.stress import environments, fuzz, fuzz_days, lives
 from dixa_assets_tests.stress.crash import Crash
 from dixa_assets_tests.stress.soak import CONVERSATIONS_PER_DAY, soak
 from dixa_assets_tests.support.processes import folder_of_command
@@ -38,29 +41,48 @@ def fuzzed(options: argparse.Namespace) -> None:
     """Run many cases, or one again; the smallest case that breaks the rule is printed."""
     logging.getLogger("dixa_assets").setLevel(logging.ERROR)
     try:
+        is_fuzz = options.program == "fuzz"
         if options.case:
-            with (fuzz if "target" in options.case else fuzz_days).fuzzing() as one:
+            days = fuzz if "target" in options.case else fuzz_days
+            with days.fuzzing() if is_fuzz else environments.environments() as one:
                 print(one.check(options.case))
             return
-        ends = fuzz.run(options.cases, options.seed)
-        ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        if is_fuzz:
+            ends = fuzz.run(options.cases, options.seed)
+            ends += fuzz_days.run(options.cases // DAYS_SHARE, options.seed)
+        else:
+            ends = environments.run(options.cases, options.seed)
     except fuzz.Violation as violation:
         sys.exit(f"broken: {violation}")
     print(f"{ends.total()} cases: {', '.join(f'{name} {n}' for name, n in ends.most_common())}")
 
 
+def lived(options: argparse.Namespace) -> None:
+    """Run many lives, or one again; the smallest life that breaks the rule is printed."""
+    try:
+        if options.case:
+            with lives.living() as all_lives:
+                all_lives.check(options.case)
+            return
+        ends = lives.run(options.lives, options.seed)
+    except fuzz.Violation as violation:
+        sys.exit(f"broken: {violation}")
+    print(", ".join(f"{name} {number}" for name, number in ends.most_common()))
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress")
-    parser.add_argument("program", choices=("crash", "soak", "fuzz"))
+    parser.add_argument("program", choices=("crash", "soak", "fuzz", "lives", "environments"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=50, help="of crash")
     parser.add_argument("--minutes", type=float, default=10, help="of soak")
     parser.add_argument("--cases", type=int, default=10_000, help="of fuzz")
-    parser.add_argument("--case", type=json.loads, help="of fuzz: a case as it was printed")
+    parser.add_argument("--lives", type=int, default=300, help="of lives")
+    parser.add_argument("--case", type=json.loads, help="of fuzz and lives: a printed case")
     options = parser.parse_args()
     began = time.monotonic()
-    (fuzzed if options.program == "fuzz" else crash_or_soak)(options)
+    {"fuzz": fuzzed, "lives": lived}.get(options.program, crash_or_soak)(options)
     print(f"{time.monotonic() - began:.0f} s, seed {options.seed}")
 
 

@@ -10,7 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
 import pytest
 
 from dixa_assets.errors import ConfigError, DixaAssetsError, WarehouseBusy
@@ -22,7 +21,6 @@ from dixa_assets_tests.support.handmade import (
     DAYS,
     integers,
     load,
-    load_metric,
     noted_rows,
     numbers_by_day,
     record,
@@ -31,60 +29,6 @@ from dixa_assets_tests.support.handmade import (
 from dixa_assets_tests.support.processes import child, hold
 
 pytestmark = pytest.mark.file
-
-# The read copy
-
-
-@pytest.mark.parametrize(
-    ("name", "copy"),
-    [("test.duckdb", "dixa_read.duckdb"), ("dixa.duckdb", "read.duckdb"), ("a.db", "dixa.duckdb")],
-)
-def test_a_read_copy_holds_everything_under_the_same_names(
-    tmp_path: Path, name: str, copy: str
-) -> None:
-    warehouse = Warehouse(tmp_path / name)
-    load_metric(warehouse, "csat", DAY, [1.5])
-    load(warehouse, record(about="Talks."), DAY, integers(1, 2))
-
-    size = warehouse.publish(tmp_path / "reading" / copy)
-
-    assert [path.name for path in (tmp_path / "reading").iterdir()] == [copy]
-    assert (tmp_path / "reading" / copy).stat().st_size == size
-    with duckdb.connect(str(tmp_path / "reading" / copy), read_only=True) as connection:
-        daily = connection.sql("SELECT metric, value FROM dixa.metrics_daily")
-        assert daily.fetchall() == [("csat", 1.5)]
-        assert len(connection.sql("FROM dixa_records.conversations").fetchall()) == 2
-        assert connection.sql("SELECT value FROM dixa_metrics.csat").fetchall() == [(1.5,)]
-        about = "SELECT comment FROM duckdb_tables() WHERE table_name = 'conversations'"
-        assert connection.sql(about).fetchall() == [("Talks.",)]
-
-
-def test_a_reader_keeps_its_copy_while_loads_write_and_publish_the_next(
-    warehouse: Warehouse, tmp_path: Path
-) -> None:
-    copy = tmp_path / "read.duckdb"
-    load(warehouse, record(), DAY, integers(1))
-    warehouse.publish(copy)
-    count = "SELECT count(*) FROM dixa_records.conversations"
-    with child(hold_reading, str(copy)) as (_, pipe):
-        assert pipe.recv() == 1
-        load(warehouse, record(), DAY, integers(1, 2, 3))
-        warehouse.publish(copy)
-        pipe.send("again")
-        assert pipe.recv() == 1
-    with duckdb.connect(str(copy), read_only=True) as connection:
-        assert connection.sql(count).fetchall() == [(3,)]
-
-
-def hold_reading(path: str, pipe: Connection) -> None:
-    """Keep a copy open, and count its rows when asked."""
-    with duckdb.connect(path, read_only=True) as connection:
-        for _ in range(2):
-            pipe.send(
-                connection.sql("SELECT count(*) FROM dixa_records.conversations").fetchall()[0][0]
-            )
-            pipe.recv()
-
 
 # Other processes with the same file
 
@@ -339,3 +283,41 @@ def test_the_next_process_removes_the_staging_folder_of_a_killed_one(
 
     assert root == left.parent
     assert list(root.iterdir()) == []
+
+
+def test_a_staging_folder_that_is_a_link_is_refused_and_its_target_unchanged(
+    warehouse: Warehouse,
+) -> None:
+    home = warehouse.path.parent / "home"
+    (home / "precious").mkdir(parents=True)
+    place = Path(f"{warehouse.path}.staging")
+    place.symlink_to(home)
+
+    with pytest.raises(ConfigError, match=f"^{place}: is not your own folder"):
+        load(warehouse, record(), DAY, integers(1))
+
+    assert [each.name for each in home.iterdir()] == ["precious"]
+
+
+def test_a_staging_folder_that_cannot_be_made_is_named(warehouse: Warehouse) -> None:
+    place = Path(f"{warehouse.path}.staging")
+    place.touch()
+
+    with pytest.raises(ConfigError, match=f"^{place}: File exists. Rows are staged there"):
+        load(warehouse, record(), DAY, integers(1))
+
+
+@pytest.mark.parametrize("place", ["a file/read.duckdb", "/proc/nowhere/read.duckdb", "read"])
+def test_a_read_copy_that_cannot_be_written_is_named(warehouse: Warehouse, place: str) -> None:
+    load(warehouse, record(), DAY, integers(1))
+    (warehouse.path.parent / "a file").touch()
+    path = warehouse.path.parent / place
+    if place == "read":
+        path.mkdir()
+
+    with pytest.raises(
+        ConfigError, match=r"^read_copy_path: .*(a file|nowhere|/read) (cannot be|was not w)"
+    ):
+        warehouse.publish(path)
+
+    assert numbers_by_day(warehouse) == {DAY: [1]}

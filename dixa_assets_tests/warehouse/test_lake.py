@@ -120,7 +120,9 @@ def write_without_lock(where: dict[str, str], number: int, pipe: Connection) -> 
 
 
 @pytest.mark.slow
-def test_a_day_is_not_doubled_even_if_the_lock_is_lost(warehouse: Warehouse, where: Any) -> None:
+def test_two_writers_without_a_lock_both_write_and_double_no_day(
+    warehouse: Warehouse, where: Any
+) -> None:
     load(warehouse, record(), "2024-12-31", integers(0))
 
     with (
@@ -130,11 +132,35 @@ def test_a_day_is_not_doubled_even_if_the_lock_is_lost(warehouse: Warehouse, whe
         for day in DAYS:
             for pipe in (one, other):
                 pipe.send(day)
-            assert "written" in {one.recv(), other.recv()}
+            # The loser of a conflict writes again.
+            assert {one.recv(), other.recv()} == {"written"}
 
     days = numbers_by_day(warehouse)
     assert sorted(days) == ["2024-12-31", *DAYS]
     assert all(days[day] in ([1] * 20, [2] * 20) for day in DAYS)
+
+
+def test_a_conflict_that_comes_again_and_again_ends_with_a_clear_error(
+    warehouse: Warehouse, where: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(warehouse, record(), DAY, integers(1))
+    rival = open_lake(where)
+    rival._engine._writing = nullcontext  # type: ignore[attr-defined]
+    write_loads, attempts = load_log.write_loads, []
+
+    def interfere(*given: Any) -> None:
+        with monkeypatch.context() as undisturbed:
+            undisturbed.setattr(load_log, "write_loads", write_loads)
+            attempts.append(len(attempts))
+            load(rival, record(), DAY, integers(*attempts))
+        write_loads(*given)
+
+    monkeypatch.setattr(load_log, "write_loads", interfere)
+    with pytest.raises(WarehouseLost, match=r"Other loads wrote at the same moment. Run fewer\."):
+        load(warehouse, record(), DAY, integers(99))
+
+    assert 1 < len(attempts) < 10
+    assert numbers_by_day(warehouse) == {DAY: attempts}
 
 
 # A lost server
@@ -287,7 +313,9 @@ def test_the_read_copy_of_a_lake_is_a_file(warehouse: Warehouse, tmp_path: Path)
     load(warehouse, record(), DAY, integers(1, 2))
     load_metric(warehouse, "csat", DAY, [80.0])
 
-    warehouse.publish(tmp_path / "copy" / "dixa.duckdb")
+    made = warehouse.publish(tmp_path / "copy" / "dixa.duckdb")
+
+    assert made.keys() == {"bytes"}
 
     with duckdb.connect(str(tmp_path / "copy" / "dixa.duckdb"), read_only=True) as connection:
         records = connection.execute("SELECT number FROM dixa_records.conversations").fetchall()

@@ -210,6 +210,35 @@ def test_widening_a_column_keeps_the_values_of_both_types(
     assert [(kept, got) for kept, got in zip(sent, found, strict=True) if not same(kept, got)] == []
 
 
+@pytest.mark.parametrize("is_list", [False, True], ids=["one", "list"])
+@pytest.mark.parametrize("later", ["a text", {"an": "object"}], ids=["text", "JSON"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"_type": "InstantField", "value": "2025-10-26T00:30:00Z"},
+        {"_type": "InstantField", "value": "2025-10-26T00:30:00.001Z"},
+        {"_type": "InstantField", "value": "2025-10-26T02:30:00.000001+02:00"},
+        {"_type": "InstantField", "value": "0005-01-02T03:04:05Z[GMT]"},
+        {"_type": "DoubleField", "value": 0.00001},
+        {"_type": "DoubleField", "value": 1e22},
+        {"_type": "DoubleField", "value": 3},
+        {"_type": "BooleanField", "value": True},
+    ],
+    ids=lambda field: str(field["value"]),
+)
+def test_a_value_has_the_same_text_before_and_after_its_column_became_text(
+    warehouse: Warehouse, field: dict[str, Any], later: Any, is_list: bool
+) -> None:
+    def row(typed: dict[str, Any]) -> list[dict[str, Value]]:
+        in_list = {"_type": "ListField", "values": [typed]}
+        return [{"x": read_value(in_list if is_list else typed)}]
+
+    load_days(warehouse, TABLE, row(field), row({"value": later}), row(field))
+
+    first, _, last = read(warehouse, TABLE, "x")
+    assert first == last
+
+
 @pytest.mark.parametrize(
     ("days", "type_"),
     [

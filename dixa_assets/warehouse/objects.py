@@ -1,0 +1,290 @@
+"""The tables and views of this project, told from those of other programs in the same database.
+
+A table is this project's if `dixa_catalogue.columns` lists it, a view if it has the definition that
+every release wrote. Nothing else is changed or dropped, whatever its name.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+import duckdb
+
+from dixa_assets.errors import ConfigError
+from dixa_assets.model.tables import (
+    COLUMNS,
+    LOADED_COLUMNS,
+    LOADS,
+    METRIC_VALUES,
+    METRICS_DAILY,
+    OWN_TABLES,
+    Column,
+    Table,
+    comment_of,
+)
+from dixa_assets.model.values import VARCHAR
+from dixa_assets.warehouse.sql import insert_values, literal, name_of, names_of, quote, transaction
+
+# DuckDB copies the description of the whole table for each statement about a column. For more
+# columns, the table is replaced at once, and only `dixa_catalogue.columns` has their comments.
+MAX_STATEMENTS = 200
+# The names of the columns that every write fills itself.
+LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
+# Fails if an own column is missing. No statement for a complete database has parameters: the first
+# one makes DuckDB import pandas, which takes longer than everything else, and a load waits for it.
+_USE_ALL = "SELECT 1 FROM " + ", ".join(
+    f"(SELECT {names_of(table.columns)} FROM {name_of(table)} LIMIT 0)"
+    for table in (*OWN_TABLES, METRICS_DAILY)
+)
+# A view as DuckDB writes it, without quotes. The first group has its columns and its table.
+_DEFINITION = re.compile(
+    r".* AS (SELECT [^()']* FROM [^()']*?)(?: WHERE \(metric = '(?:[^']|'')*'\))?;", re.DOTALL
+)
+
+
+class Found(NamedTuple):
+    """A table or view in the database."""
+
+    kind: str
+    comment: str
+    sql: str
+
+
+def find_relation(connection: duckdb.DuckDBPyConnection, table: Table) -> Found | None:
+    """The table or view of a name, whose case SQL ignores; None if there is none."""
+    schema, name = literal(table.schema), literal(table.name)
+    parts = (
+        f"SELECT '{kind}' AS kind, coalesce(comment, '') AS comment, sql, {kind}_name AS name "
+        f"FROM duckdb_{kind}s() WHERE database_name = current_database() "
+        f"AND lower(schema_name) = lower({schema}) AND lower({kind}_name) = lower({name})"
+        for kind in ("table", "view")
+    )
+    found = connection.execute(
+        f"SELECT kind, comment, sql FROM ({' UNION ALL '.join(parts)}) ORDER BY name <> {name}"
+    ).fetchone()
+    return Found(*found) if found else None
+
+
+def column_names_of(connection: duckdb.DuckDBPyConnection, table: Table) -> list[str]:
+    """The names of the columns that a table has in the database."""
+    described = connection.execute(f"SELECT * FROM {name_of(table)} LIMIT 0").description
+    return [name for name, *_ in described or ()]
+
+
+def is_own_view(view: Table, found: Found) -> bool:
+    """True if this project created the view, of all metrics or of one."""
+    columns = ", ".join(column.name for column in view.columns)
+    definition = _DEFINITION.fullmatch(found.sql.replace('"', ""))
+    own = f"SELECT {columns} FROM {METRIC_VALUES.schema}.{METRIC_VALUES.name}"
+    return found.kind == "view" and definition is not None and definition[1] == own
+
+
+def foreign(kind: str, table: Table) -> ConfigError:
+    """The error about a table or view of another program that has an own name."""
+    return ConfigError(
+        "duckdb_path",
+        f"this project did not make the {kind} {table.schema}.{table.name} in the database, so it "
+        "does not change it. Rename or drop it, or load into another file.",
+    )
+
+
+def is_complete(connection: duckdb.DuckDBPyConnection) -> bool:
+    """True if the database has every own column, and the view of all metrics."""
+    try:
+        connection.execute(_USE_ALL)
+    except (duckdb.CatalogException, duckdb.BinderException):
+        return False
+    return True
+
+
+def ensure_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
+    """Create the own tables, own columns and the view of all metrics that are missing.
+
+    Raises:
+        ConfigError: Another program made a table or view with the name of an own one.
+    """
+    if not is_complete(connection):
+        with transaction(connection):
+            _create_missing(connection, is_lake)
+        checkpoint(connection, is_lake=is_lake)
+
+
+@contextmanager
+def with_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> Iterator[None]:
+    """Inside the block, the database has every own table. Afterwards it is as before."""
+    connection.execute("BEGIN")
+    try:
+        _create_missing(connection, is_lake)
+        yield
+    finally:
+        with suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+
+
+def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
+    registered: set[tuple[str, str]] = set()
+    with suppress(duckdb.CatalogException, duckdb.BinderException):
+        names = f"SELECT DISTINCT table_schema, table_name FROM {name_of(COLUMNS)}"
+        registered = set(connection.execute(names).fetchall())
+    for table in OWN_TABLES:
+        found = find_relation(connection, table)
+        if found is None:
+            create_table(connection, table, table.columns)
+        elif found.kind == "view" or (table.schema, table.name) not in registered:
+            raise foreign(found.kind, table)
+        else:
+            present = column_names_of(connection, table)
+            missing = [column for column in table.columns if column.name not in present]
+            for column in missing:
+                add_column(connection, table, column)
+            write_comments(connection, "TABLE", table, missing)
+        save_columns(connection, table, table.columns)
+        if found is None and table is METRIC_VALUES:
+            # If a person dropped a former table, the rows of these loads are gone.
+            schema = literal(f"{table.schema}/")
+            gone = f"DELETE FROM {name_of(LOADS)} WHERE starts_with(asset_key, {schema})"
+            connection.execute(gone)
+    ensure_daily_view(connection, is_lake=is_lake)
+
+
+def ensure_daily_view(
+    connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False, setting: str = "duckdb_path"
+) -> None:
+    """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
+
+    DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
+    `dixa.…` ambiguous, so the view is in the schema `main` there.
+
+    Raises:
+        ConfigError: Another program's objects are in the way. It names the setting of the file.
+    """
+    ((database,),) = connection.execute("SELECT current_database()").fetchall()
+    view = METRICS_DAILY
+    if database.lower() == view.schema:
+        _leave_schema(connection, database, setting)
+        view = replace(METRICS_DAILY, schema="main")
+    found = find_relation(connection, view)
+    if found is None:
+        create_view(connection, view, is_lake=is_lake)
+    elif found.kind == "table":
+        raise foreign(found.kind, view)
+
+
+def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting: str) -> None:
+    """Drop the view and its schema in a file that had another name before."""
+    others, schema = "", METRICS_DAILY.schema
+    same = f"database_name = current_database() AND lower(schema_name) = {literal(schema)}"
+    if not connection.execute(f"FROM duckdb_schemas() WHERE {same}").fetchall():
+        return
+    found = find_relation(connection, METRICS_DAILY)
+    if found and is_own_view(METRICS_DAILY, found):
+        connection.execute(f"DROP VIEW {quote(database)}.{name_of(METRICS_DAILY)}")
+        try:
+            connection.execute(f"DROP SCHEMA {quote(database)}.{quote(schema)}")
+        except duckdb.DependencyException as error:
+            named = re.findall(r'^([\w ]+ ".*") depends on', str(error), re.MULTILINE)
+            others = f" ({', '.join(named)})"
+        else:
+            return
+    raise ConfigError(
+        setting,
+        f"'{database}' has a schema '{schema}' of another program{others}, and DuckDB could not "
+        f"tell '{schema}.table' from a table of the whole file. Choose another name for the file, "
+        "or move the objects to another schema.",
+    )
+
+
+def indexes_on(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+    """The indexes on a table, in words; empty if it has none."""
+    found = connection.execute(
+        "SELECT 'the index ' || schema_name || '.' || index_name FROM duckdb_indexes() "
+        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        [table.schema, table.name],
+    ).fetchall()
+    return ", ".join(name for (name,) in found)
+
+
+def sql_type(type_: str | None) -> str:
+    """The type of a column in SQL: text if no value has shown it yet."""
+    return type_ or VARCHAR
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
+) -> None:
+    """Create a table and its schema, with comments."""
+    definitions = ", ".join(f"{quote(c.name)} {sql_type(c.type)}" for c in columns)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
+    connection.execute(f"CREATE TABLE {name_of(table)} ({definitions})")
+    write_comments(connection, "TABLE", table, columns)
+
+
+def add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> None:
+    """Add a column to a table."""
+    definition = f"{quote(column.name)} {sql_type(column.type)}"
+    connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
+
+
+def create_view(
+    connection: duckdb.DuckDBPyConnection, view: Table, where: str = "", *, is_lake: bool
+) -> None:
+    """Create a view of metric values, or replace one of this project.
+
+    Raises:
+        ConfigError: Another program made a table or view of this name.
+    """
+    found = find_relation(connection, view)
+    if found and not is_own_view(view, found):
+        raise foreign(found.kind, view)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {name_of(view)} AS "
+        f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)} {where}"
+    )
+    # A lake takes no comments on the columns of views.
+    write_comments(connection, "VIEW", view, () if is_lake else view.columns)
+
+
+def write_comments(
+    connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
+) -> None:
+    """Write the comments of a table or view and of some of its columns."""
+    relation = name_of(table)
+    connection.execute(f"COMMENT ON {kind} {relation} IS {literal(table.comment)}")
+    comments = {column.name: text for column in columns if (text := comment_of(column))}
+    for name, text in comments.items() if len(comments) <= MAX_STATEMENTS else ():
+        connection.execute(f"COMMENT ON COLUMN {relation}.{quote(name)} IS {literal(text)}")
+
+
+def save_columns(
+    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
+) -> None:
+    """Write the sources of a table's columns."""
+    connection.execute(
+        f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
+        [table.schema, table.name],
+    )
+    insert_values(
+        connection,
+        COLUMNS,
+        [
+            {
+                "table_schema": table.schema,
+                "table_name": table.name,
+                "column_name": column.name,
+                "type": column.type,
+                "comment": column.comment,
+                "field": column.field,
+                "part": column.part,
+            }
+            for column in columns
+        ],
+    )
+
+
+def checkpoint(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
+    """Empty a file's log after a change of a table: DuckDB 1.5 may fail to replay the change."""
+    if not is_lake:
+        connection.execute("CHECKPOINT")
