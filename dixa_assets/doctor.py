@@ -102,7 +102,8 @@ def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
 
 def check_first_day(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """Test that no loaded day lies before the first day that can be loaded."""
-    stored = min((day for _, day in warehouse.loaded() if day), default="")
+    loads = warehouse.inventory().loads
+    stored = min((day for days in loads.values() for day in days if day), default="")
     if stored and stored < component.start_date:
         raise ConfigError(
             "start_date",
