@@ -4,6 +4,7 @@ To add a check, write a function and add it to `CHECKS`.
 """
 
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
+from dixa_assets.forget import find_left_out
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
@@ -152,6 +154,27 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"
 
 
+def check_personal_data(component: DixaAnalytics, warehouse: Warehouse) -> str:
+    """Report fields that are stored although the settings leave them out, and readable files."""
+    if held := find_left_out(component, warehouse):
+        print(
+            f"! fields: the settings leave out values that are still stored ({'; '.join(held)}). "
+            "Loads of these tables remove them. To remove them now, run "
+            "`python -m dixa_assets forget --excluded`"
+        )
+    report = component.report_file
+    files = [Path(".env"), Path(component.read_copy_path), *([report] if report else [])]
+    files += [] if component.is_lake else [Path(component.duckdb_path)]
+    for file in files:
+        if file.is_file() and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+            print(f"! {file}: other users may have access (mode {mode:o}). Run `chmod 600 {file}`")
+    policy = component.options(Catalogue()).policy()
+    return (
+        f"kept for {component.keep_days or 'all'} days; {len(policy.excluded)} fields excluded, "
+        f"{len(policy.hashed)} hashed; docs/personal-data.md has the rest"
+    )
+
+
 def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
     """Report the versions of the packages and of the time zone rules."""
     installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
@@ -168,5 +191,6 @@ CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("rate limit", check_rate_limit),
     ("DAGSTER_HOME", check_dagster_home),
     ("the database", check_history),
+    ("personal data", check_personal_data),
     ("versions", check_versions),
 ]

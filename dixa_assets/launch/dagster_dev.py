@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dixa_assets import private
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -35,7 +36,7 @@ def serve(
 
     `home` gets a link to the project's dagster.yaml; `places` are further arguments of `banner`.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    private.make_folder(home)
     (home / "dagster.yaml").unlink(missing_ok=True)
     (home / "dagster.yaml").symlink_to(Path("dagster.yaml").absolute())
     ui = f"http://127.0.0.1:{port}"

@@ -104,6 +104,8 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
         notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        if unnamed := account.options.unnamed_fields(live):
+            notes.append(f"only_fields: not stored until a setting names them: {unnamed}")
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -202,7 +204,9 @@ def build_history_sensor(
             if key in busy or attempts.is_done(mark):
                 continue
             loaded = loaded_partitions(context.instance, key)
-            wanted = history_of(entry.first_seen, partitions_def, history_days)
+            kept = account.options.settings.first_kept_day(entry, datetime.now(UTC)).isoformat()
+            history = history_of(entry.first_seen, partitions_def, history_days)
+            wanted = [day for day in history if day >= kept]
             days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
             if not days:
                 attempts.finish(mark)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from dixa_assets import private
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
@@ -37,8 +38,8 @@ def probe_account(component: DixaAnalytics) -> Sequence[Fact]:
                 facts.append(fact)
         facts = _keep_earlier(facts, known.facts)
         page = component.next_to_database("probe.md")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(to_markdown(facts, component.base_url), encoding="utf-8")
+        private.make_folder(page.parent)
+        private.write_text(page, to_markdown(facts, component.base_url))
         print(f"✓ {page}: {len(facts)} questions, {client.requests} requests")
         if storage is None:
             print(

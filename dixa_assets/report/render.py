@@ -8,7 +8,6 @@ and the page can fetch nothing.
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -21,6 +20,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from dixa_assets import private
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.options import Options
 from dixa_assets.report.contents import Chart, Latest, Report
@@ -54,11 +54,11 @@ def write_report(
     with warehouse.reading() as query:
         report = gather(query, options=options, now=now or datetime.now(UTC), days=days)
     html = _to_html(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        unfinished.write_text(html, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
+        private.write_text(unfinished, html)
+        private.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return report

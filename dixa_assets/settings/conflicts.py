@@ -1,11 +1,13 @@
 """Conflicts between settings that are valid alone, in one instance or in two."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
 from dixa_assets.errors import ConfigError
+from dixa_assets.model.options import HASH_KEY
 
 # Run launchers whose runs have the files of the code location.
 ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
@@ -20,6 +22,7 @@ class Instance(Protocol):
     pace_url: str
     read_copy_path: str
     report_path: str
+    hash_fields: Mapping[str, Sequence[str]]
 
     @property
     def is_lake(self) -> bool:
@@ -42,6 +45,12 @@ def refuse_conflicts(instance: Instance) -> None:
     if report and report in (database, copy):
         raise ConfigError(
             "report_path", f"{instance.report_path} is a database. Choose another name."
+        )
+    if instance.hash_fields and not os.environ.get(HASH_KEY):
+        raise ConfigError(
+            HASH_KEY,
+            "is not set, and hash_fields needs this key. Put a long random text into .env, such as "
+            "the output of `openssl rand -hex 32`, and keep a copy of it.",
         )
     place = instance.lake_data
     if instance.is_lake and "://" not in place and not Path(place).is_absolute():

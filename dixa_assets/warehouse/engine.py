@@ -3,7 +3,6 @@
 `file.py` implements it for a DuckDB file, `lake.py` for a DuckLake.
 """
 
-import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from uuid import uuid4
 import duckdb
 from filelock import FileLock, Timeout
 
+from dixa_assets import private
 from dixa_assets.errors import ConfigError
 from dixa_assets.warehouse.schema import ensure_daily_view
 from dixa_assets.warehouse.sql import literal, quote
@@ -60,6 +60,10 @@ class Engine(ABC):
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Open a connection for reading."""
 
+    @abstractmethod
+    def overwrite_removed(self, note: str) -> None:
+        """Remove the last traces of removed values, then run the statement that notes it."""
+
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Compact the database if it needs that. Return its counts before and after."""
         return {}
@@ -70,14 +74,14 @@ class Engine(ABC):
 
         It also removes the folders of killed processes: a folder whose lock is free has no owner.
         """
-        make_folder(self.scratch, mode=0o700)
+        make_folder(self.scratch)
         for left in {path.with_suffix("") for path in self.scratch.iterdir()}:
             with suppress(Timeout), FileLock(f"{left}.lock", blocking=False) as lock:
                 shutil.rmtree(left, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
         folder = self.scratch / uuid4().hex
         with FileLock(f"{folder}.lock") as lock:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
             try:
                 yield folder
             finally:
@@ -103,18 +107,18 @@ class Engine(ABC):
             with duckdb.connect(str(made), config=dict(self._config)) as connection:
                 ensure_daily_view(connection)
             size = made.stat().st_size
-            os.replace(made, path)
+            private.replace(made, path)
         return size
 
 
-def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder that the database needs.
 
     Raises:
         ConfigError: It cannot be made.
     """
     try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
+        private.make_folder(folder)
     except OSError as error:
         raise ConfigError(
             "duckdb_path", f"its folder {folder} cannot be made ({error.strerror})."

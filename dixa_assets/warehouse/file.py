@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,17 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-from dixa_assets.errors import ConfigError, WarehouseBusy
+from dixa_assets import private
+from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError
 from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine, make_folder
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
+from dixa_assets.warehouse.sql import literal, quote
 
 logger = logging.getLogger(__name__)
+
+# The name of the compact copy while it is made.
+COPY = "dixa_compact_copy"
 
 
 class DuckDBFile(Engine):
@@ -65,7 +70,7 @@ class DuckDBFile(Engine):
         """Open the only connection to the file."""
         make_folder(self.path.parent)
         deadline = time.monotonic() + self._wait_seconds
-        lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
+        lock = FileLock(f"{self.path}.lock", poll_interval=0.02, mode=0o600)
         try:
             with lock.acquire(timeout=self._wait_seconds):
                 connection = self._open(deadline)
@@ -84,11 +89,37 @@ class DuckDBFile(Engine):
 
     reading = connect
 
+    def overwrite_removed(self, note: str) -> None:
+        """Replace the file with a compact copy, because free blocks keep what was removed."""
+        problem = f"{self.path}: removed values may still be in its free blocks"
+        with self.staging() as folder, self.connect() as connection:
+            made = folder / self.path.name
+            try:
+                connection.execute(
+                    f"CHECKPOINT; ATTACH {literal(str(made))} AS {COPY} "
+                    f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
+                )
+                (own,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+                connection.execute(f"COPY FROM DATABASE {quote(own)} TO {COPY}")
+                is_whole = _objects(connection, own) == _objects(connection, COPY)
+                connection.execute(f"DETACH {COPY}")
+                connection.close()
+                with duckdb.connect(str(made), config=dict(self._config)) as copy:
+                    copy.execute(note)
+            except duckdb.Error as error:
+                raise to_own_error(error, problem) from None
+            if not is_whole or Path(f"{self.path}.wal").exists():
+                raise WarehouseError(f"{problem}. DuckDB cannot copy every object in the file.")
+            private.replace(made, self.path)
+
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
-        reported = ""
+        reported, is_new = "", not self.path.exists()
         while True:
             try:
-                return duckdb.connect(str(self.path), config=dict(self._config))
+                connection = duckdb.connect(str(self.path), config=dict(self._config))
+                if is_new:
+                    self.path.chmod(0o600)
+                return connection
             except duckdb.Error as error:
                 failure = to_own_error(
                     error,
@@ -102,3 +133,13 @@ class DuckDBFile(Engine):
                     logger.warning("waiting up to %.0f s; %s", self._wait_seconds, failure)
                 # A random pause keeps waiting processes from trying at the same moments.
                 time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+
+
+def _objects(connection: duckdb.DuckDBPyConnection, database: str) -> Sequence[object]:
+    """The numbers of tables, views, indexes and so on in a database."""
+    kinds = ("tables", "views", "indexes", "constraints", "sequences", "functions", "types")
+    counts = (
+        f"(SELECT count(*) FROM duckdb_{kind}() WHERE database_name = {literal(database)})"
+        for kind in kinds
+    )
+    return connection.execute(f"SELECT {', '.join(counts)}").fetchone() or ()

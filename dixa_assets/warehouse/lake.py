@@ -23,6 +23,7 @@ import duckdb
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from dixa_assets import private
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
@@ -104,6 +105,18 @@ class DuckLake(Engine):
         finally:
             with suppress(duckdb.Error):
                 connection.close()
+
+    def overwrite_removed(self, note: str) -> None:
+        """Write the rows again without what was removed, and remove every earlier state."""
+        lake = literal(CATALOG)
+        for statement in (
+            f"CALL ducklake_rewrite_data_files({lake}, delete_threshold => 0)",
+            f"CALL ducklake_expire_snapshots({lake}, older_than => now())",
+            f"CALL ducklake_cleanup_old_files({lake}, cleanup_all => true)",
+            note,
+        ):
+            with self.connect() as connection:
+                connection.execute(statement).fetchall()
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Merge small files, and remove files that no snapshot needs."""
@@ -256,6 +269,8 @@ class _Attached:
             _load(connection, extension)
         if "://" in self._data:
             _load(connection, "httpfs")
+        if self._data and "://" not in self._data:
+            private.make_folder(Path(self._data))
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")

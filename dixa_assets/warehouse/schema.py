@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from dixa_assets.model.counts import Types
+from dixa_assets.model.privacy import OWN_VALUE, FieldPolicy, Treatment
 from dixa_assets.model.tables import (
     COLUMNS,
     LOADED_COLUMNS,
@@ -40,8 +41,10 @@ from dixa_assets.warehouse.sql import (
 
 # The names of the columns that every write fills itself.
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
-# Prefix of a change's description if the column is new; other changes widen a column.
+# Prefixes of a change's description if a column is new or removed; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
+REMOVED_COLUMN_PREFIX = "removed column "
+EXPECTED_CHANGES = (NEW_COLUMN_PREFIX, REMOVED_COLUMN_PREFIX)
 # The form of instants in a column that becomes text: as the API writes them.
 _ISO = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 
@@ -162,12 +165,14 @@ class Plan:
         columns: The columns that its table must have.
         known: The columns that its table has.
         changes: The differences between the two, in words.
+        removed: The columns that the table has and must lose.
         is_table_current: True if neither the table nor its comment needs a change.
         is_view_current: True if the view that people query exists and has its comment.
     """
 
     columns: Sequence[Column]
     known: Sequence[Column]
+    removed: Sequence[Column]
     changes: Sequence[str]
     is_table_current: bool
     is_view_current: bool
@@ -177,10 +182,16 @@ def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen
     """Plan the changes that values of the seen types need, without making them."""
     table, view = relation.stored_in, relation.table
     known = _known_columns(connection, table)
-    columns, changes = _fitting(connection, table, seen, known)
+    removed = [column for column in known if is_outdated(relation.policy, column)]
+    kept = [column for column in known if column not in removed]
+    columns, changes = _fitting(connection, relation, seen, kept)
+    for column in reversed(removed):
+        reason = relation.policy.treatment(column.field or OWN_VALUE)
+        changes.insert(0, f"{REMOVED_COLUMN_PREFIX}{column.name} ({reason})")
     return Plan(
         columns,
-        known,
+        kept,
+        removed,
         changes if known else [],
         is_table_current=columns == known
         and _comment_of(connection, "tables", table) == table.comment,
@@ -194,7 +205,7 @@ def apply_plan(
     """Make the changes of a plan, in transactions of its own."""
     if not plan.is_table_current:
         with transaction(connection):
-            _evolve(connection, relation.stored_in, plan, is_lake)
+            evolve(connection, relation.stored_in, plan, is_lake)
         _checkpoint(connection, is_lake)
     if not plan.is_view_current:
         conditions = [f"{name} = {literal(value)}" for name, value in relation.row_filter.items()]
@@ -206,7 +217,20 @@ def apply_plan(
             _create_view(connection, relation.table, select, is_lake)
 
 
-def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
+def is_outdated(policy: FieldPolicy, column: Column) -> bool:
+    """Whether a column holds values that are left out now, or that are treated otherwise now."""
+    if not column.part:
+        return False
+    now = policy.treatment(column.field or OWN_VALUE)
+    is_hashed = now is Treatment.HASHED
+    was_hashed = column.treatment == Treatment.HASHED
+    return not now.is_kept or is_hashed != was_hashed or (is_hashed and column.part == "label")
+
+
+def evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
+    """Make the changes of a plan to its table."""
+    for column in plan.removed:
+        connection.execute(f"ALTER TABLE {name_of(table)} DROP COLUMN {quote(column.name)}")
     if plan.known:
         before = {column.name: column for column in plan.known}
         for column in plan.columns:
@@ -218,6 +242,9 @@ def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_
         _comment(connection, "TABLE", table, [c for c in plan.columns if c not in plan.known])
     else:
         create_table(connection, table, plan.columns)
+    if plan.removed and is_lake:
+        # A lake's files keep a removed column until its rows are written again.
+        connection.execute(f"UPDATE {name_of(table)} SET run_id = run_id")
     save_columns(connection, table, plan.columns)
 
 
@@ -243,13 +270,15 @@ def _retype(
 
 
 def _fitting(
-    connection: duckdb.DuckDBPyConnection, table: Table, types: Types, known: Sequence[Column]
+    connection: duckdb.DuckDBPyConnection, relation: Relation, types: Types, known: Sequence[Column]
 ) -> tuple[list[Column], list[str]]:
     """The columns that the table must have, and the differences from its columns, in words."""
+    table, policy = relation.stored_in, relation.policy
     own = [column for column in table.columns if not column.part]
     head = [column for column in own if column.name not in LOADED_NAMES]
     tail = [column for column in own if column.name in LOADED_NAMES]
-    columns = list(known) or head
+    present = {column.name for column in known}
+    columns = [*known, *(column for column in head if column.name not in present)]
     declared = columns_by_source(table.columns)
     comments = {source: column.comment for source, column in declared.items()}
     comments[RECORD_VALUE.field, RECORD_VALUE.part] = RECORD_VALUE.comment
@@ -259,14 +288,16 @@ def _fitting(
         taken = [column.name for column in (*columns, *tail)]
         old = columns_by_source(columns).get(source)
         comment = comments.get(source, "")
+        is_hashed = policy.treatment(source[0] or OWN_VALUE) is Treatment.HASHED
+        mark = str(Treatment.HASHED) if is_hashed else ""
         if old is None:
             name = column_name(*source, taken)
-            columns.append(Column(name, seen, comment, *source))
+            columns.append(Column(name, seen, comment, *source, mark))
             changes.append(f"{NEW_COLUMN_PREFIX}{name} ({sql_type(seen)})")
             continue
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)
-        new = Column(old.name, wider, comment or old.comment, *source)
+        new = Column(old.name, wider, comment or old.comment, *source, mark)
         columns[columns.index(old)] = new
         if old.type is not None and wider != old.type:
             changes.append(f"column {old.name} widened from {old.type} to {wider}")
@@ -313,7 +344,8 @@ def _converted(name: str, old: str | None, column: Column) -> str:
 
 def _known_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> list[Column]:
     rows = connection.execute(
-        f"SELECT column_name, type, comment, field, part FROM {name_of(COLUMNS)} "
+        "SELECT column_name, type, comment, field, part, coalesce(treatment, '') "
+        f"FROM {name_of(COLUMNS)} "
         "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
         [table.schema, table.name],
     ).fetchall()
@@ -349,6 +381,7 @@ def save_columns(
                 "comment": column.comment,
                 "field": column.field,
                 "part": column.part,
+                "treatment": column.treatment,
             }
             for column in columns
         ],

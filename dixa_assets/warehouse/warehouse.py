@@ -18,9 +18,10 @@ import duckdb
 from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
+from dixa_assets.model.privacy import Treatment, looks_personal
 from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
-from dixa_assets.warehouse import load_log
+from dixa_assets.warehouse import load_log, privacy
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import is_lost, to_own_error
@@ -33,6 +34,7 @@ from dixa_assets.warehouse.schema import (
     Plan,
     apply_plan,
     ensure_tables,
+    evolve,
     fields_of,
     plan_changes,
 )
@@ -50,8 +52,8 @@ from dixa_assets.warehouse.sql import (
 if TYPE_CHECKING:
     import pandas as pd
 
-# A preview shows columns of these types only, because their values do not identify a person.
-PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
+# A preview shows fields of these types only. A number may be a phone number.
+PREVIEW_TYPES = frozenset({BOOLEAN, DATE, TIMESTAMPTZ})
 PREVIEW_ROWS = 5
 # One thread. Each row group is written when it is full: by default DuckDB keeps ten in memory.
 LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
@@ -106,6 +108,12 @@ class Warehouse:
         self._owner = Ownership(self.name, settings, host)
         # The identity of the database in which the project's own tables were created.
         self._prepared = ""
+        self._holds_removed = False
+
+    @property
+    def is_lake(self) -> bool:
+        """True if many machines can write the database."""
+        return self._engine.is_shared
 
     @property
     def identity(self) -> str:
@@ -147,17 +155,20 @@ class Warehouse:
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
+            removed = privacy.remove_other_rows(connection, relation)
+            self._holds_removed |= bool(removed or plan.removed)
+            changes = [*plan.changes, *removed]
             connection.execute(f"DELETE FROM {scope_sql}", values)
             for part, run_id in parts:
                 insert_rows(connection, part, plan.columns, run_id)
-            load_log.write_loads(connection, relation.key, loads, plan.changes)
-            plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
+            load_log.write_loads(connection, relation.key, loads, changes)
+            plain = [column for column in plan.columns if _is_shown(column)]
             preview = connection.execute(
                 f"SELECT {names_of(plain) or 'NULL'} FROM {scope_sql} "
                 f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
                 values,
             ).df()
-            return Written(tuple(plan.changes), tuple(plan.columns), preview)
+            return Written(tuple(changes), tuple(plan.columns), preview)
 
         with self._connect() as connection, self._explain_failure(relation, values):
             connection.execute(LOW_MEMORY)
@@ -165,8 +176,14 @@ class Warehouse:
             # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
+                staged = [part for part, _ in parts]
+                self._holds_removed = privacy.verify(connection, relation, staged)
                 plan = plan_changes(connection, relation, types)
-                if plan.is_table_current and plan.is_view_current:
+                if plan.removed:
+                    # Columns that are left out now disappear together with the new rows.
+                    evolve(connection, relation.stored_in, plan, self._engine.is_shared)
+                    privacy.note_removed(connection)
+                if plan.removed or (plan.is_table_current and plan.is_view_current):
                     return write(connection, plan)
             apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
             with transaction(connection):
@@ -206,7 +223,38 @@ class Warehouse:
         if self.changed_at() is None:
             return set(), {}
         with self.reading() as query:
-            return load_log.unknown_types(query), fields_of(query)
+            types, fields = load_log.unknown_types(query), fields_of(query)
+        left_out = {each for each in types if each[2] == Treatment.NOT_ALLOWED}
+        for key, name, _ in left_out:
+            fields.setdefault(key.partition("/")[2], set()).add(name)
+        return types - left_out, fields
+
+    def forgotten(self) -> frozenset[str]:
+        """The digests of forgotten values."""
+        if self.changed_at() is None:
+            return frozenset()
+        with self.reading() as query:
+            return privacy.digests(query)
+
+    @contextmanager
+    def changing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection for one transaction."""
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            if self._engine.is_shared:
+                connection.execute(TOUCH_OWNER)
+            yield connection
+            self._holds_removed = privacy.holds_removed(partial(rows_of, connection))
+
+    def overwrite_removed(self) -> None:
+        """Overwrite the blocks of a file, or remove the files of a lake, that hold removed values.
+
+        Raises:
+            WarehouseError: They cannot be overwritten now.
+        """
+        if self._holds_removed:
+            self._engine.overwrite_removed(privacy.CLEAR)
+            self._holds_removed = False
 
     def publish(self, path: Path) -> int:
         """Replace the file at `path` with a compact copy. Return the size of the copy in bytes.
@@ -326,6 +374,13 @@ class Warehouse:
                 f"({', '.join(scope) or 'all rows'})",
                 is_shared=shared,
             ) from error
+
+
+def _is_shown(column: Column) -> bool:
+    """Whether previews show a column: the row's own number, and fields that identify nobody."""
+    if not column.field:
+        return column.type in {*PREVIEW_TYPES, BIGINT, DOUBLE}
+    return column.type in PREVIEW_TYPES and not looks_personal(column.field, column.comment)
 
 
 def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
