@@ -23,16 +23,17 @@ logger = logging.getLogger(__name__)
 PAGE_SIZES = (PAGE_SIZE, 100, 50)
 # 10,000 pages of 300 rows are three million rows in one day: more is a paging loop.
 MAX_PAGES = 10_000
-# A server that returns smaller pages than requested has a limit of its own, hardly below this.
+# A server may return smaller pages than requested. A page with fewer rows than this does not tell
+# the server's page limit.
 SMALLEST_PAGE_LIMIT = 20
 # The keys of an answer with a list, by the vendor's schema and its clients.
 LIST_KEYS = frozenset({"data", "meta", "pageKey"})
-# Keys with which servers and gateways report errors, and the values of a status that mean one.
+# Keys with which servers and gateways report errors, and status values that mean an error.
 ERROR_KEY = re.compile("error|exception|^faults?$", re.IGNORECASE)
 STATUS_KEYS = frozenset({"success", "ok", "status", "statuscode", "code"})
 FAILED = re.compile("false|err.*|fail.*|[45][0-9][0-9]", re.IGNORECASE)
 MESSAGE_KEYS = frozenset({"message", "detail", "title", "reason"})
-# A server that truncates answers does so at a round number of rows, a multiple of this one.
+# A truncated answer has a round number of rows: a multiple of this number.
 ROUND_ROWS = 100
 
 
@@ -48,7 +49,7 @@ class DixaClient:
         settings: Host, token scheme and rate limit.
         patience: How long to try.
         page_size: Rows to request per page. If the server rejects it, the client requests less.
-        sleep: Waits between two attempts. The default also returns when the client is closed.
+        sleep: Waits between two attempts. The default returns early if the client is closed.
     """
 
     def __init__(
@@ -82,11 +83,11 @@ class DixaClient:
 
     @property
     def page_size(self) -> int:
-        """Rows in a full page."""
+        """Rows to request per page."""
         return self._page_size
 
-    def other_size(self, rows: int) -> int:
-        """A page size with which an answer of `rows` rows does not end in a full page."""
+    def second_reading_size(self, rows: int) -> int:
+        """A smaller page size, with which a truncated answer of `rows` rows ends at another row."""
         return max(min(self._full_page_rows or self._page_size, rows) - 1, 1)
 
     @property
@@ -102,7 +103,7 @@ class DixaClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Send one request as given and return the whole answer."""
+        """Send a request without changes, with retries, and return the whole answer."""
         return self._transport.send(
             replace(self._call(method, path, body=body), params=params or {})
         )
@@ -153,7 +154,8 @@ class DixaClient:
             size: Rows to request per page; None for the usual size.
 
         Raises:
-            PagesCutShort: After a full last page: the server may have more rows.
+            PagesCutShort: After the last page, if rows may be missing: the page is full and has no
+                link, or the number of all rows is a multiple of 100.
         """
         return self._pages(self._call("POST", "/records", body=query, usage=usage), size=size)
 
@@ -175,8 +177,9 @@ class DixaClient:
             for page in self._pages(call):
                 items += page
         except PagesCutShort:
-            # With another page size, a truncated list ends at another row.
-            again = self._pages(call, size=self.other_size(len(items)))
+            # A list cannot be requested in smaller parts. Read it again with another page size, and
+            # accept it even if it is uncertain.
+            again = self._pages(call, size=self.second_reading_size(len(items)))
             with suppress(PagesCutShort):
                 items = [item for page in again for item in page]
         return items
@@ -267,8 +270,8 @@ class DixaClient:
     def _next_page(self, payload: Mapping[str, Any], request: str) -> dict[str, str] | None:
         """Query parameters of the next page, or None after the last.
 
-        Documents and clients show these forms: a relative link, an absolute link, and a bare key
-        next to the data or in place of the link.
+        Dixa's documentation and clients show these forms: a relative link, an absolute link, and a
+        bare key next to the data or in place of the link.
         """
         meta = payload.get("meta")
         link = meta.get("next") if isinstance(meta, dict) else None
@@ -304,7 +307,7 @@ def _problem_of_list(payload: Mapping[str, Any]) -> str:
     must not look like an empty list.
     """
     meta, rows = payload.get("meta"), payload.get("data")
-    if error := _reported(payload) or _reported(meta if isinstance(meta, dict) else {}):
+    if error := _error_in(payload) or _error_in(meta if isinstance(meta, dict) else {}):
         return error
     if rows is None and payload.keys() - LIST_KEYS:
         return "no 'data'"
@@ -318,10 +321,10 @@ def _problem_of_object(payload: Mapping[str, Any]) -> str:
     data = payload.get("data")
     if not isinstance(data, dict) or not data.get("id"):
         return "no 'data' object with an id"
-    return _reported(data) or _problem_of_list(payload)
+    return _error_in(data) or _problem_of_list(payload)
 
 
-def _reported(part: Mapping[str, Any]) -> str:
+def _error_in(part: Mapping[str, Any]) -> str:
     """The key in a part of an answer that reports an error; empty if there is none."""
     return next(
         (

@@ -27,17 +27,17 @@ CONNECT_SECONDS = 10.0
 # The caller checks this often, in seconds, whether it should stop waiting.
 CLOSE_CHECK_SECONDS = 0.2
 # Decoded bytes of one answer. A page has at most 300 rows.
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
 class GaveUp(Exception):
-    """The caller stopped waiting; the connection is cut."""
+    """The caller stopped waiting, and the connection was cut, or the connections are closed."""
 
 
 class TooLarge(Exception):
-    """The answer has more than `MOST_BYTES`; the connection is cut."""
+    """The answer has more than `MAX_BYTES`; the connection is cut."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Connections:
 
     def __init__(self, base: str, headers: Mapping[str, str], answer_seconds: float) -> None:
         self._base = base
-        # Other encodings could not be decoded in steps of a bounded size.
+        # `_read` can limit the size of each step of decompressing gzip.
         self._headers = {"Accept-Encoding": "gzip", **headers}
         self._timeout = httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS)
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class Connections:
             stop: Called often; True gives up before the deadline.
 
         Raises:
-            GaveUp: The deadline passed, or `stop` returned True.
+            GaveUp: The deadline passed, `stop` returned True, or the connections are closed.
             TooLarge: The answer is too large.
             httpx.HTTPError: The connection failed.
         """
@@ -168,8 +168,8 @@ class Connections:
             # The reason may quote the proxy's password.
             raise ConfigError(
                 _variables(PROXIES),
-                "cannot be used. Name a proxy like http://proxy:3128, not socks5://; in NO_PROXY "
-                "hosts and addresses without brackets.",
+                "cannot be used. Write a proxy as http://proxy:3128; socks5:// does not work. In "
+                "NO_PROXY, list hosts and addresses without brackets.",
             ) from None
         return _Connection(client)
 
@@ -194,9 +194,9 @@ def _read(
     try:
         for piece in response.iter_raw():
             received += len(piece)
-            most = MOST_BYTES + 1 - len(content)
+            most = MAX_BYTES + 1 - len(content)
             content += unpack.decompress(piece, most) if is_packed else piece
-            if max(received, len(content)) > MOST_BYTES:
+            if max(received, len(content)) > MAX_BYTES:
                 raise TooLarge
     except zlib.error as error:
         raise httpx.DecodingError(str(error)) from None
@@ -213,7 +213,7 @@ def _read(
 
 
 def _tls_context() -> ssl.SSLContext:
-    # httpx reads the folders only without a file, and Python ignores missing folders.
+    # httpx reads SSL_CERT_DIR only if SSL_CERT_FILE is not set. Python ignores missing folders.
     folders = "" if os.environ.get("SSL_CERT_FILE") else os.environ.get("SSL_CERT_DIR", "")
     try:
         if folders and not any(map(os.path.isdir, folders.split(os.pathsep))):

@@ -125,14 +125,15 @@ def _stage_pages(
         for page in _pages(client, request, period, staged.usage):
             rows.add_page(page)
     except PeriodUncertain as error:
-        # With another timestamp, the rows do not tell where in the period they were cut.
+        # If another timestamp selects the rows, their primary timestamps do not show where the
+        # answer was truncated.
         if spec.selects_by_primary_timestamp:
             error.first, error.last = rows.first, rows.last
         raise
-    if rows.at_end and spec.is_end_exclusive:
+    if rows.rows_at_end and spec.is_end_exclusive:
         logger.warning(
-            "record '%s': the API returned rows at the end of the period, but according to the "
-            "probe it never does. Run `python -m dixa_assets probe` again.",
+            "record '%s': the API returned rows at the end of the period, but the probe found "
+            "that it excludes them. Run `python -m dixa_assets probe` again.",
             spec.entry.id,
         )
 
@@ -144,7 +145,7 @@ def _pages(
 
     The shortest periods cannot be split. If such a period has several pages or looks truncated, it
     is read again with another page size. Both readings must return the same number of rows. If a
-    row is on two pages, they must also return the rows in the same order.
+    row is on two pages, both must return exactly the same rows in the same order.
     """
     body = request.body(period)
     if not period.is_shortest:
@@ -157,14 +158,14 @@ def _pages(
         is_certain = len(pages) <= 1
     rows = [*itertools.chain(*pages)]
     if not is_certain:
-        others = client.fetch_record_pages(body, usage, client.other_size(len(rows)))
+        others = client.fetch_record_pages(body, usage, client.second_reading_size(len(rows)))
         again = [*itertools.chain(*others)]
         texts = [{*map(_text, page)} for page in pages]
         is_repeated = len(set().union(*texts)) < sum(map(len, texts))
         if len(again) != len(rows) or (is_repeated and again != rows):
             raise RowsMoved(
                 f"record '{request.spec.entry.id}'",
-                f"two requests for {period.start.isoformat()} returned different rows.",
+                f"two readings of the period from {period.start.isoformat()} do not agree.",
             )
     yield rows
 
@@ -186,13 +187,13 @@ class _Rows:
         }
         # A row outside the day is stored; a row outside its part of the day would be stored twice.
         self._is_part = spec.selects_by_primary_timestamp and period != day.period
-        # The rows of the latest page by timestamp. If earlier pages have rows with the same
-        # timestamp, `_shared` has the texts of all of them.
+        # The rows of the previous page, grouped by timestamp. For a timestamp that earlier pages
+        # have too, `_shared_texts` holds the JSON of all its rows.
         self._latest: dict[datetime, list[dict[str, Any]]] = {}
-        self._shared: dict[datetime, set[str]] = {}
+        self._shared_texts: dict[datetime, set[str]] = {}
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self.at_end = 0
+        self.rows_at_end = 0
 
     def add_page(self, page: list[dict[str, Any]]) -> None:
         """Stage the rows of a page.
@@ -208,21 +209,21 @@ class _Rows:
             self._add_row(row, instant, timestamp_field, items)
         shared: dict[datetime, set[str]] = {}
         for at in latest.keys() & self._latest.keys():
-            before = self._shared.get(at) or {*map(_text, self._latest[at])}
+            before = self._shared_texts.get(at) or {*map(_text, self._latest[at])}
             now = {*map(_text, latest[at])}
             if before & now:
                 raise RowsMoved(
                     f"record '{record_id}'", "a row is on two pages, so another may be missing."
                 )
             shared[at] = before | now
-        self._latest, self._shared = latest, shared
+        self._latest, self._shared_texts = latest, shared
 
     def _add_row(
         self, row: dict[str, Any], instant: datetime, timestamp_field: str | None, items: list[Any]
     ) -> None:
         spec, period = self._request.spec, self._period
         if instant == period.end and spec.selects_by_primary_timestamp:
-            self.at_end += 1
+            self.rows_at_end += 1
             return
         if self._is_part and not period.start <= instant < period.end:
             raise ApiContractBroken(

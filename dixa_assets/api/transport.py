@@ -29,7 +29,7 @@ from tenacity import (
 
 from dixa_assets.api.connections import (
     CLOSE_CHECK_SECONDS,
-    MOST_BYTES,
+    MAX_BYTES,
     Connections,
     GaveUp,
     TooLarge,
@@ -59,7 +59,7 @@ ADVICE = {
     "API Tokens, for the API version 'Dixa API'. If the token is right, "
     "`python -m dixa_assets probe` tests whether Dixa wants 'Bearer' before it.",
     403: "The token is valid but may not do this. It must be a 'Dixa API' token of an admin.",
-    404: "Dixa does not know this id, or no longer.",
+    404: "Dixa does not know this id, or has removed it.",
 }
 
 
@@ -67,8 +67,8 @@ ADVICE = {
 class Call:
     """One call of the API. Its cost is added to `usage`.
 
-    `problem_of` returns the problem of a successful answer, or an empty text. An answer with a
-    problem is retried.
+    `problem_of` returns what is wrong with an answer of status 2xx, or an empty string. Such an
+    answer is retried.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Transport:
         api_key: The token, with or without `Bearer `.
         settings: Host, token scheme and rate limit.
         patience: How long to try.
-        sleep: Waits between two attempts. The default also returns when the client is closed.
+        sleep: Waits between two attempts. The default returns early if the client is closed.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Transport:
             call.usage.retries += max(call.usage.requests - sent - 1, 0)
 
     def _is_out_of_patience(self, state: RetryCallState) -> bool:
-        """True if the last attempt failed, or the next would begin after the deadline."""
+        """True if no attempt is left, or if the next one would begin after the deadline."""
         _, deadline = state.args
         return (
             state.attempt_number >= self._patience.attempts
@@ -192,7 +192,7 @@ class Transport:
             ) from None
         except TooLarge:
             raise ApiContractBroken(
-                request, f"the answer has more than {MOST_BYTES // 2**20} MiB and was not read."
+                request, f"the answer has more than {MAX_BYTES // 2**20} MiB and was not read."
             ) from None
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
@@ -200,7 +200,7 @@ class Transport:
             reason = f"{type(error).__name__}: {error}"
             advice = "Is the API reachable?"
             if "CERTIFICATE_VERIFY_FAILED" in reason:
-                advice = "Does SSL_CERT_FILE name the certificate of a proxy in between?"
+                advice = "If a proxy decrypts the traffic, set SSL_CERT_FILE to its certificate."
             raise ApiUnavailable(
                 request, f"no complete answer ({self.redact(reason)[:300]}).", advice
             ) from None
@@ -219,7 +219,7 @@ class Transport:
             raise ApiUnavailable(
                 request,
                 f"the answer ({status}, {kind}) is not JSON: {error}.",
-                "A proxy in between, or a cut connection?",
+                "A proxy may have answered, or the connection was lost.",
                 status=status,
             ) from None
         if not isinstance(payload, dict):
@@ -254,7 +254,8 @@ class Transport:
             advice += (
                 " If Dixa rejects requests without a filter, set DIXA_REQUIRED_FILTER to an"
                 " attribute (for instance initial_direction): every request then sends all its"
-                " values. `python -m dixa_assets probe` finds the attribute that keeps most rows."
+                " values. `python -m dixa_assets probe` finds the attribute with which the fewest"
+                " rows are lost."
             )
         return ApiRefused(request, answer, advice, status=status)
 

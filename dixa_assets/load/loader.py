@@ -1,5 +1,6 @@
 """Days of metrics and records, from the API into the warehouse.
 
+An *entry* is a metric or record of the catalogue.
 How a request is sent is in `api`, how rows are written in `warehouse`.
 """
 
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,18 +33,19 @@ from dixa_assets.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-# Objects created between two garbage collections: more than all pages in memory have.
+# Objects created between two garbage collections: more than there are in all pages in memory.
 OBJECTS_PER_COLLECTION = 100_000
-# Limits on the days of all assets that are submitted and not yet written: their number, and the
-# bytes of their files. Within these limits requests continue while Dagster starts the next step.
-MOST_DAYS_AHEAD = 120
-MOST_BYTES_AHEAD = 256 * 2**20
+# Limits on the days of all assets that are submitted and whose write has not begun: their number,
+# and the bytes of their files. Within these limits, requests continue while Dagster starts the next
+# step.
+MAX_DAYS_AHEAD = 120
+MAX_BYTES_AHEAD = 256 * 2**20
 # Submitted days per thread: one that is being fetched and one that waits.
 DAYS_PER_THREAD = 2
 # Days are added to a transaction until it has at least this many rows.
 ROWS_PER_WRITE = 10_000
 # A day that is requested in more parts than this fails.
-MOST_PARTS = 2000
+MAX_PARTS = 2000
 
 
 class Loader:
@@ -66,7 +68,7 @@ class Loader:
     ) -> None:
         self._connect = connect
         self.warehouse = warehouse
-        self._most_submitted = DAYS_PER_THREAD * threads
+        self._max_submitted = DAYS_PER_THREAD * threads
         # The current task, then the next ones. The lock guards the tasks, the queues and their
         # contents: fetching threads and the writing thread change them.
         self._tasks: list[Task] = []
@@ -117,10 +119,11 @@ class Loader:
         Raises:
             DaysFailed: At the end, with the error of each failed day.
             ConfigError, ApiError: The request cannot be built, so no day was requested.
+            WarehouseError: The database rejected a write. Days already yielded are written.
         """
         with self._lock:
             self._tasks = [task, *upcoming]
-            self._discard_other_days(task)
+            self._discard_if_changed(task)
             queue = self._queue_of(task)
         try:
             self._fetch_ahead()
@@ -133,7 +136,9 @@ class Loader:
                 self._tasks = [other for other in self._tasks if other is not task]
                 self._queues.pop(task.spec.entry.key).discard()
         if queue.failed:
-            raise DaysFailed(queue.failed, requested=len(task.days), not_requested=len(queue.days))
+            raise DaysFailed(
+                queue.failed, requested=len(task.days), not_requested=len(queue.remaining)
+            )
 
     def load_filter_values(self, attribute: str, relation: Relation, *, run_id: str) -> LoadedTable:
         """Replace the table of a filter attribute by the values that Dixa offers now."""
@@ -167,7 +172,7 @@ class Loader:
             self._queues[key] = Queue(task, request_future)
         return self._queues[key]
 
-    def _discard_other_days(self, task: Task) -> None:
+    def _discard_if_changed(self, task: Task) -> None:
         """Discard what was fetched ahead for the same entry if the days or settings differ."""
         queue = self._queues.get(task.spec.entry.key)
         if queue and queue.task != task:
@@ -189,21 +194,16 @@ class Loader:
         """True if a limit on submitted days is reached."""
         pending = [*itertools.chain(*(queue.pending for queue in self._queues.values()))]
         return (
-            sum(not pending_day.future.done() for pending_day in pending) >= self._most_submitted
-            or len(pending) >= MOST_DAYS_AHEAD
-            or sum(pending_day.bytes for pending_day in pending) >= MOST_BYTES_AHEAD
+            sum(not pending_day.future.done() for pending_day in pending) >= self._max_submitted
+            or len(pending) >= MAX_DAYS_AHEAD
+            or sum(pending_day.bytes for pending_day in pending) >= MAX_BYTES_AHEAD
         )
 
     def _submit_next_day(self, queue: Queue) -> None:
-        pending_day = PendingDay(queue.days.popleft())
+        pending_day = PendingDay(queue.remaining.popleft())
         pending_day.future = self._pool.submit(self._fetch, queue, pending_day, self._folder)
         queue.pending.append(pending_day)
-        pending_day.future.add_done_callback(self._when_fetched)
-
-    def _when_fetched(self, _: Future[list[Staged]]) -> None:
-        # If the request of an upcoming task cannot be built, `load` raises that error later.
-        with suppress(DixaAssetsError):
-            self._fetch_ahead()
+        pending_day.future.add_done_callback(lambda _: self._fetch_ahead())
 
     def _fetch(self, queue: Queue, pending_day: PendingDay, folder: Path) -> list[Staged]:
         request = queue.request_future.result()
@@ -225,7 +225,7 @@ class Loader:
                     extract(self._client, request, day, files[-1], period)
                     files[-1].close()
                 except PeriodUncertain as error:
-                    if period.is_shortest or len(files) + len(periods) > MOST_PARTS:
+                    if period.is_shortest or len(files) + len(periods) > MAX_PARTS:
                         raise
                     if spent == Usage():
                         logger.warning("%s The day is requested again in smaller parts.", error)
@@ -260,7 +260,7 @@ class Loader:
                         queue.failed[str(pending_day.day)] = error
                 else:
                     ready.append(pending_day)
-            # The limits count these days until here, because their files use disk space.
+            # These days count toward the limits no longer, so threads fetch more during the write.
             with self._lock:
                 for _ in range(ended):
                     queue.pending.popleft()
@@ -273,7 +273,7 @@ class Loader:
         loads = [
             Load(
                 run_id,
-                # The time that a day waited for its write does not count.
+                # As if the write followed the fetch at once: the wait for the write does not count.
                 time.monotonic() - pending_day.seconds,
                 pending_day.parts,
                 pending_day.day,
@@ -315,8 +315,8 @@ class Loader:
 def _rare_garbage_collection() -> Iterator[None]:
     """Make Python collect cyclic garbage every 100,000 new objects.
 
-    A page is about ten thousand objects without cycles. By default Python collects every 700
-    objects and sometimes scans all of Dagster's: a quarter of a load's time.
+    A page is about ten thousand objects without cycles. By default Python collects after 700 new
+    objects and sometimes scans all objects of Dagster, which takes a quarter of a load's time.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(OBJECTS_PER_COLLECTION, *thresholds[1:])

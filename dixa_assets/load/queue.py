@@ -32,14 +32,17 @@ class Queue:
     def __init__(self, task: Task, request_future: Future[Request]) -> None:
         self.task = task
         self.request_future = request_future
-        self.days = deque(task.days)
+        self.remaining = deque(task.days)
         self.pending: deque[PendingDay] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
 
     def can_request(self) -> bool:
-        """True if days are left and no pending day has failed."""
+        """True if days are left, the asset has not stopped, and no failed day waits to be counted.
+
+        `_completed_days` counts a failed day, which can stop the asset.
+        """
         return (
-            bool(self.days)
+            bool(self.remaining)
             and not _should_stop(self.failed.values())
             and not any(pending_day.has_failed() for pending_day in self.pending)
         )

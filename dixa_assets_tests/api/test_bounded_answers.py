@@ -108,7 +108,7 @@ def test_a_client_recovers_from_answers_that_never_end(kind: str) -> None:
 def test_a_client_recovers_from_answers_without_a_limit(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_BYTES", 2**22)
+    monkeypatch.setattr(connections, "MAX_BYTES", 2**22)
     recovers(LARGE[kind], ApiContractBroken)
 
 

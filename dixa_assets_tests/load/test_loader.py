@@ -200,7 +200,7 @@ def test_assets_of_one_day_each_are_fetched_ahead_together(
 
 @pytest.mark.parametrize(
     ("limit", "value", "least", "most"),
-    [("MOST_DAYS_AHEAD", 12, 12, 12), ("MOST_BYTES_AHEAD", 1, 1, 2 * DAYS_PER_THREAD)],
+    [("MAX_DAYS_AHEAD", 12, 12, 12), ("MAX_BYTES_AHEAD", 1, 1, 2 * DAYS_PER_THREAD)],
 )
 def test_days_ahead_are_limited_in_number_and_bytes(
     limit: str,

@@ -161,7 +161,7 @@ def test_a_vendor_that_rounds_periods_fails_the_day_in_words(
 def test_a_day_in_too_many_parts_fails_in_words(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader_module, "MOST_PARTS", 3)
+    monkeypatch.setattr(loader_module, "MAX_PARTS", 3)
     events = [Event(NOON + timedelta(seconds=n // 70), n) for n in range(4000)]
     with pytest.raises(DaysFailed, match="a row is on two pages"):
         load(UnstableVendor(events), warehouse)
