@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -26,6 +26,7 @@ from dixa_assets.load.progress import LoadedDay, LoadedTable
 from dixa_assets.load.queue import PendingDay, Queue, Task
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day
+from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.model.tables import Relation
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
@@ -77,6 +78,8 @@ class Loader:
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
         self._file_numbers = itertools.count()
+        # The digests of forgotten values, read before the first request.
+        self._forgotten: frozenset[str] | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dixa")
 
     @cached_property
@@ -86,10 +89,6 @@ class Loader:
     @cached_property
     def _folder(self) -> Path:
         return self._resources.enter_context(self.warehouse.staging())
-
-    @cached_property
-    def _forgotten(self) -> frozenset[str]:
-        return self.warehouse.forgotten()
 
     def close(self) -> None:
         """Stop fetching, discard rows that are not written, close the client."""
@@ -121,6 +120,8 @@ class Loader:
             ConfigError, ApiError: The request cannot be built, so no day was requested.
             WarehouseError: The database rejected a write. Days already yielded are written.
         """
+        # An error of the database ends the load here, not each of its days.
+        self._policy_of(task.spec.relation)
         with self._lock:
             self._tasks = [task, *upcoming]
             self._discard_if_changed(task)
@@ -161,7 +162,7 @@ class Loader:
             try:
                 self.warehouse.replace(relation, [Load(run_id, started, [staged])])
             except ErasedMeanwhile:
-                vars(self).pop("_forgotten", None)
+                self._forgotten = None
                 return self._load_whole(relation, fill, run_id)
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
 
@@ -242,8 +243,12 @@ class Loader:
 
     def _new_file(self, relation: Relation, folder: Path | None = None) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"
-        policy = replace(relation.policy, forgotten=self._forgotten)
-        return Staged(path, relation.stored_in, policy)
+        return Staged(path, relation.stored_in, self._policy_of(relation))
+
+    def _policy_of(self, relation: Relation) -> FieldPolicy:
+        if self._forgotten is None:
+            self._forgotten = self.warehouse.forgotten()
+        return replace(relation.policy, forgotten=self._forgotten)
 
     def _completed_days(self, queue: Queue) -> Iterator[list[PendingDay]]:
         """Wait for the next day, and yield it with the completed days that follow it."""
@@ -286,7 +291,7 @@ class Loader:
             written = self.warehouse.replace(request.spec.relation, loads)
         except ErasedMeanwhile:
             # The staged rows may hold the forgotten value.
-            vars(self).pop("_forgotten", None)
+            self._forgotten = None
             for pending_day in ready:
                 pending_day.discard()
                 pending_day.future = self._pool.submit(
