@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import stat
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -14,6 +16,7 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.options import HASH_KEY
 from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.simulator.people import AGENTS
@@ -24,7 +27,7 @@ from dixa_assets_tests.support.scenario import component, failure_of, fetched, l
 from dixa_assets_tests.support.simulator import Simulator
 
 RATINGS, CSAT = "dixa_records/ratings", "dixa_metrics/csat"
-CLOSED = "dixa_metrics/closed_conversations"
+CATALOGUE = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(Catalogue())]
 DAY, NEXT = "2025-11-01", "2025-11-02"
 PERSON, SECRET = "jane.doe@example.com", "a-secret-remark-7f3a"
 KEY = "0123456789abcdef" * 4
@@ -198,11 +201,12 @@ def test_old_days_are_removed_and_cannot_be_loaded_again(
     assert [*kept.d] == ["2025-11-03"]
     assert query("SELECT count(*) AS n FROM dixa_metrics.csat").n[0] == 3
     results = {
-        (each.asset_key.to_user_string(), each.check_name): each.passed
+        (each.asset_key.to_user_string(), each.check_name): each
         for each in last.get_asset_check_evaluations()
     }
-    assert results[RATINGS, "completeness"] is True
-    assert results[CSAT, "reconciliation"] is True
+    assert "days from 2025-11-03 to" in str(results[RATINGS, "completeness"].description)
+    assert "days from 2025-11-01 to" in str(results[CSAT, "completeness"].description)
+    assert results[CSAT, "reconciliation"].passed
     refused = load(keeping, [RATINGS], DAY, instance=instance)
     assert not refused.success
     message = failure_of(refused, "dixa_records__ratings")
@@ -223,7 +227,7 @@ def test_the_table_of_fields_says_what_is_stored(
         hash_fields={"ratings": ["agent_id"]},
         only_fields={"closed_conversations": ["closed_at"]},
     )
-    assert load(analytics, ["dixa_catalogue/fields"]).success
+    assert load(analytics, CATALOGUE).success
     found = analytics.build_warehouse().query(
         "SELECT id || '.' || field AS name, treatment, looks_personal FROM dixa_catalogue.fields"
     )
@@ -252,8 +256,9 @@ def project(command: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]
             "read_copy_path": tmp_path / "read.duckdb",
         }
         own = "".join(f"  {name}: '{path}'\n" for name, path in places.items())
-        address = "  base_url: \"{{ env('DIXA_BASE_URL') }}\"\n"
-        write_project(tmp_path, dixa=f"attributes:\n{own}{address}{attributes}")
+        own += "  base_url: \"{{ env('DIXA_BASE_URL') }}\"\n"
+        shutil.rmtree(tmp_path / re.sub(r"\W", "_", tmp_path.name), ignore_errors=True)
+        write_project(tmp_path, dixa=f"attributes:\n{own}{attributes}")
         return command(*arguments, **settings)
 
     return run
@@ -317,7 +322,8 @@ def test_the_doctor_names_fields_that_are_still_stored_and_the_command_removes_t
     project: Callable[..., Done], simulator: Simulator, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path)
-    assert load(analytics, [RATINGS, "dixa_catalogue/fields"], DAY).success
+    assert load(analytics, [RATINGS], DAY).success
+    assert load(analytics, CATALOGUE).success
     attributes = "  exclude_fields: {'*': [contactpoint]}\n"
     found = project("doctor", attributes=attributes)
     assert "dixa_records/ratings: removed column Contact_Point (excluded)" in found.out

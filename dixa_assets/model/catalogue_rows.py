@@ -78,6 +78,6 @@ def _fields(catalogue: Catalogue, entry: Entry, policy: FieldPolicy) -> Iterator
             "field": name,
             "description": description,
             "is_nullable": is_nullable,
-            "treatment": policy.treatment(name or ""),
+            "treatment": policy.treatment(name or "").value,
             "looks_personal": policy.is_personal(name or "", description),
         }

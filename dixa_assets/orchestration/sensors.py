@@ -20,6 +20,7 @@ from dixa_assets.api.settings import Patience
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.merge import note_findings
+from dixa_assets.model.options import LoadSettings
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import post_alert
 from dixa_assets.orchestration.dagster_internals import (
@@ -206,9 +207,7 @@ def build_history_sensor(
             if key in busy or attempts.is_done(mark):
                 continue
             loaded = loaded_partitions(context.instance, key)
-            kept = account.options.settings.first_kept_day(entry, datetime.now(UTC)).isoformat()
-            history = history_of(entry.first_seen, partitions_def, history_days)
-            wanted = [day for day in history if day >= kept]
+            wanted = _history(account.options.settings, entry, partitions_def)
             days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
             if not days:
                 attempts.finish(mark)
@@ -309,6 +308,15 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
     what = f"{', '.join(names[:3])}{more}" if names else run.job_name
     why = textwrap.shorten(first, 500, placeholder=" …")
     return f"Dixa load failed: {what}. {why} (run {run.run_id[:8]})"
+
+
+def _history(
+    settings: LoadSettings, entry: Entry, partitions_def: dg.DailyPartitionsDefinition
+) -> list[str]:
+    """The days before an entry first appeared that are loaded, and kept."""
+    days = history_of(entry.first_seen, partitions_def, settings.history_days)
+    first = str(settings.first_kept_day(entry, datetime.now(UTC)))
+    return [day for day in days if day >= first]
 
 
 class _Attempts:

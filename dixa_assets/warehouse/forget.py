@@ -61,7 +61,8 @@ def forget_value(
         The places of the value. Personal fields of its rows are not among them.
     """
     wanted, hashed = folded(value), {policy.digest(value), policy.digest(value.strip())}
-    places, erased = [], {}
+    places: list[Place] = []
+    erased: dict[str | None, int] = {}
     for table, columns in _searched(connection, policy).items():
         found = {
             column: texts

@@ -266,7 +266,7 @@ def rows_with(draw: st.DrawFn, person: str) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_forgotten_person_is_nowhere_and_no_reload_brings_them_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -300,7 +300,8 @@ def test_a_forgotten_person_is_nowhere_and_no_reload_brings_them_back(
     )
     assert counts == [(len(vendor.rows) * len(DAYS),) * 2]
     untouched = selected(
-        warehouse, "SELECT count(*) FROM dixa_records.calls WHERE comment = 'untouched'"
+        warehouse,
+        "SELECT count(*) FROM dixa_records.calls WHERE CAST(comment AS VARCHAR) LIKE '%untouched%'",
     )
     assert untouched == [(len(DAYS),)]
 
@@ -426,16 +427,19 @@ def test_a_second_process_that_loads_meanwhile_brings_nobody_back(tmp_path: Path
         assert files_with(tmp_path, EMAIL) == set()
 
 
-def test_free_blocks_that_cannot_be_overwritten_are_reported(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.file
+def test_free_blocks_that_cannot_be_overwritten_are_reported(warehouse: Warehouse) -> None:
     load(warehouse, People(ROWS), options())
-    monkeypatch.setattr("dixa_assets.warehouse.file._objects", lambda *found: len(found))
-    if warehouse.is_lake:
-        pytest.skip("a lake has no free blocks")
+    with warehouse.changing() as connection:
+        # DuckDB copies tables in the order of their names, and checks each foreign key.
+        connection.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        connection.execute("CREATE TABLE children (id INTEGER REFERENCES parents (id))")
+        connection.execute("INSERT INTO parents VALUES (1); INSERT INTO children VALUES (1)")
     with pytest.raises(WarehouseError, match="removed values may still be in its free blocks"):
         forget(warehouse, EMAIL)
-    monkeypatch.undo()
+    assert EMAIL not in everything(warehouse)
+    with warehouse.changing() as connection:
+        connection.execute("DROP TABLE children")
     # The next load tries again.
     load(warehouse, People(ROWS), options())
     assert not warehouse.query("SELECT holds_removed FROM dixa_catalogue.warehouse").iloc[0, 0]
