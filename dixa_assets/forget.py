@@ -82,7 +82,7 @@ def remove_left_out(component: DixaAnalytics, *, dry_run: bool) -> bool:
 def find_left_out(
     component: DixaAnalytics, warehouse: Warehouse, *, dry_run: bool = True
 ) -> list[str]:
-    """What is stored although the settings leave it out, by table; without `dry_run`, remove it."""
+    """Stored values that the settings leave out, by table; without `dry_run`, remove them."""
     catalogue = known_catalogue(component, warehouse)
     options = component.options(catalogue)
     relations = [options.spec(entry).relation for entry in catalogue.entries]

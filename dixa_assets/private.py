@@ -8,7 +8,7 @@ from pathlib import Path
 
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it that are missing. Folders that exist do not change."""
-    if not folder.exists():
+    if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)

@@ -27,7 +27,7 @@ _PERSONAL_TEXT = re.compile(
 
 
 class Treatment(StrEnum):
-    """What becomes of a field's values."""
+    """The treatment of a field's values."""
 
     STORED = "stored"
     HASHED = "hashed"
@@ -106,7 +106,7 @@ class FieldPolicy:
         return self._hmac("fingerprint", "")[:16] if self.key else ""
 
     def treatment(self, name: str) -> Treatment:
-        """What becomes of a field. `x_label` is treated as `x`, and so is `x_2`."""
+        """The treatment of a field. `x_label` is treated as `x`, and so is `x_2`."""
         known = self._known.get(name)
         if known is None:
             names = {normalised(name), normalised(_SUFFIX.sub("", name))}

@@ -266,7 +266,7 @@ def rows_with(draw: st.DrawFn, person: str) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_forgotten_person_is_nowhere_and_no_reload_brings_them_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -378,7 +378,7 @@ def test_a_kill_leaves_the_state_before_or_after(target: Any, tmp_path: Path) ->
     rng = random.Random(1)
     path = tmp_path / "test.duckdb"
     outcomes = set()
-    for number in range(25):
+    for number in range(14):
         path.unlink(missing_ok=True)
         warehouse = Warehouse(path)
         load(warehouse, People(ROWS * 8), options())
@@ -414,7 +414,7 @@ def load_in_process(path: str, url: str, pipe: Connection) -> None:
 @pytest.mark.slow
 def test_a_second_process_that_loads_meanwhile_brings_nobody_back(tmp_path: Path) -> None:
     path = tmp_path / "test.duckdb"
-    for _ in range(10):
+    for _ in range(4):
         path.unlink(missing_ok=True)
         warehouse = Warehouse(path)
         with serve(People(ROWS * 8).answer) as server:
