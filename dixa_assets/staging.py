@@ -135,8 +135,10 @@ class Staged:
         if declared not in FIELD_TYPES:
             self.unknown[found] = type_name(declared)
         elif found == name and type(typed.get("value")) is PLAIN.get(declared):
-            keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
-            self._shortcuts[name] = declared, PLAIN[declared], *keys
+            # A text does not fit a column that has had lists of labels alone.
+            has_texts = self.types.of.get((name, "label")) != f"{VARCHAR}[]"
+            label = self.keys.get((name, "label"), "") * has_texts
+            self._shortcuts[name] = declared, PLAIN[declared], self.keys[name, "value"], label
 
     def put_treated(self, line: dict[str, Any], name: str, typed: Any) -> bool:
         """Put a value into a row as its policy treats it; nothing if its field is left out.

@@ -97,12 +97,12 @@ def build_history_sensor(
             loads, entry = held.loads.get(assets[key].table, {}), assets[key].entry
             gone = _lost_days(instance, key, events.get(key), days, loads)
             wanted = [""] if entry is None else history(entry.first_seen) if entry.is_live else []
-            gone, wanted = _kept(settings, entry, gone), _kept(settings, entry, wanted)
+            gone, wanted = {*_kept(settings, entry, gone)}, _kept(settings, entry, wanted)
             if due := attempts.take_due(marks[key], wanted, days, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
-            if others := {*gone} - {*wanted}:
-                lost[key.to_user_string()] = others
+            if gone := gone - {*wanted}:
+                lost[key.to_user_string()] = gone
         attempts.settled = None if missing or lost or busy else changed
         note = _in_words(warehouse.name, lost) if lost else NO_LOAD_IS_DUE
         if not missing:
@@ -142,7 +142,7 @@ class _Attempts:
         self._database = database_id
 
     def take_due(
-        self, mark: str, wanted: Sequence[str], shown: set[str], lost: Collection[str]
+        self, mark: str, wanted: Sequence[str], shown: set[str], lost: set[str]
     ) -> tuple[str, ...]:
         """Return the wanted days that should be requested now, and count them as requested."""
         is_done = mark in self._tries and self._tries[mark] is None

@@ -87,9 +87,9 @@ def to_own_error(
 
 @contextmanager
 def explain_failure(
-    connection: duckdb.DuckDBPyConnection, table: Table, rows: str, *, is_shared: bool
+    connection: duckdb.DuckDBPyConnection, table: Table, problem: str, *, is_shared: bool
 ) -> Iterator[None]:
-    """Name the table and the rows of a failed write."""
+    """Raise DuckDB's error about a write into a table as an error of this project."""
     try:
         yield
     except duckdb.Error as error:
@@ -97,7 +97,7 @@ def explain_failure(
         state = "they are all old or all new" if is_unclear else "they did not change"
         raise to_own_error(
             error,
-            f"{table.key}: {rows} could not be written; {state}",
+            f"{problem}; {state}",
             is_shared=is_shared,
             obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
         ) from None

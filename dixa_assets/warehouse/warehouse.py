@@ -152,10 +152,13 @@ class Warehouse:
             return Written(tuple(changes), tuple(plan.columns), preview)
 
         is_lake, table = self._engine.is_shared, relation.stored_in
-        rows = f"the rows of {', '.join(values) or 'the whole table'} in {self.name}"
+        problem = (
+            f"{table.key} in {self.name}: the rows of {', '.join(values) or 'the whole table'} "
+            "could not be written"
+        )
         with (
             self._connect() as connection,
-            explain_failure(connection, table, rows, is_shared=is_lake),
+            explain_failure(connection, table, problem, is_shared=is_lake),
         ):
             connection.execute(LOW_MEMORY)
             # One transaction is enough if no table needs a change. In a lake, each transaction
