@@ -4,10 +4,11 @@ One description serves the DDL, the Columns tab of the Dagster UI and the `schem
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
-from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
+from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Entry
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 # Prefix of the address of a lake, a database that several machines write.
@@ -20,7 +21,7 @@ class Column:
 
     `type` is None until a first value shows it. Until then the column is an empty text column.
     `field` and `part` name the source: the field of the API, and its `value` or its `label`. Both
-    are empty for the project's own columns.
+    are empty for the project's own columns. `treatment` is `hashed` for a column of digests.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Column:
     comment: str = ""
     field: str = ""
     part: str = ""
+    treatment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,19 @@ class Relation:
     """A table or view that people query, and the table that stores its rows.
 
     Usually `stored_in` is `table` itself. A metric is a view of a table that all metrics share;
-    `row_filter` selects the metric's rows there: a column and its value.
+    `row_filter` selects the metric's rows there: a column and its value. `policy` says how the
+    fields of its rows are treated.
     """
 
     table: Table
     stored_in: Table
     row_filter: Mapping[str, str] = field(default_factory=dict)
+    policy: FieldPolicy = STORE_ALL
 
     @classmethod
-    def whole(cls, table: Table) -> Self:
+    def whole(cls, table: Table, policy: FieldPolicy = STORE_ALL) -> Self:
         """A table that stores its own rows."""
-        return cls(table, table)
+        return cls(table, table, policy=policy)
 
     @property
     def key(self) -> str:
@@ -121,25 +125,24 @@ RECORD_COLUMNS = (
 RECORD_VALUE = Column("value", None, "The number behind the metric this record feeds.", "", "value")
 
 
-def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
-    """The relation of a metric, or of a record without its excluded fields."""
+def relation_of(entry: Entry, policy: FieldPolicy = STORE_ALL) -> Relation:
+    """The relation of a metric, or of a record without the fields that are left out."""
     if entry.kind == "metric":
         view = Table(entry.schema, entry.name, entry.description, METRIC_COLUMNS)
-        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id})
-    excluded = frozenset(excluded_fields)
+        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id}, policy)
     columns, taken = list(RECORD_COLUMNS), set[str]()
     for item in entry.fields:
-        if item.field not in excluded:
+        if policy.treatment(item.field).is_kept:
             name = column_name(item.field, "value", taken)
             columns.append(Column(name, None, item.description, item.field, "value"))
     table = Table(entry.schema, entry.name, entry.description, (*columns, *LOADED_COLUMNS))
-    return Relation.whole(table)
+    return Relation.whole(table, policy)
 
 
 # Filter values. Each attribute has a table.
 
 
-def filter_relation(attribute: str, name: str) -> Relation:
+def filter_relation(attribute: str, name: str, policy: FieldPolicy = STORE_ALL) -> Relation:
     """The relation of one filter attribute's values, in a table called `name`."""
     table = Table(
         "dixa_filters",
@@ -151,7 +154,7 @@ def filter_relation(attribute: str, name: str) -> Relation:
             *LOADED_COLUMNS,
         ),
     )
-    return Relation.whole(table)
+    return Relation.whole(table, policy)
 
 
 # The catalogue.
@@ -193,12 +196,18 @@ AGGREGATIONS = _catalogue_table(
     *_ENTRY,
     Column("measure", VARCHAR, "A measure that the metric offers."),
 )
+# Columns that a database of an older version lacks.
+FIELD_TREATMENT = (
+    Column("treatment", VARCHAR, "`stored`, `hashed`, `excluded` or `not allowed`."),
+    Column("looks_personal", BOOLEAN, "Whether `forget` blanks it in the rows of a person."),
+)
 FIELDS = _catalogue_table(
     "fields",
-    "The fields that each record declares.",
+    "The fields of each record: those that it declares, and those that only its rows have.",
     *_ENTRY,
     Column("field", VARCHAR, "Dixa's name of the field."),
     Column("is_nullable", BOOLEAN, "Whether it can be NULL, according to Dixa."),
+    *FIELD_TREATMENT,
 )
 RELATIONS = _catalogue_table(
     "relations",
@@ -238,49 +247,6 @@ API_FACTS = _catalogue_table(
     Column("value", VARCHAR, "The value of that setting."),
 )
 
-
-def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
-    """The rows of each of the catalogue's tables."""
-    rows: dict[Table, list[dict[str, Any]]] = {
-        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
-    }
-    pairs = set()
-    for entry in catalogue.entries:
-        own = {
-            "kind": entry.kind,
-            "id": entry.id,
-            "asset_key": entry.key,
-            "description": entry.description,
-        }
-        status = {name: getattr(entry, name) for name in ("is_live", "first_seen", "retired_at")}
-        if entry.kind == "metric":
-            measures = [item.measure for item in entry.aggregations]
-            rows[METRICS].append(own | status | {"measures": measures})
-            pairs |= {(entry.id, record) for record in entry.related_ids}
-        else:
-            rows[RECORDS].append(own | status)
-            pairs |= {(metric, entry.id) for metric in entry.related_ids}
-        # The description of a part replaces the description of its entry.
-        rows[FILTERS] += [
-            own | {"filter_attribute": item.attribute, "description": item.description}
-            for item in entry.filters
-        ]
-        rows[AGGREGATIONS] += [
-            own | {"measure": item.measure, "description": item.description}
-            for item in entry.aggregations
-        ]
-        rows[FIELDS] += [
-            own
-            | {"field": item.field, "description": item.description, "is_nullable": item.nullable}
-            for item in entry.fields
-        ]
-    rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
-    rows[CHANGES] = [asdict(change) for change in catalogue.changes]
-    if catalogue.facts:
-        rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
-    return rows
-
-
 # The warehouse's own notes.
 
 LOADS = Table(
@@ -303,10 +269,11 @@ LOADS = Table(
         Column("seconds", DOUBLE, "Duration of fetching and writing, in seconds."),
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes by which the metric was broken down."),
-        Column("schema_changes", JSON, "Columns that this load added or widened."),
+        Column("schema_changes", JSON, "Columns that this load added, widened or removed."),
         Column("unknown_types", JSON, "Undocumented types of values, by field."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),
+        Column("removed_at", TIMESTAMPTZ, "When the rows were removed because of `keep_days`."),
     ),
 )
 COLUMNS = Table(
@@ -321,6 +288,7 @@ COLUMNS = Table(
         Column("comment", VARCHAR, "Its content."),
         Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
         Column("part", VARCHAR, "Whether it holds the field's value or its label."),
+        Column("treatment", VARCHAR, "`hashed` if it holds digests of the field's values."),
     ),
 )
 OWNER = Table(
@@ -334,6 +302,20 @@ OWNER = Table(
         Column("host", VARCHAR, "The host of the API that returned them."),
         Column("database_id", VARCHAR, "Identifies the database; its copies have the same."),
         Column("copied_at", TIMESTAMPTZ, "When a read copy was made; NULL in the database itself."),
+        Column("hash_key", VARCHAR, "The fingerprint of DIXA_HASH_KEY, if digests are stored."),
+        Column("erasures", BIGINT, "The number of forgotten values."),
+        Column("holds_removed", BOOLEAN, "Whether free blocks may hold removed values."),
+    ),
+)
+ERASURES = Table(
+    "dixa_catalogue",
+    "erasures",
+    "One row per forgotten value and table. The value itself is not stored.",
+    (
+        Column("erased_at", TIMESTAMPTZ, "When the value was blanked."),
+        Column("digest", VARCHAR, "Its keyed digest, by which later loads blank it again."),
+        Column("table_name", VARCHAR, "The table, as schema.name; NULL if no table had it."),
+        Column("rows", BIGINT, "The rows in which it was blanked."),
     ),
 )
 CATALOGUE_JSON = Table(
@@ -346,7 +328,7 @@ CATALOGUE_JSON = Table(
     ),
 )
 # The tables that every database has from the beginning.
-OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
+OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON, ERASURES)
 
 
 def column_name(field: str, part: str, taken: set[str]) -> str:

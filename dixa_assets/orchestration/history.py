@@ -8,6 +8,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import dagster as dg
 
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.options import LoadSettings
 from dixa_assets.orchestration.dagster_internals import AssetJob, loaded_partitions
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
 from dixa_assets.orchestration.sensors import assets_in_progress
@@ -54,21 +56,21 @@ def build_history_sensor(
     A day is loaded if both Dagster and the database have it. A lost or replaced database is
     therefore filled again. The tick names lost days that the sensor does not request.
     """
-    history_days = account.options.settings.history_days
+    settings = account.options.settings
     warehouse = account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
     @cache
     def history(first_seen: str) -> Sequence[str]:
-        return history_of(first_seen, partitions_def, history_days)
+        return history_of(first_seen, partitions_def, settings.history_days)
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description=f"Loads missing data: the {history_days} days before each metric or record "
-        "first appeared, the filter values and the catalogue tables.",
+        description=f"Loads missing data: the {settings.history_days} days before each metric or "
+        "record first appeared, the filter values and the catalogue tables.",
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         attempts, instance = _Attempts(context.cursor), context.instance
@@ -95,6 +97,7 @@ def build_history_sensor(
             loads, entry = held.loads.get(assets[key].table, {}), assets[key].entry
             gone = _lost_days(instance, key, events.get(key), days, loads)
             wanted = [""] if entry is None else history(entry.first_seen) if entry.is_live else []
+            gone, wanted = {*_kept(settings, entry, gone)}, _kept(settings, entry, wanted)
             if due := attempts.take_due(marks[key], wanted, days, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
@@ -190,6 +193,12 @@ def _lost_days(
         for record in later
         if not _is_held(record.event_log_entry, loads)
     }
+
+
+def _kept(settings: LoadSettings, entry: Entry | None, days: Iterable[str]) -> list[str]:
+    """The days whose rows are kept."""
+    first = str(settings.first_kept_day(entry, datetime.now(UTC))) if entry else ""
+    return [day for day in days if day >= first]
 
 
 def _is_held(event: dg.EventLogEntry, loads: Mapping[str, Held]) -> bool:

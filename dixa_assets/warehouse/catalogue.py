@@ -25,6 +25,7 @@ from dixa_assets.model.tables import (
     API_FACTS,
     CATALOGUE_JSON,
     CHANGES,
+    FIELD_TREATMENT,
     FIELDS,
     FILTERS,
     LOADED_COLUMNS,
@@ -65,7 +66,8 @@ def read_catalogue(query: Query) -> Catalogue:
         """The rows in the order in which they were written, with instants in ISO."""
         if table.name not in tables:
             return []
-        names = names_of(table.columns[: -len(LOADED_COLUMNS)])
+        newer = (*LOADED_COLUMNS, *FIELD_TREATMENT)
+        names = names_of([column for column in table.columns if column not in newer])
         return [
             [value.isoformat() if isinstance(value, datetime) else value for value in row]
             for row in query(f"SELECT {names} FROM {name_of(table)} ORDER BY rowid")

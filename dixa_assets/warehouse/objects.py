@@ -278,6 +278,7 @@ def save_columns(
                 "comment": column.comment,
                 "field": column.field,
                 "part": column.part,
+                "treatment": column.treatment,
             }
             for column in columns
         ],
