@@ -480,9 +480,7 @@ class Oracle:
         queues = [(row["queue_id"], row["queue"]) for row in self.people("queue", QUEUES)]
         for week, days in self.periods("week"):
             moved = self.of(TRANSFERS, days)
-            moved = moved[
-                [a != b for a, b in zip(moved.from_queue_id, moved.to_queue_id, strict=True)]
-            ]
+            moved = moved[moved.from_queue_id.fillna("") != moved.to_queue_id.fillna("")]
             for queue_id, queue in (*queues, (None, "none")):
                 own = {
                     record: self.of(record, days, queue_id=queue_id)
