@@ -7,7 +7,7 @@
     │   ├── ApiRefused          any other error status, such as 400 or 401   permanent
     │   │   └── PageKeyRefused  the API rejects a page key that it returned  permanent
     │   ├── PeriodUncertain     the rows of a period may be incomplete
-    │   │   ├── RowsMoved       a row came on two pages                      retryable
+    │   │   ├── RowsMoved       a row is on two pages                        retryable
     │   │   └── PagesCutShort   the pages may be truncated                   permanent
     │   └── ApiContractBroken   a response that contradicts the API's rules  permanent
     ├── DaysFailed              some days of a load failed                   as its errors
@@ -115,7 +115,7 @@ class PeriodUncertain(ApiError):
 
 
 class RowsMoved(PeriodUncertain):
-    """A row came on two pages, so another may be missing: rows moved while they were read."""
+    """A row is on two pages, so another may be missing: rows moved while they were read."""
 
     retryable = True
 
@@ -137,20 +137,20 @@ class DaysFailed(DixaAssetsError):
 
     Args:
         failed: The error of each failed day.
-        asked: The number of days of the load.
-        untried: The number of days that were not requested, because of the errors of other days.
+        requested: The number of days of the load.
+        not_requested: The number of days that were skipped because other days failed.
     """
 
     def __init__(
-        self, failed: Mapping[str, DixaAssetsError], *, asked: int, untried: int = 0
+        self, failed: Mapping[str, DixaAssetsError], *, requested: int, not_requested: int = 0
     ) -> None:
         self.failed = failed
         self.retryable = all(error.retryable for error in failed.values())
         first = min(failed)
-        not_tried = f" {untried} more were not requested." if untried else ""
+        left_out = f" {not_requested} more were not requested." if not_requested else ""
         super().__init__(
-            f"{len(failed)} of {asked} days failed ({', '.join(sorted(failed))}). Their "
-            f"stored rows did not change.{not_tried} {first}: {failed[first]}"
+            f"{len(failed)} of {requested} days failed ({', '.join(sorted(failed))}). Their "
+            f"stored rows did not change.{left_out} {first}: {failed[first]}"
         )
 
 

@@ -10,12 +10,12 @@ from dixa_assets.model.merge import merge
 # Descriptions of entries that left the list are requested one by one, at most this many per
 # refresh; the next refresh requests the rest.
 DESCRIPTIONS_PER_REFRESH = 20
-# Statuses that mean that Dixa does not know an id any more.
+# With these statuses, Dixa no longer knows an id.
 GONE = frozenset({400, 404, 410})
 
 
 def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tuple[str, ...]]:
-    """The known catalogue, updated, and the problems of the answer.
+    """Return the updated catalogue, and the problems of the answer.
 
     An entry that left the list is retired only if Dixa does not describe it either, so that a
     truncated list retires nothing.
@@ -30,7 +30,7 @@ def fetch_catalogue(client: DixaClient, known: Catalogue) -> tuple[Catalogue, tu
         if requested > DESCRIPTIONS_PER_REFRESH:
             return True
         try:
-            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.asked_as)
+            (client.fetch_metric if entry.kind == "metric" else client.fetch_record)(entry.api_id)
         except ApiError as error:
             if error.status == 401:
                 raise

@@ -23,32 +23,33 @@ logger = logging.getLogger(__name__)
 PAGE_SIZES = (PAGE_SIZE, 100, 50)
 # 10,000 pages of 300 rows are three million rows in one day: more is a paging loop.
 MAX_PAGES = 10_000
-# A server that returns smaller pages than requested has a limit of its own, hardly below this.
-SMALLEST_LIMIT = 20
+# A server may return smaller pages than requested. A page with fewer rows than this does not tell
+# the server's page limit.
+SMALLEST_PAGE_LIMIT = 20
 # The keys of an answer with a list, by the vendor's schema and its clients.
 LIST_KEYS = frozenset({"data", "meta", "pageKey"})
-# Keys with which servers and gateways report errors, and the values of a status that mean one.
+# Keys with which servers and gateways report errors, and status values that mean an error.
 ERROR_KEY = re.compile("error|exception|^faults?$", re.IGNORECASE)
 STATUS_KEYS = frozenset({"success", "ok", "status", "statuscode", "code"})
 FAILED = re.compile("false|err.*|fail.*|[45][0-9][0-9]", re.IGNORECASE)
 MESSAGE_KEYS = frozenset({"message", "detail", "title", "reason"})
-# A server that truncates answers does so at a round number of rows, a multiple of this one.
+# A truncated answer has a round number of rows: a multiple of this number.
 ROUND_ROWS = 100
 
 
 class DixaClient:
     """The seven operations of the Analytics API, rate-limited, with one layer of retries.
 
-    Safe to share among threads. Every method raises `ApiUnavailable` when the last try failed,
-    `ApiRefused` for 400, 401, 403, 404 and redirects, and `ApiContractBroken` for answers that
-    cannot be used.
+    Safe to share among threads. Every method raises `ApiUnavailable` if the last attempt failed;
+    `ApiRefused` for a status that is not retried, a redirect, or a `Retry-After` above 300 s;
+    `ApiContractBroken` for a response that cannot be used; `ApiError` after `close`.
 
     Args:
         api_key: The token; surrounding space and a leading `Bearer ` are removed.
         settings: Host, token scheme and rate limit.
         patience: How long to try.
         page_size: Rows to request per page. If the server rejects it, the client requests less.
-        sleep: Waits between two tries; by default until the client is closed.
+        sleep: Waits between two attempts. The default returns early if the client is closed.
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class DixaClient:
         self._transport = Transport(api_key, settings, patience or Patience(), sleep)
         self._prefix = f"/{settings.api_version}/analytics"
         self._page_size = page_size
-        # Rows in the largest page that had a successor: a server may return less than requested.
-        self._largest_linked = 0
+        # Rows in the largest page with a next page: a server may return fewer than requested.
+        self._full_page_rows = 0
 
     def __repr__(self) -> str:
         return f"DixaClient({self._transport.base}{self._prefix})"
@@ -82,12 +83,12 @@ class DixaClient:
 
     @property
     def page_size(self) -> int:
-        """Rows in a full page."""
+        """Rows to request per page."""
         return self._page_size
 
-    def other_size(self, rows: int) -> int:
-        """A page size with which a whole answer of `rows` rows does not end in a full page."""
-        return max(min(self._largest_linked or self._page_size, rows) - 1, 1)
+    def second_reading_size(self, rows: int) -> int:
+        """A smaller page size, with which a truncated answer of `rows` rows ends at another row."""
+        return max(min(self._full_page_rows or self._page_size, rows) - 1, 1)
 
     @property
     def requests(self) -> int:
@@ -102,7 +103,7 @@ class DixaClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Send one request as given; the whole answer."""
+        """Send a request without changes, with retries, and return the whole answer."""
         return self._transport.send(
             replace(self._call(method, path, body=body), params=params or {})
         )
@@ -153,7 +154,8 @@ class DixaClient:
             size: Rows to request per page; None for the usual size.
 
         Raises:
-            PagesCutShort: After a full last page: the server may have more rows.
+            PagesCutShort: After the last page, if rows may be missing: the page is full and has no
+                link, or the number of all rows is a multiple of 100.
         """
         return self._pages(self._call("POST", "/records", body=query, usage=usage), size=size)
 
@@ -175,8 +177,9 @@ class DixaClient:
             for page in self._pages(call):
                 items += page
         except PagesCutShort:
-            # With another page size a truncated list ends elsewhere.
-            again = self._pages(call, size=self.other_size(len(items)))
+            # A list cannot be requested in smaller parts. Read it again with another page size, and
+            # accept it even if it is uncertain.
+            again = self._pages(call, size=self.second_reading_size(len(items)))
             with suppress(PagesCutShort):
                 items = [item for page in again for item in page]
         return items
@@ -188,7 +191,7 @@ class DixaClient:
         return data
 
     def _pages(self, call: Call, *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
-        """The pages of a call; `PagesCutShort` after the last if the answer may be truncated."""
+        """Yield the pages of a call. Raise `PagesCutShort` at the end if rows may be missing."""
         request = str(call)
         payload = self._first_page(call) if size is None else self._page(call, size)
         keys: set[str] = set()
@@ -208,23 +211,25 @@ class DixaClient:
             paging = self._next_page(payload, request)
             # Some of the vendor's lists link to a next page after the last row.
             total += len(rows)
-            full = size or self._largest_linked or self._page_size
+            full = size or self._full_page_rows or self._page_size
             if paging is None and rows and len(rows) >= full:
                 raise PagesCutShort(request, f"a full page of {len(rows)} rows, and no link.")
             if paging is None and size is None and total and total % ROUND_ROWS == 0:
                 raise PagesCutShort(request, f"exactly {total} rows, which looks like a limit.")
             if paging is None or not rows:
                 return
-            if size is None and len(rows) >= SMALLEST_LIMIT:
-                self._largest_linked = max(self._largest_linked, len(rows))
+            if size is None and len(rows) >= SMALLEST_PAGE_LIMIT:
+                self._full_page_rows = max(self._full_page_rows, len(rows))
             if paging["pageKey"] in keys:
                 raise ApiContractBroken(
-                    request, "a page key came twice: the pages form a loop, nothing was kept."
+                    request,
+                    "the API returned the same page key twice, so the pages form a loop. No row "
+                    "was stored.",
                 )
             keys.add(paging["pageKey"])
             if len(keys) >= MAX_PAGES:
                 raise ApiContractBroken(
-                    request, f"more than {MAX_PAGES} pages for one query, nothing was kept."
+                    request, f"more than {MAX_PAGES} pages for one query. No row was stored."
                 )
             # The page key does not hold the query, so each request repeats the body.
             try:
@@ -265,8 +270,8 @@ class DixaClient:
     def _next_page(self, payload: Mapping[str, Any], request: str) -> dict[str, str] | None:
         """Query parameters of the next page, or None after the last.
 
-        Documents and clients show these forms: a relative link, an absolute link, and a bare key
-        next to the data or in place of the link.
+        Dixa's documentation and clients show these forms: a relative link, an absolute link, and a
+        bare key next to the data or in place of the link.
         """
         meta = payload.get("meta")
         link = meta.get("next") if isinstance(meta, dict) else None
@@ -279,7 +284,9 @@ class DixaClient:
         try:
             parts = urlsplit(link)
         except ValueError:
-            raise ApiContractBroken(request, "the link to the next page is no address.") from None
+            raise ApiContractBroken(
+                request, "the link to the next page is not an address."
+            ) from None
         if parts.netloc and _origin(link) != _origin(self._transport.base):
             host = self._transport.redact(str(parts.hostname))
             raise ApiContractBroken(
@@ -294,13 +301,13 @@ class DixaClient:
 
 
 def _problem_of_list(payload: Mapping[str, Any]) -> str:
-    """The reason not to believe an answer with a list; empty if there is none.
+    """The problem of an answer with a list; empty if there is none.
 
-    By the vendor's schema `data` is optional, so `{}` is empty. An error with status 200 must not
-    look like an empty answer.
+    The vendor's schema makes `data` optional, so `{}` is an empty list. An error with status 200
+    must not look like an empty list.
     """
     meta, rows = payload.get("meta"), payload.get("data")
-    if error := _reported(payload) or _reported(meta if isinstance(meta, dict) else {}):
+    if error := _error_in(payload) or _error_in(meta if isinstance(meta, dict) else {}):
         return error
     if rows is None and payload.keys() - LIST_KEYS:
         return "no 'data'"
@@ -310,15 +317,15 @@ def _problem_of_list(payload: Mapping[str, Any]) -> str:
 
 
 def _problem_of_object(payload: Mapping[str, Any]) -> str:
-    """The reason not to believe an answer with one object; empty if there is none."""
+    """The problem of an answer with one object; empty if there is none."""
     data = payload.get("data")
     if not isinstance(data, dict) or not data.get("id"):
         return "no 'data' object with an id"
-    return _reported(data) or _problem_of_list(payload)
+    return _error_in(data) or _problem_of_list(payload)
 
 
-def _reported(part: Mapping[str, Any]) -> str:
-    """The key of a part of an answer that reports an error; empty if there is none."""
+def _error_in(part: Mapping[str, Any]) -> str:
+    """The key in a part of an answer that reports an error; empty if there is none."""
     return next(
         (
             f"{name!r:.50} that reports an error"
@@ -333,6 +340,6 @@ def _reported(part: Mapping[str, Any]) -> str:
 def _origin(url: str) -> tuple[str, str | None, str | None]:
     """Scheme, host and port; no port if it is the scheme's default."""
     parts = urlsplit(url)
-    own_port = {"http": "80", "https": "443"}.get(parts.scheme)
+    default_port = {"http": "80", "https": "443"}.get(parts.scheme)
     port = parts.netloc.rpartition(":")[2] if ":" in parts.netloc.rpartition("]")[2] else None
-    return parts.scheme, parts.hostname, None if port == own_port else port
+    return parts.scheme, parts.hostname, None if port == default_port else port

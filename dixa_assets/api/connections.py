@@ -25,19 +25,19 @@ from dixa_assets.errors import ConfigError
 
 CONNECT_SECONDS = 10.0
 # The caller checks this often, in seconds, whether it should stop waiting.
-LOOK_SECONDS = 0.2
+CLOSE_CHECK_SECONDS = 0.2
 # Decoded bytes of one answer. A page has at most 300 rows.
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
 class GaveUp(Exception):
-    """The caller stopped waiting; the connection is cut."""
+    """The caller stopped waiting, and the connection was cut, or the connections are closed."""
 
 
 class TooLarge(Exception):
-    """The answer has more than `MOST_BYTES`; the connection is cut."""
+    """The answer has more than `MAX_BYTES`; the connection is cut."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Connections:
 
     def __init__(self, base: str, headers: Mapping[str, str], answer_seconds: float) -> None:
         self._base = base
-        # Other encodings could not be decoded in steps of a bounded size.
+        # `_read` can limit the size of each step of decompressing gzip.
         self._headers = {"Accept-Encoding": "gzip", **headers}
         self._timeout = httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS)
         self._lock = threading.Lock()
@@ -102,15 +102,15 @@ class Connections:
         deadline: float,
         stop: Callable[[], bool],
     ) -> httpx.Response:
-        """Send a request; the whole answer.
+        """Send a request and return the whole answer.
 
         Args:
             build: Builds the request.
             deadline: When to give up, on the monotonic clock.
-            stop: Whether to give up before.
+            stop: Called often; True gives up before the deadline.
 
         Raises:
-            GaveUp: The deadline passed, or `stop` said so.
+            GaveUp: The deadline passed, `stop` returned True, or the connections are closed.
             TooLarge: The answer is too large.
             httpx.HTTPError: The connection failed.
         """
@@ -127,7 +127,7 @@ class Connections:
             threading.Thread(target=read, name="dixa-answer", daemon=True).start()
             while not outcome.done():
                 with suppress(TimeoutError):
-                    outcome.exception(timeout=LOOK_SECONDS)
+                    outcome.exception(timeout=CLOSE_CHECK_SECONDS)
                 if not outcome.done() and (stop() or time.monotonic() > deadline):
                     raise GaveUp
             return outcome.result()
@@ -161,15 +161,15 @@ class Connections:
                 limits=httpx.Limits(max_connections=1),
                 follow_redirects=False,
                 verify=self._tls,
-                # A proxy of loopback would get the key in clear.
+                # A proxy would receive the key of a loopback request unencrypted.
                 trust_env=not is_loopback(urlsplit(self._base).hostname),
             )
         except (httpx.InvalidURL, ImportError, ValueError):
             # The reason may quote the proxy's password.
             raise ConfigError(
                 _variables(PROXIES),
-                "cannot be used. Name a proxy like http://proxy:3128, not socks5://; in NO_PROXY "
-                "hosts and addresses without brackets.",
+                "cannot be used. Write a proxy as http://proxy:3128; socks5:// does not work. In "
+                "NO_PROXY, list hosts and addresses without brackets.",
             ) from None
         return _Connection(client)
 
@@ -194,9 +194,9 @@ def _read(
     try:
         for piece in response.iter_raw():
             received += len(piece)
-            most = MOST_BYTES + 1 - len(content)
+            most = MAX_BYTES + 1 - len(content)
             content += unpack.decompress(piece, most) if is_packed else piece
-            if max(received, len(content)) > MOST_BYTES:
+            if max(received, len(content)) > MAX_BYTES:
                 raise TooLarge
     except zlib.error as error:
         raise httpx.DecodingError(str(error)) from None
@@ -213,7 +213,7 @@ def _read(
 
 
 def _tls_context() -> ssl.SSLContext:
-    # httpx reads the folders only without a file, and Python ignores missing folders.
+    # httpx reads SSL_CERT_DIR only if SSL_CERT_FILE is not set. Python ignores missing folders.
     folders = "" if os.environ.get("SSL_CERT_FILE") else os.environ.get("SSL_CERT_DIR", "")
     try:
         if folders and not any(map(os.path.isdir, folders.split(os.pathsep))):

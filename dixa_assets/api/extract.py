@@ -1,6 +1,6 @@
-"""One entry and one period -> rows, staged on disk for the warehouse.
+"""The rows of one entry and period, staged on disk for the warehouse.
 
-This module walks the pages and flattens typed fields.
+This module reads pages and flattens typed fields. Request bodies are in `requests.py`.
 """
 
 import itertools
@@ -30,8 +30,8 @@ from dixa_assets.staging import Staged
 logger = logging.getLogger(__name__)
 
 # The types of aggregates that the vendor documents.
-AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
-# The pages of a period are read at most this often while the API refuses its own page keys.
+DOCUMENTED_AGGREGATES = ("LongAggregateValue", "DoubleAggregateValue", "AgentPresenceDurationValue")
+# Page keys can expire. After a refused key the pages are read again, this many times in all.
 READINGS = 3
 
 
@@ -49,11 +49,11 @@ def extract(
         request: The request for the entry.
         day: The partition that the rows belong to.
         staged: Takes the rows.
-        period: A part of the day; None for the whole day.
+        period: A part of the day, for records only; None for the whole day.
 
     Raises:
-        PeriodUncertain: The rows of a record may be incomplete: pages overlap, or the answer may
-            be truncated. The same period in smaller parts can be certain.
+        PeriodUncertain: The rows of a record may be incomplete, because pages overlap or the
+            response may be truncated. Request the period again in smaller parts.
     """
     if day.is_empty:
         return
@@ -66,7 +66,7 @@ def extract(
 def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
     """Stage the total, then each breakdown value."""
     metric, period = request.spec.entry, day.period
-    for attribute, value in ((None, None), *request.narrowings()):
+    for attribute, value in ((None, None), *request.breakdown_values()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
         for measure, status, number, unknown in _aggregates(metric.id, data):
@@ -95,7 +95,7 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
 def _extract_record(
     client: DixaClient, request: Request, day: Day, period: Period, staged: Staged
 ) -> None:
-    """Stage all pages. Read them again if the API refuses a page key, which may have expired."""
+    """Stage all pages of a period."""
     for reading in range(1, READINGS + 1):
         staged.clear()
         try:
@@ -111,12 +111,12 @@ def _stage_pages(
 ) -> None:
     """Stage all pages once.
 
-    Rows outside the day are kept and counted: the vendor does not document which timestamp selects
-    rows, and trimming could lose some. A row exactly at the end belongs to the next period and is
-    dropped, unless the probe found that the period selects rows by another timestamp.
+    Rows outside the day are stored and counted, because the vendor does not document which
+    timestamp selects rows. A row exactly at the end belongs to the next period and is dropped,
+    unless the probe found that the period selects rows by another timestamp.
 
-    Pages are cut by row number. If rows are inserted during the reading, or if the order of rows
-    with the same timestamp changes between two requests, a row comes twice and another never.
+    The API cuts pages by row number. If a row is inserted between two requests, or if rows with the
+    same timestamp change their order, one row is on two pages and another on none.
     """
     spec = request.spec
     rows = _Rows(request, day, period, staged)
@@ -124,14 +124,15 @@ def _stage_pages(
         for page in _pages(client, request, period, staged.usage):
             rows.add_page(page)
     except PeriodUncertain as error:
-        # Rows that are selected by another timestamp do not tell where in the period they lie.
-        if spec.is_by_primary:
+        # If another timestamp selects the rows, their primary timestamps do not show where the
+        # answer was truncated.
+        if spec.selects_by_primary_timestamp:
             error.first, error.last = rows.first, rows.last
         raise
-    if rows.at_end and spec.is_end_exclusive:
+    if rows.rows_at_end and spec.is_end_exclusive:
         logger.warning(
-            "record '%s': the API returned rows at the end of the period, but the probe found that "
-            "it leaves them out. Run `python -m dixa_assets probe` again.",
+            "record '%s': the API returned rows at the end of the period, but the probe found "
+            "that it excludes them. Run `python -m dixa_assets probe` again.",
             spec.entry.id,
         )
 
@@ -139,11 +140,11 @@ def _stage_pages(
 def _pages(
     client: DixaClient, request: Request, period: Period, usage: Usage
 ) -> Iterator[list[dict[str, Any]]]:
-    """The pages of a period.
+    """Read the pages of a period.
 
     The shortest periods cannot be split. If such a period has several pages or looks truncated, it
-    is read again in pages of another size. The rows are certain if their number is the same, and
-    if none of them came on two pages or their order is the same.
+    is read again with another page size. Both readings must return the same number of rows. If a
+    row is on two pages, both must return exactly the same rows in the same order.
     """
     body = request.body(period)
     if not period.is_shortest:
@@ -156,14 +157,14 @@ def _pages(
         is_certain = len(pages) <= 1
     rows = [*itertools.chain(*pages)]
     if not is_certain:
-        others = client.fetch_record_pages(body, usage, client.other_size(len(rows)))
+        others = client.fetch_record_pages(body, usage, client.second_reading_size(len(rows)))
         again = [*itertools.chain(*others)]
         texts = [{*map(_text, page)} for page in pages]
         is_repeated = len(set().union(*texts)) < sum(map(len, texts))
         if len(again) != len(rows) or (is_repeated and again != rows):
             raise RowsMoved(
                 f"record '{request.spec.entry.id}'",
-                f"two requests for {period.start.isoformat()} returned different rows.",
+                f"two readings of the period from {period.start.isoformat()} do not agree.",
             )
     yield rows
 
@@ -173,7 +174,7 @@ def _text(row: Any) -> str:
 
 
 class _Rows:
-    """The rows of a period, page by page into a file."""
+    """Stages the rows of a period, page by page, and notices rows that moved."""
 
     def __init__(self, request: Request, day: Day, period: Period, staged: Staged) -> None:
         self._request, self._day, self._period, self._staged = request, day, period, staged
@@ -183,15 +184,15 @@ class _Rows:
             for item in spec.entry.fields
             if not item.nullable and item.field not in spec.excluded_fields
         }
-        # A day is not trimmed, but its parts must not share rows.
-        self._is_part = spec.is_by_primary and period != day.period
-        # The rows of the latest page, by timestamp. For its timestamps that earlier pages had too,
-        # the texts of all rows.
+        # A row outside the day is stored; a row outside its part of the day would be stored twice.
+        self._is_part = spec.selects_by_primary_timestamp and period != day.period
+        # The rows of the previous page, grouped by timestamp. For a timestamp that earlier pages
+        # have too, `_shared_texts` holds the JSON of all its rows.
         self._latest: dict[datetime, list[dict[str, Any]]] = {}
-        self._shared: dict[datetime, set[str]] = {}
+        self._shared_texts: dict[datetime, set[str]] = {}
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self.at_end = 0
+        self.rows_at_end = 0
 
     def add_page(self, page: list[dict[str, Any]]) -> None:
         """Stage the rows of a page.
@@ -207,27 +208,28 @@ class _Rows:
             self._add_row(row, instant, timestamp_field, items)
         shared: dict[datetime, set[str]] = {}
         for at in latest.keys() & self._latest.keys():
-            before = self._shared.get(at) or {*map(_text, self._latest[at])}
+            before = self._shared_texts.get(at) or {*map(_text, self._latest[at])}
             now = {*map(_text, latest[at])}
             if before & now:
                 raise RowsMoved(
-                    f"record '{record_id}'", "a row came on two pages, so another may be missing."
+                    f"record '{record_id}'", "a row is on two pages, so another may be missing."
                 )
             shared[at] = before | now
-        self._latest, self._shared = latest, shared
+        self._latest, self._shared_texts = latest, shared
 
     def _add_row(
         self, row: dict[str, Any], instant: datetime, timestamp_field: str | None, items: list[Any]
     ) -> None:
         spec, period = self._request.spec, self._period
-        if instant == period.end and spec.is_by_primary:
-            self.at_end += 1
+        if instant == period.end and spec.selects_by_primary_timestamp:
+            self.rows_at_end += 1
             return
         if self._is_part and not period.start <= instant < period.end:
             raise ApiContractBroken(
                 f"record '{spec.entry.id}'",
-                "the answer for a part of the day has rows of other parts, so the rows are not "
-                "certain. Run `python -m dixa_assets probe`: it finds how periods select rows.",
+                "the response for a part of the day has rows of other parts, so rows may be "
+                "missing or doubled. Run `python -m dixa_assets probe`: it finds how periods "
+                "select rows.",
             )
         self.first = min(self.first or instant, instant)
         self.last = max(self.last or instant, instant)
@@ -246,10 +248,10 @@ class _Rows:
 
 
 def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
-    """The undocumented types among a metric's aggregates."""
+    """Yield the undocumented types among a metric's aggregates."""
     for item in data.get("aggregates") or []:
         kind = item.get("_type") if isinstance(item, dict) else None
-        if isinstance(kind, str) and kind not in AGGREGATES:
+        if isinstance(kind, str) and kind not in DOCUMENTED_AGGREGATES:
             yield kind
 
 
@@ -262,7 +264,7 @@ def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) ->
 def _aggregates(
     metric_id: str, data: Mapping[str, Any]
 ) -> Iterator[tuple[str, str | None, float | None, Any]]:
-    """(measure, status, value, the whole aggregate if its shape is unknown)."""
+    """Yield measure, status, value, and the whole aggregate if its shape is unknown."""
     aggregates = data.get("aggregates") or []
     if not isinstance(aggregates, list):
         raise ApiContractBroken(f"metric '{metric_id}'", "'aggregates' is not a list.")
@@ -304,15 +306,15 @@ def _number(metric_id: str, number: float | None) -> float | None:
 
 
 def _read_row(record_id: str, row: Any) -> tuple[datetime, str | None, list[Any]]:
-    """A row's primary timestamp, the name of its field, and its fields."""
+    """Return a row's primary timestamp, the name of its field, and its fields."""
     primary = row.get("primaryTimestampField") if isinstance(row, dict) else None
     instant = parse_instant(primary.get("timestamp")) if isinstance(primary, dict) else None
     items = (row.get("fields") if isinstance(row, dict) else None) or []
     if instant is None or not isinstance(primary, dict) or not isinstance(items, list):
         raise ApiContractBroken(
             f"record '{record_id}'",
-            "a row has no readable primaryTimestampField, or its 'fields' are not a list; the day "
-            "was left as it was.",
+            "a row has no readable primaryTimestampField, or its 'fields' are not a list. The "
+            "stored rows of the day did not change.",
         )
     timestamp_field = primary.get("name")
     return instant, timestamp_field if isinstance(timestamp_field, str) else None, items
@@ -321,7 +323,7 @@ def _read_row(record_id: str, row: Any) -> tuple[datetime, str | None, list[Any]
 def _put_fields(
     request: Request, row: Any, items: list[Any], staged: Staged, line: dict[str, Any]
 ) -> None:
-    """Put a row's fields and its own value into its line, except for excluded fields."""
+    """Put a row's fields and the row's `value` into its line, without excluded fields."""
     excluded = request.spec.excluded_fields
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None

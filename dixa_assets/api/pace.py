@@ -18,31 +18,31 @@ from pyrate_limiter.abstracts.store import StateStore
 
 from dixa_assets.errors import ConfigError
 
-# The first of these that is writable holds the state, so every process of a user finds the same
-# one. `tempfile.gettempdir()` follows the environment: two values would mean two rate limits.
-PLACES = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
-# Processes that may wait for a token at the same time.
-WAITING = 64
+# The first writable one of these holds the state, so that all processes of a user share one limit.
+# `tempfile.gettempdir()` depends on the environment, so it could give them different folders.
+STATE_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
+# Processes that may wait for a slot at the same time.
+MAX_WAITING_PROCESSES = 64
 
 
 class Reservations(StateStore):
-    """A bucket in which a waiting caller reserves the next token.
+    """A bucket in which a waiting caller reserves the next slot.
 
-    If all callers competed for each token, a process with few requests could wait for as long as
-    another process has work.
+    If all callers competed for each slot, a process with few requests could wait until another
+    process has no more requests.
     """
 
-    # When the reserved token is due, on the monotonic clock. A process has one waiting thread.
+    # When the reserved slot is due, on the monotonic clock. A process has one waiting thread.
     _due: float | None = None
 
     @abstractmethod
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
+        """Take `weight` slots at `now` or reserve the next; return the milliseconds to wait."""
 
     def check(
         self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int
     ) -> Decision:
-        """Take `weight` tokens at `now` (milliseconds), or reserve the next ones."""
+        """Take `weight` slots at `now` (milliseconds), or reserve the next ones."""
         if self._due is not None:
             left = ceil(1000 * (self._due - time.monotonic()))
             if left > 0:
@@ -64,7 +64,7 @@ class SharedTokenBucket(Reservations):
         self._lock = FileLock(f"{path}.lock", poll_interval=0.005, thread_local=False)
 
     def reserve(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> int:
-        """Take `weight` tokens at `now`, or reserve the next; milliseconds until they are due."""
+        """Take `weight` slots at `now` or reserve the next; return the milliseconds to wait."""
         with self._lock:
             before = self._read(algorithm, rates, now)
             state, decision = algorithm.step(rates, before, now, weight)
@@ -80,7 +80,7 @@ class SharedTokenBucket(Reservations):
             return self._read(algorithm, rates, time.time_ns() // 1_000_000)
 
     def reset(self) -> None:
-        """Forget all tokens taken."""
+        """Release all slots."""
         self._path.unlink(missing_ok=True)
 
     def _read(self, algorithm: StateAlgorithm, rates: list[Rate], now: int) -> State:
@@ -88,8 +88,10 @@ class SharedTokenBucket(Reservations):
             state = algorithm.decode(self._path.read_text().split())
         except (FileNotFoundError, ValueError):
             return algorithm.initial(rates)
-        # A clock that was set back, or a truncated file, must not stop all traffic.
-        slowest = max((rate.burst + WAITING) * rate.interval / rate.limit for rate in rates)
+        # After a clock that was set back, or with a truncated file, begin anew.
+        slowest = max(
+            (rate.burst + MAX_WAITING_PROCESSES) * rate.interval / rate.limit for rate in rates
+        )
         horizon = (now + 10_000 + slowest) * 1000
         if len(state) != len(rates) or any(part > horizon for part in state):
             return algorithm.initial(rates)
@@ -102,8 +104,8 @@ def pace_folder() -> Path:
         folder = Path(tempfile.gettempdir()) / "dixa_assets"
         folder.mkdir(exist_ok=True)
         return folder
-    places = [place for place in PLACES if os.access(place, os.W_OK | os.X_OK)]
-    folder = Path(*places[:1] or PLACES[:1]) / f"dixa_assets-{os.getuid()}"
+    places = [place for place in STATE_FOLDERS if os.access(place, os.W_OK | os.X_OK)]
+    folder = Path(*places[:1] or STATE_FOLDERS[:1]) / f"dixa_assets-{os.getuid()}"
     needed = "The rate limit that all loads share is kept there."
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -52,7 +52,7 @@ class PostgresTokenBucket(Reservations):
             "allowance": rate.burst * cost,
         }
         if self._is_closed:
-            raise PaceUnavailable("this load is being stopped")
+            raise PaceUnavailable("the load is stopping")
         try:
             found = self._connected().execute(TAKE, values).fetchone()
         except psycopg.Error as error:

@@ -36,22 +36,27 @@ class Request:
     breakdowns: Mapping[str, Sequence[FilterValue]] = field(default_factory=dict)
 
     def body(self, period: Period, /, **narrowed: str) -> dict[str, Any]:
-        """The request body for a period; attributes in `narrowed` are set to one value.
+        """The request body for a period; each attribute in `narrowed` is limited to one value.
 
         The vendor does not document whether the end belongs to a period. A metric's period ends
         one millisecond early, so that no event counts in two days. A record's period ends at the
-        end itself, because rows show on which side they lie. If the probe found that the API
-        leaves the end out, both end at the end itself.
+        end itself, because each row shows its timestamp; but if the probe found that another
+        timestamp selects the rows, it ends one millisecond early too. If the probe found that the
+        API excludes the end, every period ends at the end itself.
         """
         entry, spec = self.spec.entry, self.spec
-        rows_show_their_side = entry.kind == "record" and spec.is_by_primary
+        rows_show_their_side = entry.kind == "record" and spec.selects_by_primary_timestamp
         is_exclusive = rows_show_their_side or spec.is_end_exclusive
         end = period.end if is_exclusive else period.end - MILLISECOND
         filters = {name: list(values) for name, values in self.filters.items()}
         filters |= {name: [value] for name, value in narrowed.items()}
         body: dict[str, Any] = {
-            "id": entry.asked_as,
-            "periodFilter": {"_type": "Interval", "start": _z(period.start), "end": _z(end)},
+            "id": entry.api_id,
+            "periodFilter": {
+                "_type": "Interval",
+                "start": _to_utc_text(period.start),
+                "end": _to_utc_text(end),
+            },
             "timezone": spec.timezone,
         }
         if filters:
@@ -62,7 +67,7 @@ class Request:
             body["aggregations"] = [item.measure for item in entry.aggregations]
         return body
 
-    def narrowings(self) -> Iterator[tuple[str, FilterValue]]:
+    def breakdown_values(self) -> Iterator[tuple[str, FilterValue]]:
         """Each attribute and value by which the metric's total is broken down."""
         for attribute, values in self.breakdowns.items():
             wanted = self.filters.get(attribute)
@@ -72,7 +77,7 @@ class Request:
 
 
 def build_request(client: DixaClient, spec: LoadSpec) -> Request:
-    """The request for an entry. The client fetches the values of breakdowns and required filter."""
+    """Build the request for an entry. Fetch the values of its breakdowns and required filter."""
     filters = dict(spec.filters)
     required = spec.required_filter
     if required and required not in filters:
@@ -90,7 +95,9 @@ def fetch_filter_values(
     for item in client.fetch_filter_values(attribute, usage):
         value = item.get("value") if isinstance(item, dict) else None
         if not isinstance(value, str):
-            raise ApiContractBroken(f"filter '{attribute}'", "a value is missing or not a text.")
+            raise ApiContractBroken(
+                f"filter '{attribute}'", "a value is missing or is not a string."
+            )
         label = item.get("label")
         values[value] = FilterValue(value, label if isinstance(label, str) else None)
     return tuple(values.values())
@@ -120,10 +127,10 @@ def check_attributes(
                 known = ", ".join(sorted(entry.attributes)) or "none"
                 raise ConfigError(
                     f"{setting} of {entry.kind} '{entry.id}'",
-                    f"'{attribute}' is no filter attribute of it. Dixa would ignore it and return "
-                    f"unfiltered numbers. It can be filtered by: {known}.",
+                    f"'{attribute}' is not one of its filter attributes. Dixa would ignore it and "
+                    f"return unfiltered numbers. It can be filtered by: {known}.",
                 )
 
 
-def _z(instant: datetime) -> str:
+def _to_utc_text(instant: datetime) -> str:
     return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

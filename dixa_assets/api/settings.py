@@ -38,12 +38,12 @@ class ApiSettings(BaseModel):
         "programs use the same token.",
     )
     burst: int = Field(
-        default=BURST, description="Requests that may be sent at once; Dixa allows four."
+        default=BURST, description="Requests that may be sent at the same moment. Dixa allows four."
     )
     pace_url: str = Field(
         default="",
         description="The Postgres (postgresql://…) in which several machines share the rate limit; "
-        "empty: the processes of this machine share it.",
+        "empty: the processes of this user on this machine share it.",
     )
 
 
@@ -52,7 +52,7 @@ class Patience:
     """How long a client tries.
 
     Args:
-        attempts: How often a request is sent at most.
+        attempts: The most attempts of a request.
         request_seconds: Seconds for one request, with all its retries.
         answer_seconds: Seconds for one answer, from the first byte sent to the last byte received.
         lifetime: Seconds after which the client sends nothing.

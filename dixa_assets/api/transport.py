@@ -1,6 +1,6 @@
 """One call to the API: rate limit, deadline, retries, errors, redaction.
 
-`send` repeats a call; `_try_once` waits for the rate limit; `_exchange` sends the request and stops
+`send` retries a call; `_try_once` waits for the rate limit; `_exchange` sends one request and stops
 waiting at the deadline; `_decode` and `_refusal` read the answer. Operations and pages are in
 `client.py`, connections in `connections.py`. The vendor publishes a limit of 10 requests/s with a
 burst of 4 per token.
@@ -28,8 +28,8 @@ from tenacity import (
 )
 
 from dixa_assets.api.connections import (
-    LOOK_SECONDS,
-    MOST_BYTES,
+    CLOSE_CHECK_SECONDS,
+    MAX_BYTES,
     Connections,
     GaveUp,
     TooLarge,
@@ -54,12 +54,12 @@ LONGEST_RETRY_AFTER = 300.0
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ADVICE = {
-    400: "The request itself was refused; repeating it cannot help.",
-    401: "Check {key_variable}: made by an admin under Settings > Integrations > API Tokens, "
-    "for the API version 'Dixa API'. If it is right, `python -m dixa_assets probe` tests whether "
-    "Dixa wants 'Bearer' before it.",
-    403: "The key is known but may not do this: check that it is a 'Dixa API' token of an admin.",
-    404: "The id is not, or no longer, known to Dixa.",
+    400: "Dixa rejected the request itself; repeating it cannot help.",
+    401: "Check {key_variable}: an admin creates the token under Settings > Integrations > "
+    "API Tokens, for the API version 'Dixa API'. If the token is right, "
+    "`python -m dixa_assets probe` tests whether Dixa wants 'Bearer' before it.",
+    403: "The token is valid but may not do this. It must be a 'Dixa API' token of an admin.",
+    404: "Dixa does not know this id, or has removed it.",
 }
 
 
@@ -67,8 +67,8 @@ ADVICE = {
 class Call:
     """One call of the API. Its cost is added to `usage`.
 
-    `problem_of` finds what is wrong with a successful answer; empty if nothing is. Such an answer
-    is retried.
+    `problem_of` returns what is wrong with an answer of status 2xx, or an empty string. Such an
+    answer is retried.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Transport:
         api_key: The token, with or without `Bearer `.
         settings: Host, token scheme and rate limit.
         patience: How long to try.
-        sleep: Waits between two tries; by default until the client is closed.
+        sleep: Waits between two attempts. The default returns early if the client is closed.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Transport:
         self._limiter.close()
 
     def send(self, call: Call) -> dict[str, Any]:
-        """Send a call until it succeeds or the patience ends; the decoded answer."""
+        """Send a call until it succeeds or the patience ends, and return the decoded answer."""
         sent = call.usage.requests
         deadline = min(time.monotonic() + self._patience.request_seconds, self._end)
         try:
@@ -138,7 +138,7 @@ class Transport:
             call.usage.retries += max(call.usage.requests - sent - 1, 0)
 
     def _is_out_of_patience(self, state: RetryCallState) -> bool:
-        """True if the last attempt failed, or the next would begin after the deadline."""
+        """True if no attempt is left, or if the next one would begin after the deadline."""
         _, deadline = state.args
         return (
             state.attempt_number >= self._patience.attempts
@@ -159,9 +159,9 @@ class Transport:
             raise ApiUnavailable(request, f"not sent: {error}") from None
         usage.seconds_waiting += time.monotonic() - began
         if self._is_ending:
-            raise ApiError(request, "not sent: this load is being stopped.")
+            raise ApiError(request, "not sent: the load is stopping.")
         if time.monotonic() > deadline:
-            raise ApiUnavailable(request, "not sent: the time for it was up.")
+            raise ApiUnavailable(request, "not sent: the time limit of the request has passed.")
         usage.requests += 1
         self.requests += 1
         response = self._exchange(
@@ -173,7 +173,7 @@ class Transport:
         raise self._refusal(response, request)
 
     def _exchange(self, call: Call, deadline: float) -> httpx.Response:
-        """Send one request; the whole answer."""
+        """Send one request and return the whole answer."""
         request, began = str(call), time.monotonic()
         try:
             return self._connections.exchange(
@@ -185,14 +185,14 @@ class Transport:
             )
         except GaveUp:
             if self._is_ending:
-                raise ApiError(request, "given up: this load is being stopped.") from None
+                raise ApiError(request, "canceled: the load is stopping.") from None
             seconds = time.monotonic() - began
             raise ApiUnavailable(
                 request, f"no complete answer in {seconds:.0f} s.", "Is Dixa slow?"
             ) from None
         except TooLarge:
             raise ApiContractBroken(
-                request, f"the answer has more than {MOST_BYTES // 2**20} MiB and was not read."
+                request, f"the answer has more than {MAX_BYTES // 2**20} MiB and was not read."
             ) from None
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ApiRefused(request, f"the address cannot be requested ({error}).") from None
@@ -200,7 +200,7 @@ class Transport:
             reason = f"{type(error).__name__}: {error}"
             advice = "Is the API reachable?"
             if "CERTIFICATE_VERIFY_FAILED" in reason:
-                advice = "Does SSL_CERT_FILE name the certificate of a proxy in between?"
+                advice = "If a proxy decrypts the traffic, set SSL_CERT_FILE to its certificate."
             raise ApiUnavailable(
                 request, f"no complete answer ({self.redact(reason)[:300]}).", advice
             ) from None
@@ -219,7 +219,7 @@ class Transport:
             raise ApiUnavailable(
                 request,
                 f"the answer ({status}, {kind}) is not JSON: {error}.",
-                "A proxy in between, or a cut connection?",
+                "A proxy may have answered, or the connection was lost.",
                 status=status,
             ) from None
         if not isinstance(payload, dict):
@@ -238,7 +238,7 @@ class Transport:
         if response.is_redirect:
             return ApiRefused(
                 request,
-                f"{status}: redirected, which is not followed with the key.",
+                f"{status}: a redirect. It is not followed, because the key would be sent there.",
                 "Check DIXA_BASE_URL.",
                 status=status,
             )
@@ -254,7 +254,8 @@ class Transport:
             advice += (
                 " If Dixa rejects requests without a filter, set DIXA_REQUIRED_FILTER to an"
                 " attribute (for instance initial_direction): every request then sends all its"
-                " values. `python -m dixa_assets probe` finds the attribute that keeps most rows."
+                " values. `python -m dixa_assets probe` finds the attribute with which the fewest"
+                " rows are lost."
             )
         return ApiRefused(request, answer, advice, status=status)
 
@@ -274,7 +275,7 @@ class Transport:
     def _sleep(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self._is_ending:
-            self._stopping.wait(min(left, LOOK_SECONDS))
+            self._stopping.wait(min(left, CLOSE_CHECK_SECONDS))
 
 
 def _checked_token(api_key: str, key_variable: str) -> str:
@@ -308,7 +309,7 @@ def _text(response: httpx.Response) -> str:
 
 
 def _from_json(content: bytes) -> Any:
-    """The value of a JSON text, at twice the speed of `json`.
+    """Parse a JSON text, at twice the speed of `json`.
 
     The fast parser agrees with `json` on every number and text. It rejects lone surrogates, other
     encodings than UTF-8 and deep nesting, which `json` then reads.
@@ -320,7 +321,7 @@ def _from_json(content: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _retry_after(header: str | None) -> float | None:
@@ -350,4 +351,4 @@ def _wait(state: RetryCallState) -> float:
 def _log_retry(state: RetryCallState) -> None:
     pause = state.next_action.sleep if state.next_action else 0.0
     error = state.outcome.exception() if state.outcome else None
-    logger.warning("try %d: %s Next try in %.1f s", state.attempt_number, error, pause)
+    logger.warning("attempt %d: %s Next attempt in %.1f s", state.attempt_number, error, pause)

@@ -1,5 +1,6 @@
 """Days of metrics and records, from the API into the warehouse.
 
+An *entry* is a metric or record of the catalogue.
 How a request is sent is in `api`, how rows are written in `warehouse`.
 """
 
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,20 +35,21 @@ logger = logging.getLogger(__name__)
 
 # After this many failed days, the rest of the asset's days are not requested.
 FAILED_DAYS_BEFORE_STOPPING = 5
-# An answer with one of these statuses means that every other day would get the same.
-HOPELESS_STATUS = frozenset({401, 403, 404})
-# Objects created between two garbage collections: more than all pages in memory have.
+# With one of these statuses, every other day of the asset would fail too.
+FATAL_STATUS = frozenset({401, 403, 404})
+# Objects created between two garbage collections: more than there are in all pages in memory.
 OBJECTS_PER_COLLECTION = 100_000
-# Limits on days that are fetched or wait to be written, for all assets together: their number and
-# their bytes on disk. They keep the API busy while Dagster runs several short steps.
-MOST_DAYS_AHEAD = 120
-MOST_BYTES_AHEAD = 256 * 2**20
-# Days per thread that are being fetched or wait for the thread.
+# Limits on the days of all assets that are submitted and whose write has not begun: their number,
+# and the bytes of their files. Within these limits, requests continue while Dagster starts the next
+# step.
+MAX_DAYS_AHEAD = 120
+MAX_BYTES_AHEAD = 256 * 2**20
+# Submitted days per thread: one that is being fetched and one that waits.
 DAYS_PER_THREAD = 2
-# Fetched days are written in one transaction while they have fewer rows than this.
+# Days are added to a transaction until it has at least this many rows.
 ROWS_PER_WRITE = 10_000
 # A day that is requested in more parts than this fails.
-MOST_PARTS = 2000
+MAX_PARTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,16 @@ class Task:
 class Loader:
     """Loads the assets of a run.
 
-    `load` takes one asset's days in order; threads fetch them, and the days of the next assets,
-    ahead of the writes. Each day is requested alone and staged in a file. If its rows may be
-    incomplete, smaller parts of it are requested. Fetched days are written in order, a few
-    small ones per transaction. A day that fails is left as it was, and the other days are loaded.
+    Threads fetch the days of the current asset, then those of the next assets, ahead of the writes.
+    Each day is requested alone and staged in a file; if its rows may be incomplete, it is requested
+    again in smaller parts. Completed days are written in order, several small days in one
+    transaction. The stored rows of a failed day do not change, and the other days are loaded. After
+    five failed days, or one 401, 403 or 404, the remaining days of the asset are not requested.
 
     Args:
-        connect: Opens a client when the first request is sent; closed with the loader.
+        connect: Opens the client before the first request. `close` closes it.
         warehouse: Stores the rows.
-        threads: Requests in flight at most.
+        threads: The most requests in flight.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Loader:
     ) -> None:
         self._connect = connect
         self.warehouse = warehouse
-        self._most_in_flight = DAYS_PER_THREAD * threads
+        self._max_submitted = DAYS_PER_THREAD * threads
         # The current task, then the next ones. The lock guards the tasks, the queues and their
         # contents: fetching threads and the writing thread change them.
         self._tasks: list[Task] = []
@@ -110,31 +113,36 @@ class Loader:
     def load(
         self, task: Task, *, run_id: str, upcoming: Iterable[Task] = ()
     ) -> Iterator[LoadedDay]:
-        """Load the days of a task in order, each as a partition of its own.
+        """Load the days of a task and yield each one after it is written, in order.
 
         Args:
             task: What to load.
             run_id: Stored with every row.
-            upcoming: The tasks that will be loaded next.
+            upcoming: The tasks that will be loaded next. Their days are fetched ahead.
 
         Raises:
-            DaysFailed: After all other days, with the error of each failed day.
+            DaysFailed: At the end, with the error of each failed day.
+            ConfigError, ApiError: The request cannot be built, so no day was requested.
+            WarehouseError: The database rejected a write. Days already yielded are written.
         """
         with self._lock:
             self._tasks = [task, *upcoming]
-            queue = self._queue(task)
+            self._discard_if_changed(task)
+            queue = self._queue_of(task)
         try:
             self._fetch_ahead()
-            # A request that cannot be built is one error, not one per day.
-            queue.request.result()
-            for fetched in self._fetched(queue):
+            # If the request cannot be built, raise one error instead of one per day.
+            queue.request_future.result()
+            for fetched in self._completed_days(queue):
                 yield from self._write(queue, fetched, run_id)
         finally:
             with self._lock:
                 self._tasks = [other for other in self._tasks if other is not task]
                 self._queues.pop(task.spec.entry.key).discard()
         if queue.failed:
-            raise DaysFailed(queue.failed, asked=len(task.days), untried=len(queue.days))
+            raise DaysFailed(
+                queue.failed, requested=len(task.days), not_requested=len(queue.remaining)
+            )
 
     def load_filter_values(self, attribute: str, relation: Relation, *, run_id: str) -> LoadedTable:
         """Replace the table of a filter attribute by the values that Dixa offers now."""
@@ -157,54 +165,55 @@ class Loader:
             self.warehouse.replace(relation, [Load(run_id, started, [staged])])
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
 
-    def _queue(self, task: Task) -> "_Queue":
+    def _queue_of(self, task: Task) -> "_Queue":
         key = task.spec.entry.key
         if key not in self._queues:
-            request = self._pool.submit(build_request, self._client, task.spec)
-            self._queues[key] = _Queue(task, request)
+            request_future = self._pool.submit(build_request, self._client, task.spec)
+            self._queues[key] = _Queue(task, request_future)
         return self._queues[key]
 
+    def _discard_if_changed(self, task: Task) -> None:
+        """Discard what was fetched ahead for the same entry if the days or settings differ."""
+        queue = self._queues.get(task.spec.entry.key)
+        if queue and queue.task != task:
+            self._queues.pop(task.spec.entry.key).discard()
+
     def _fetch_ahead(self) -> None:
-        """Request days of the current task, then of the next ones, up to the limits."""
+        """Submit days of the current task, then of the next ones, up to the limits."""
         with self._lock:
             for task in self._tasks:
-                queue = self._queue(task)
+                queue = self._queue_of(task)
                 while queue.can_request():
-                    # The writing thread waits for the current task, so it always has a request.
+                    # The writing thread waits for the current task: keep one day submitted.
                     is_awaited = task is self._tasks[0] and not queue.pending
                     if self._is_saturated() and not is_awaited:
                         return
-                    self._request(queue)
+                    self._submit_next_day(queue)
 
     def _is_saturated(self) -> bool:
-        """True if no further day should be requested now."""
+        """True if a limit on submitted days is reached."""
         pending = [*itertools.chain(*(queue.pending for queue in self._queues.values()))]
         return (
-            sum(not fetch.future.done() for fetch in pending) >= self._most_in_flight
-            or len(pending) >= MOST_DAYS_AHEAD
-            or sum(fetch.bytes for fetch in pending) >= MOST_BYTES_AHEAD
+            sum(not pending_day.future.done() for pending_day in pending) >= self._max_submitted
+            or len(pending) >= MAX_DAYS_AHEAD
+            or sum(pending_day.bytes for pending_day in pending) >= MAX_BYTES_AHEAD
         )
 
-    def _request(self, queue: "_Queue") -> None:
-        fetch = _Fetch(queue.days.popleft())
-        fetch.future = self._pool.submit(self._fetch, queue, fetch, self._folder)
-        queue.pending.append(fetch)
-        fetch.future.add_done_callback(self._when_fetched)
+    def _submit_next_day(self, queue: "_Queue") -> None:
+        pending_day = _PendingDay(queue.remaining.popleft())
+        pending_day.future = self._pool.submit(self._fetch, queue, pending_day, self._folder)
+        queue.pending.append(pending_day)
+        pending_day.future.add_done_callback(lambda _: self._fetch_ahead())
 
-    def _when_fetched(self, _: Future[list[Staged]]) -> None:
-        # An error in the request of a next task is raised when that task is loaded.
-        with suppress(DixaAssetsError):
-            self._fetch_ahead()
-
-    def _fetch(self, queue: "_Queue", fetch: "_Fetch", folder: Path) -> list[Staged]:
-        request = queue.request.result()
-        fetch.started = time.monotonic()
-        staged = self._stage(request, fetch.day, folder)
-        fetch.seconds = time.monotonic() - fetch.started
+    def _fetch(self, queue: "_Queue", pending_day: "_PendingDay", folder: Path) -> list[Staged]:
+        request = queue.request_future.result()
+        pending_day.started = time.monotonic()
+        staged = self._stage(request, pending_day.day, folder)
+        pending_day.seconds = time.monotonic() - pending_day.started
         return staged
 
     def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:
-        """Stage a day: in one file, or in one per part if its rows are uncertain."""
+        """Fetch a day into one file, or into one file per part if its rows were uncertain."""
         files: list[Staged] = []
         spent = Usage()
         periods = deque([day.period])
@@ -216,9 +225,10 @@ class Loader:
                     extract(self._client, request, day, files[-1], period)
                     files[-1].close()
                 except PeriodUncertain as error:
-                    if period.is_shortest or len(files) + len(periods) > MOST_PARTS:
+                    if period.is_shortest or len(files) + len(periods) > MAX_PARTS:
                         raise
-                    logger.warning("%s The period is requested again in smaller parts.", error)
+                    if spent == Usage():
+                        logger.warning("%s The day is requested again in smaller parts.", error)
                     periods.extendleft(reversed(period.split(error.first, error.last)))
                     uncertain = files.pop()
                     uncertain.discard()
@@ -234,22 +244,22 @@ class Loader:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"
         return Staged(path, relation.stored_in)
 
-    def _fetched(self, queue: "_Queue") -> Iterator[list["_Fetch"]]:
-        """Days in order as their answers arrive; several if writing is slower than fetching."""
+    def _completed_days(self, queue: "_Queue") -> Iterator[list["_PendingDay"]]:
+        """Wait for the next day, and yield it with the completed days that follow it."""
         while queue.pending:
-            ready: list[_Fetch] = []
+            ready: list[_PendingDay] = []
             ended = 0
-            for fetch in [*queue.pending]:
+            for pending_day in [*queue.pending]:
                 rows = sum(each.rows for each in ready)
-                if ready and (rows >= ROWS_PER_WRITE or not fetch.future.done()):
+                if ready and (rows >= ROWS_PER_WRITE or not pending_day.future.done()):
                     break
                 ended += 1
-                if error := fetch.wait():
+                if error := pending_day.wait():
                     with self._lock:
-                        queue.failed[str(fetch.day)] = error
+                        queue.failed[str(pending_day.day)] = error
                 else:
-                    ready.append(fetch)
-            # Days count as pending until here, so that the limits hold.
+                    ready.append(pending_day)
+            # These days count toward the limits no longer, so threads fetch more during the write.
             with self._lock:
                 for _ in range(ended):
                     queue.pending.popleft()
@@ -258,30 +268,30 @@ class Loader:
                 yield ready
 
     def _write(
-        self, queue: "_Queue", ready: Sequence["_Fetch"], run_id: str
+        self, queue: "_Queue", ready: Sequence["_PendingDay"], run_id: str
     ) -> Iterator[LoadedDay]:
-        request = queue.request.result()
+        request = queue.request_future.result()
         loads = [
             Load(
                 run_id,
-                # Waiting for the write is not part of a day's load.
-                time.monotonic() - fetch.seconds,
-                fetch.parts,
-                fetch.day,
+                # As if the write followed the fetch at once: the wait for the write does not count.
+                time.monotonic() - pending_day.seconds,
+                pending_day.parts,
+                pending_day.day,
                 request.filters,
                 tuple(request.breakdowns),
             )
-            for fetch in ready
+            for pending_day in ready
         ]
         written = self.warehouse.replace(request.spec.relation, loads)
         ended = time.monotonic()
-        for number, (fetch, load) in enumerate(zip(ready, loads, strict=True)):
-            fetch.discard()
+        for number, (pending_day, load) in enumerate(zip(ready, loads, strict=True)):
+            pending_day.discard()
             yield LoadedDay(
-                fetch.day,
+                pending_day.day,
                 load.counts,
                 load.usage,
-                fetch.parts[0].totals,
+                pending_day.parts[0].totals,
                 written.schema_changes if number == 0 else (),
                 written.columns,
                 ended - load.started,
@@ -290,31 +300,35 @@ class Loader:
 
 
 class _Queue:
-    """A task in progress: days to request, pending days in order, failed days."""
+    """A task in progress: days to submit, pending days in order, failed days."""
 
-    def __init__(self, task: Task, request: Future[Request]) -> None:
-        self.request = request
-        self.days = deque(task.days)
-        self.pending: deque[_Fetch] = deque()
+    def __init__(self, task: Task, request_future: Future[Request]) -> None:
+        self.task = task
+        self.request_future = request_future
+        self.remaining = deque(task.days)
+        self.pending: deque[_PendingDay] = deque()
         self.failed: dict[str, DixaAssetsError] = {}
 
     def can_request(self) -> bool:
-        """True if days are left and no error has to be handled first."""
+        """True if days are left, the asset has not stopped, and no failed day waits to be counted.
+
+        `_completed_days` counts a failed day, which can stop the asset.
+        """
         return (
-            bool(self.days)
-            and not _is_hopeless(self.failed.values())
-            and not any(fetch.has_failed() for fetch in self.pending)
+            bool(self.remaining)
+            and not _should_stop(self.failed.values())
+            and not any(pending_day.has_failed() for pending_day in self.pending)
         )
 
     def discard(self) -> None:
-        """Cancel requests and remove files that will not be written."""
-        for fetch in self.pending:
-            if not fetch.future.cancel():
-                fetch.discard()
+        """Cancel pending days and remove their files."""
+        for pending_day in self.pending:
+            if not pending_day.future.cancel():
+                pending_day.discard()
 
 
-class _Fetch:
-    """A day in flight, then its staged rows: one file, or several if the API truncated it."""
+class _PendingDay:
+    """A submitted day, and its staged files when it is completed."""
 
     future: Future[list[Staged]]
 
@@ -329,7 +343,7 @@ class _Fetch:
 
     @property
     def bytes(self) -> int:
-        """Size of the staged files; 0 while the day is in flight."""
+        """Size of the staged files; 0 until the day is completed."""
         is_staged = self.future.done() and not self.has_failed()
         return sum(part.bytes for part in self.future.result()) if is_staged else 0
 
@@ -337,7 +351,7 @@ class _Fetch:
         return self.future.done() and _error_of(self.future) is not None
 
     def wait(self) -> DixaAssetsError | None:
-        """Wait for the day; its error, if it failed."""
+        """Wait for the day and return its error, if it failed."""
         try:
             self.parts = self.future.result()
         except DixaAssetsError as error:
@@ -345,7 +359,7 @@ class _Fetch:
         return None
 
     def discard(self) -> None:
-        """Remove the staged files, as soon as they are there."""
+        """Remove the staged files, now or when the fetching thread ends."""
         self.future.add_done_callback(_discard)
 
 
@@ -353,8 +367,8 @@ class _Fetch:
 def _rare_garbage_collection() -> Iterator[None]:
     """Make Python collect cyclic garbage every 100,000 new objects.
 
-    A page is about ten thousand objects without cycles. By default Python collects every 700
-    objects and sometimes scans all of Dagster's: a quarter of a load's time.
+    A page is about ten thousand objects without cycles. By default Python collects after 700 new
+    objects and sometimes scans all objects of Dagster, which takes a quarter of a load's time.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(OBJECTS_PER_COLLECTION, *thresholds[1:])
@@ -374,7 +388,7 @@ def _discard(future: Future[list[Staged]]) -> None:
             staged.discard()
 
 
-def _is_hopeless(failed: Collection[DixaAssetsError]) -> bool:
+def _should_stop(failed: Collection[DixaAssetsError]) -> bool:
     return len(failed) >= FAILED_DAYS_BEFORE_STOPPING or any(
-        isinstance(error, ApiError) and error.status in HOPELESS_STATUS for error in failed
+        isinstance(error, ApiError) and error.status in FATAL_STATUS for error in failed
     )

@@ -108,7 +108,7 @@ class Entry:
         return f"{self.schema}/{self.name}"
 
     @property
-    def asked_as(self) -> str:
+    def api_id(self) -> str:
         """The id as Dixa writes it."""
         return self.spelling or self.id
 

@@ -128,8 +128,8 @@ def _differences(old: Entry, new: Entry, at: str) -> list[Change]:
     changes = []
     if not old.is_live:
         changes.append(change("restored", before=_json(old.retired_at)))
-    if old.asked_as != new.asked_as:
-        changes.append(change("id changed", None, _json(old.asked_as), _json(new.asked_as)))
+    if old.api_id != new.api_id:
+        changes.append(change("id changed", None, _json(old.api_id), _json(new.api_id)))
     if old.description != new.description:
         texts = _json(old.description), _json(new.description)
         changes.append(change("description changed", None, *texts))

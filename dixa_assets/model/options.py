@@ -73,7 +73,7 @@ class Adaptation:
             without a filter.
         required_filter_of_records: The same for records.
         is_end_exclusive: True if the end of a period does not belong to it.
-        is_by_primary: False if a period selects rows by another timestamp than the primary one.
+        selects_by_primary_timestamp: False if another timestamp decides which rows a period has.
     """
 
     auth_scheme: str = ""
@@ -81,7 +81,7 @@ class Adaptation:
     required_filter: str = ""
     required_filter_of_records: str = ""
     is_end_exclusive: bool = False
-    is_by_primary: bool = True
+    selects_by_primary_timestamp: bool = True
 
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> Self:
@@ -94,7 +94,7 @@ class Adaptation:
             required_filter=required,
             required_filter_of_records=found.get("required_filter_of_records", required),
             is_end_exclusive="period_end" in found,
-            is_by_primary="period_timestamp" not in found,
+            selects_by_primary_timestamp="period_timestamp" not in found,
         )
 
 
@@ -110,7 +110,7 @@ class LoadSpec:
         breakdowns: Attributes to break a metric down by: one more request per value.
         excluded_fields: Fields of a record that are dropped before anything is written.
         is_end_exclusive: True if the end of a period does not belong to it.
-        is_by_primary: False if a period selects rows by another timestamp than the primary one.
+        selects_by_primary_timestamp: False if another timestamp decides which rows a period has.
     """
 
     entry: Entry
@@ -120,7 +120,7 @@ class LoadSpec:
     breakdowns: tuple[str, ...] = ()
     excluded_fields: frozenset[str] = frozenset()
     is_end_exclusive: bool = False
-    is_by_primary: bool = True
+    selects_by_primary_timestamp: bool = True
 
     @cached_property
     def relation(self) -> Relation:
@@ -173,5 +173,5 @@ class Options:
             tuple(settings.breakdowns.get(entry.id, ())) if is_metric else (),
             frozenset(name for names in excluded for name in names),
             found.is_end_exclusive,
-            found.is_by_primary,
+            found.selects_by_primary_timestamp,
         )

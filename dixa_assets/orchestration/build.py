@@ -22,6 +22,7 @@ from dixa_assets.orchestration.partitions import build_partitions_def
 from dixa_assets.orchestration.published import published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
+    LOAD_JOB,
     Unpartitioned,
     alert_webhook,
     build_catalogue_sensor,
@@ -118,7 +119,7 @@ class _AccountDefinitions:
     def job(self) -> Any:
         """Build the job of the sensors and schedules."""
         return dg.define_asset_job(
-            self._account.names.of("dixa_load"),
+            self._account.names.of(LOAD_JOB),
             selection=dg.AssetSelection.assets(
                 *self._live, *self._unpartitioned, *self._published_keys()
             ),

@@ -41,6 +41,7 @@ RELOAD_SECONDS = 20
 HISTORY_INTERVAL_SECONDS = 15
 RETRY_SECONDS = 300
 PUBLISH_INTERVAL_SECONDS = 30
+LOAD_JOB = "dixa_load"
 NO_LOAD_IS_DUE = "No load is due. All data are loaded, are being loaded, or wait for a retry."
 
 
@@ -74,8 +75,8 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
         minimum_interval_seconds=account.settings.catalogue_refresh_seconds - 1,
         default_status=account.settings.sensor_status,
         required_resource_keys={api},
-        description="Finds new, changed and withdrawn metrics and records, and then reloads this "
-        "code location.",
+        description="Fetches the catalogue. If metrics or records were added, changed or "
+        "withdrawn, it reloads this code location.",
     )
     def catalogue_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         dixa: DixaResource = getattr(context.resources, api)
@@ -89,9 +90,12 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
                 live, problems = fetch_catalogue(client, known)
             except DixaAssetsError as error:
                 raise dg.Failure(
-                    f"The catalogue was not refreshed. Nothing has changed: {error}"
+                    f"The catalogue was not refreshed, and the stored one did not change. {error}"
                 ) from None
-            live = _with_findings(live, warehouse)
+            if not _is_loading(context.instance, names.of(LOAD_JOB)):
+                # Each new version reloads the code location. So wait until no load runs, and add
+                # all findings in one version.
+                live = _with_findings(live, warehouse)
             is_new = live.version != loaded.version
             try:
                 mistakes = account.find_unknown_names(live, client if is_new else None)
@@ -117,6 +121,11 @@ def _catalogue_in_database(warehouse: Warehouse) -> Catalogue:
         return warehouse.catalogue()
     except DixaAssetsError:
         return Catalogue()
+
+
+def _is_loading(instance: dg.DagsterInstance, job_name: str) -> bool:
+    loads = dg.RunsFilter(job_name=job_name, statuses=NOT_FINISHED_STATUSES)
+    return bool(instance.get_runs(loads, limit=1))
 
 
 def _with_findings(live: Catalogue, warehouse: Warehouse) -> Catalogue:
@@ -158,10 +167,11 @@ def build_history_sensor(
     unpartitioned: Mapping[dg.AssetKey, Unpartitioned],
     partitions_def: dg.DailyPartitionsDefinition,
 ) -> dg.SensorDefinition:
-    """Build the sensor that loads the days before an asset first appeared, and new tables.
+    """Build the sensor that loads missing data.
 
-    A day is loaded if both Dagster and the database have it. A lost or replaced database is
-    therefore filled again.
+    These are the days before an asset first appeared, and tables without partitions. A day counts
+    as loaded only if both Dagster and the database have it. So a lost or replaced database is
+    filled again.
 
     Args:
         account: The account.
@@ -233,12 +243,12 @@ def build_publish_sensor(
     keys: Mapping[dg.AssetKey, str],
     loaded: Collection[dg.AssetKey],
 ) -> dg.SensorDefinition:
-    """Build the sensor that makes assets of the whole database after loads.
+    """Build the sensor that materializes the published assets after loads.
 
     Args:
         account: The account.
         job: The job to run.
-        keys: The assets to make, with the versions that they should have, if any.
+        keys: The assets to materialize, with the versions that they should have, if any.
         loaded: The sensor waits until no run loads one of these assets.
     """
     warehouse = account.open_warehouse()
@@ -305,8 +315,8 @@ def _failure_in_a_line(context: dg.RunFailureSensorContext) -> str:
 class _Attempts:
     """The loads that the sensor requested, in its cursor.
 
-    A complete load is requested once, so days that a person removed are not loaded again. A failed
-    load is requested again after 5 minutes, then after 10, 20 and so on up to a day.
+    A load that succeeded is not requested again, so days that a person deletes stay deleted. A
+    failed load is requested again after 5 minutes, then after 10, 20 and so on up to a day.
     """
 
     def __init__(self, cursor: str | None, database: str) -> None:

@@ -157,8 +157,8 @@ def largest_page(api: ProbeSession) -> Answer:
 def order_of_rows(api: ProbeSession) -> Answer:
     """Whether two smaller pages return the rows of the first page in the same order.
 
-    A load reads the pages of a day one after the other. If the order changes between two requests,
-    a row can move from an unread page to a page that was read already, or the other way.
+    If only the order differs, loads notice a row that is on two pages and request the day in
+    smaller parts. If rows differ although the day is over, no load of it can be certain.
     """
     rows = api.rows or []
     if len(rows) < 2:
@@ -173,7 +173,7 @@ def order_of_rows(api: ProbeSession) -> Answer:
     if missing := (Counter(map(str, rows)) - Counter(map(str, again))).total():
         evidence += f"; {missing} did not come again"
         return Answer("other rows", evidence, needs_you=True)
-    return Answer("same rows in another order", evidence, needs_you=True)
+    return Answer("same rows in another order", evidence)
 
 
 def end_of_period(api: ProbeSession) -> Answer:
@@ -231,8 +231,8 @@ QUESTIONS: Sequence[Question] = (
         "same question twice",
         "same rows in the same order",
         order_of_rows,
-        "Dixa does not keep the order of rows. On a day with more rows than one page, a load can "
-        "store one row twice and miss another, and does not always notice. The check "
+        "Two requests for the same day returned different rows. Run the probe again: if rows were "
+        "added in between, the answer changes. Otherwise loads can miss rows. The check "
         "`reconciliation` compares the rows of a day with their metric. Reload the days that it "
         "shows.",
     ),

@@ -1,6 +1,6 @@
 """The warehouse: a partition is replaced as a whole, in one transaction.
 
-A write holds the database for as long as it takes. No table has a primary key, an index or a
+A write keeps the database locked until it is committed. No table has a primary key, an index or a
 default: replacing whole partitions needs none, and DuckDB recovers best from a crash without them.
 """
 
@@ -177,7 +177,7 @@ class Warehouse:
                 return write(connection, plan)
 
     def save_catalogue(self, catalogue: Catalogue) -> None:
-        """Write the whole catalogue. `catalogue` returns an equal one."""
+        """Write the whole catalogue. `catalogue()` reads it back unchanged."""
         with self._connect() as connection, transaction(connection):
             self._owner.claim(connection)
             write_catalogue(connection, catalogue)
@@ -205,7 +205,8 @@ class Warehouse:
         """The types and fields that loads found, which the catalogue may lack.
 
         Returns:
-            Undocumented types: asset key, field, type. The fields of each record's table.
+            Two values: the undocumented types (asset key, field, type), and the fields of each
+            record's table.
         """
         if self.changed_at() is None:
             return set(), {}
@@ -257,14 +258,18 @@ class Warehouse:
             return copied
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
-        """Merge the small files of a lake. Return its counts before and after.
+        """Merge the small files of a lake. Return its numbers of files and snapshots.
 
-        An earlier state of the lake can be read for as long as `keep`.
+        Both are counted before and after. Snapshots younger than `keep` stay readable.
         """
         return self._engine.maintain(keep)
 
     def check(self) -> None:
-        """Raise the error that a write would raise: folder, file, lock, zone, account or host."""
+        """Claim the database for this account and host.
+
+        Raises:
+            The error that a later write would raise: folder, file, lock, zone, account or host.
+        """
         with self._connect() as connection:
             self._owner.claim(connection)
 
@@ -279,7 +284,7 @@ class Warehouse:
     def reading(self) -> Iterator[Query]:
         """Return a function that runs queries and returns their rows.
 
-        A file is locked for the whole block. A lake is never locked.
+        A file is locked for the whole block. Reading a lake takes no lock.
         """
         if self._engine.is_shared:
             yield partial(self._run, rows_of)
@@ -339,12 +344,14 @@ class Warehouse:
         except duckdb.Error as error:
             shared = self._engine.is_shared
             state = (
-                "its rows are all old or all new" if shared and is_lost(error) else "is as it was"
+                "they are all old or all new"
+                if shared and is_lost(error)
+                else "they did not change"
             )
             raise to_own_error(
                 error,
-                f"{relation.stored_in.key} in {self.name} could not be written; {state} "
-                f"({', '.join(scope) or 'all rows'})",
+                f"{relation.stored_in.key} in {self.name}: the rows of "
+                f"{', '.join(scope) or 'the whole table'} could not be written; {state}",
                 is_shared=shared,
             ) from error
 

@@ -108,7 +108,7 @@ def test_a_client_recovers_from_answers_that_never_end(kind: str) -> None:
 def test_a_client_recovers_from_answers_without_a_limit(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_BYTES", 2**22)
+    monkeypatch.setattr(connections, "MAX_BYTES", 2**22)
     recovers(LARGE[kind], ApiContractBroken)
 
 
@@ -211,7 +211,7 @@ def test_close_ends_a_request_in_flight(kind: str) -> None:
         wait_until(lambda: len(server.heads) == 4, seconds=10, what="four requests")
         client.close()
         for fetch in fetches:
-            with pytest.raises(ApiError, match="this load is being stopped"):
+            with pytest.raises(ApiError, match="the load is stopping"):
                 fetch.result(timeout=10)
         wait_until(lambda: threads() == 0, seconds=10, what="the end of the reading threads")
         with pytest.raises(ApiError, match="not sent"):

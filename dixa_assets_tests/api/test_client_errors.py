@@ -36,7 +36,7 @@ def test_an_error_names_the_request_and_the_answer(
         (400, "repeating it cannot help"),
         (401, "Check DIXA_API_KEY"),
         (403, "token of an admin"),
-        (404, "no longer, known to Dixa"),
+        (404, "does not know this id, or has removed it"),
         (422, "Repeating the request cannot help"),
     ],
 )

@@ -168,5 +168,5 @@ def test_errors_and_log_records_do_not_show_the_key(
     with pytest.raises(ApiUnavailable) as caught:
         client.fetch_metrics()
     assert KEY not in repr(caught.value)
-    assert "Next try in" in caplog.text
+    assert "Next attempt in" in caplog.text
     assert KEY not in caplog.text

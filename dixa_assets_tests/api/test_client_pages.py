@@ -138,7 +138,7 @@ def test_a_repeated_page_key_is_an_error(
     simulator.tell("faults", kind="repeated_key", times=5)
     path = "records for 'messages_sent'" if "post" in name else "/v1/analytics/"
     fetch = records_of if "post" in name else OPERATIONS[name]
-    with pytest.raises(ApiContractBroken, match=f"{path}.*came twice"):
+    with pytest.raises(ApiContractBroken, match=f"{path}.*same page key twice"):
         fetch(client)
 
 

@@ -210,7 +210,7 @@ def test_a_redirect_is_refused_and_not_followed(
     with listening() as (elsewhere, got):
         headers = {"Location": f"{elsewhere}/v1/analytics/metrics"}
         simulator.tell("faults", kind="status", status=status, headers=headers)
-        with pytest.raises(ApiRefused, match="redirected.*DIXA_BASE_URL"):
+        with pytest.raises(ApiRefused, match="a redirect.*DIXA_BASE_URL"):
             client.fetch_metric_data(body_of("csat"), Usage())
     assert got == []
     assert client.waits == []
@@ -227,11 +227,11 @@ def test_close_ends_the_wait_for_a_retry(
     with ThreadPoolExecutor(1) as pool:
         client = DixaClient(KEY, quick(base_url=simulator.url))
         fetch = pool.submit(client.fetch_metrics)
-        wait_until(lambda: "Next try in 250" in caplog.text, seconds=10, what="a wait")
+        wait_until(lambda: "Next attempt in 250" in caplog.text, seconds=10, what="a wait")
         client.close()
         with pytest.raises(ApiError) as caught:
             fetch.result(timeout=10)
-    assert str(caught.value) == "GET /v1/analytics/metrics: not sent: this load is being stopped."
+    assert str(caught.value) == "GET /v1/analytics/metrics: not sent: the load is stopping."
     assert len(simulator.requests()) == 1
 
 

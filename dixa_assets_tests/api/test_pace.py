@@ -43,7 +43,7 @@ with (
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which limiters of this test keep their state."""
-    monkeypatch.setattr(pace, "PLACES", (str(tmp_path),))
+    monkeypatch.setattr(pace, "STATE_FOLDERS", (str(tmp_path),))
     return tmp_path
 
 

@@ -22,7 +22,7 @@ class Case:
     kind: str
     before_midnight: timedelta
     is_end_exclusive: bool = False
-    is_by_primary: bool = True
+    selects_by_primary_timestamp: bool = True
 
 
 CASES = [
@@ -30,8 +30,8 @@ CASES = [
     Case("metric", timedelta(), is_end_exclusive=True),
     Case("record", timedelta()),
     Case("record", timedelta(), is_end_exclusive=True),
-    Case("record", MILLISECOND, is_by_primary=False),
-    Case("record", timedelta(), is_by_primary=False, is_end_exclusive=True),
+    Case("record", MILLISECOND, selects_by_primary_timestamp=False),
+    Case("record", timedelta(), selects_by_primary_timestamp=False, is_end_exclusive=True),
 ]
 
 
@@ -41,7 +41,7 @@ def test_a_period_ends_where_no_row_is_lost_or_counted_twice(case: Case) -> None
         Entry(case.kind, "an_entry"),
         COPENHAGEN,
         is_end_exclusive=case.is_end_exclusive,
-        is_by_primary=case.is_by_primary,
+        selects_by_primary_timestamp=case.selects_by_primary_timestamp,
     )
     interval = Request(spec).body(DAY.period)["periodFilter"]
     assert datetime.fromisoformat(interval["start"]) == DAY.period.start

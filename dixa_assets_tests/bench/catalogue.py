@@ -23,7 +23,7 @@ from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
 BUILT_IN = len(METRICS) + len(RECORDS)
 # Seconds between two looks at the catalogue while a new metric is timed.
-LOOK_SECONDS = 10
+CLOSE_CHECK_SECONDS = 10
 REPEATS = 3
 VISIBLE = "query ($key: [String!]!) { assetNodeOrError(assetKey: {path: $key}) { __typename } }"
 RECENT_RUNS = "{ runsOrError(limit: 20) { ... on Runs { results { status endTime } } } }"
@@ -88,7 +88,7 @@ def new_metric(folder: Path, entries: int) -> Found:
 
     Dagster's share is the time from a reload to an asset of as many that do nothing.
     """
-    look = str(LOOK_SECONDS)
+    look = str(CLOSE_CHECK_SECONDS)
     with dagster_dev(folder, DIXA_CATALOGUE_REFRESH_SECONDS=look) as dagster:
         settled(dagster)
         if entries > BUILT_IN:
@@ -104,9 +104,9 @@ def new_metric(folder: Path, entries: int) -> Found:
     worst = max(seconds)
     return Found(
         ours=f"{worst:.1f} s at worst",
-        floor=f"{LOOK_SECONDS} s from look to look",
+        floor=f"{CLOSE_CHECK_SECONDS} s from look to look",
         alternative=f"+{empty:.1f} s for as many assets that do nothing",
-        values=[worst - LOOK_SECONDS],
+        values=[worst - CLOSE_CHECK_SECONDS],
     )
 
 

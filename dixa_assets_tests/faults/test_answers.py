@@ -70,7 +70,7 @@ PASSING = [
     status(429, "429 Too Many Requests", headers={"Retry-After": "2"}),
     Fault({"kind": "html"}, "200, text/html.*is not JSON"),
     Fault({"kind": "malformed_json"}, "is not JSON"),
-    Fault({"kind": "nan"}, "NaN is no JSON value"),
+    Fault({"kind": "nan"}, "NaN is not a JSON value"),
     Fault({"kind": "reset"}, "no complete answer"),
     Fault({"kind": "truncate"}, "no complete answer"),
 ]
@@ -81,7 +81,7 @@ REFUSED = [
     status(400, "400 Bad Request: Invalid body", "Invalid\n body", **PLAIN),
     status(400, r"400 Bad Request: no \*\*\*", f"no {KEY}", **PLAIN),
     status(409, "409 Conflict"),
-    status(302, "302: redirected.*DIXA_BASE_URL", headers={"Location": "https://other.example"}),
+    status(302, "302: a redirect.*DIXA_BASE_URL", headers={"Location": "https://other.example"}),
     status(429, "86400 s", headers={"Retry-After": "86400"}),
     status(200, "not an object", []),
     status(200, "'data' is not a list", {"data": 5}),

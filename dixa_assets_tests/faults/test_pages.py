@@ -112,7 +112,7 @@ def test_pages_that_go_in_a_circle_leave_the_day_as_it_was(scene: Scene) -> None
     ahead = 1 + -(-scene.rows_of(MESSAGES, FIRST) // 100)
     scene.fault("repeated_key", id="messages_sent", skip=ahead, times=2)
     result = scene.load(MESSAGES, CSAT)
-    assert_one_day_failed(result, MESSAGES, "a page key came twice")
+    assert_one_day_failed(result, MESSAGES, "the same page key twice")
     assert can_retry(result, MESSAGES) is False
     assert scene.pages(FAULTY) == [False, True]
     assert scene.held()[MESSAGES, FAULTY] == before[MESSAGES, FAULTY]

@@ -158,7 +158,7 @@ def test_a_request_that_cannot_be_built_is_one_error(
     simulator: Simulator, warehouse: Warehouse
 ) -> None:
     spec = spec_of("record", "ratings", filters={"colour": ["red"]})
-    with pytest.raises(ConfigError, match="'colour' is no filter attribute"):
+    with pytest.raises(ConfigError, match="'colour' is not one of its filter attributes"):
         load_days(simulator.url, warehouse, spec, DAYS)
     assert simulator.requests() == []
 
@@ -199,7 +199,7 @@ def test_assets_of_one_day_each_are_fetched_ahead_together(
 
 @pytest.mark.parametrize(
     ("limit", "value", "least", "most"),
-    [("MOST_DAYS_AHEAD", 12, 12, 12), ("MOST_BYTES_AHEAD", 1, 1, 2 * DAYS_PER_THREAD)],
+    [("MAX_DAYS_AHEAD", 12, 12, 12), ("MAX_BYTES_AHEAD", 1, 1, 2 * DAYS_PER_THREAD)],
 )
 def test_days_ahead_are_limited_in_number_and_bytes(
     limit: str,

@@ -107,7 +107,7 @@ def test_a_day_of_one_timestamp_in_unstable_order_is_exact_or_failed(
         load(vendor, warehouse)
         assert_exact(vendor, warehouse)
     else:
-        with pytest.raises(DaysFailed, match="returned different rows"):
+        with pytest.raises(DaysFailed, match="two readings of the period from .* do not agree"):
             load(vendor, warehouse)
         assert selected(warehouse, "SELECT * FROM dixa_catalogue.loads") == []
     assert len(vendor.requests) <= MOST_REQUESTS
@@ -143,7 +143,7 @@ def test_rows_that_another_timestamp_selects_are_loaded_too(
     rows: int, warehouse: Warehouse
 ) -> None:
     vendor = StableVendor(ties(rows))
-    load(vendor, warehouse, spec=replace(SPEC, is_by_primary=False))
+    load(vendor, warehouse, spec=replace(SPEC, selects_by_primary_timestamp=False))
     assert_exact(vendor, warehouse)
 
 
@@ -161,9 +161,9 @@ def test_a_vendor_that_rounds_periods_fails_the_day_in_words(
 def test_a_day_in_too_many_parts_fails_in_words(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader_module, "MOST_PARTS", 3)
+    monkeypatch.setattr(loader_module, "MAX_PARTS", 3)
     events = [Event(NOON + timedelta(seconds=n // 70), n) for n in range(4000)]
-    with pytest.raises(DaysFailed, match="a row came on two pages"):
+    with pytest.raises(DaysFailed, match="a row is on two pages"):
         load(UnstableVendor(events), warehouse)
 
 

@@ -192,7 +192,7 @@ def test_an_id_in_other_capitals_is_the_same_entry_with_another_spelling() -> No
     shouted = {**METRIC, "id": "CSAT", "relatedRecordIds": ["Ratings"]}
     records = ({**RECORD, "id": "Ratings", "relatedMetricIds": ["CSAT"]},)
     later = merged(known, listing(shouted, records=records))
-    assert [(one.key, one.asked_as) for one in later.live] == [
+    assert [(one.key, one.api_id) for one in later.live] == [
         ("dixa_metrics/csat", "CSAT"),
         ("dixa_records/ratings", "Ratings"),
     ]
@@ -204,7 +204,7 @@ def test_an_id_in_other_capitals_is_the_same_entry_with_another_spelling() -> No
     ]
     assert merged(later, listing(shouted, records=records), LAST) == later
     again = merged(later, listing(), LAST)
-    assert [one.asked_as for one in again.live] == ["csat", "ratings"]
+    assert [one.api_id for one in again.live] == ["csat", "ratings"]
 
 
 def test_two_listed_ids_that_differ_in_capitals_are_two_entries() -> None:

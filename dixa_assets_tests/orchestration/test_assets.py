@@ -162,7 +162,7 @@ def test_the_error_of_an_unknown_breakdown_names_the_attributes_of_the_metric(
     analytics = component(simulator, tmp_path, breakdowns={"closed_conversations": ["agent_id"]})
     result = load(analytics, ["dixa_metrics/closed_conversations"], "2025-11-01")
     message = failure_of(result, "dixa_metrics__closed_conversations")
-    assert "'agent_id' is no filter attribute" in message
+    assert "'agent_id' is not one of its filter attributes" in message
     assert "queue_id" in message
 
 

@@ -135,7 +135,7 @@ class Loader:
         text = self.log.read_text(errors="replace")
         tally.loads += 1
         tally.partitions += len(re.findall(r"\d+ rows, \d+ requests", text))
-        tally.retries += text.count("Next try in")
+        tally.retries += text.count("Next attempt in")
         if self.process.returncode == -signal.SIGKILL:
             tally.kills += 1
         elif self.process.returncode:

@@ -135,7 +135,9 @@ def test_a_write_that_fails_leaves_partition_and_log_as_they_were(
     with warehouse.staging() as folder:
         staged = stage(folder, record(), DAY, integers(*range(5_000)))
         damage(staged)
-        with pytest.raises(WarehouseError, match=r"dixa_records/conversations .* is as it was"):
+        with pytest.raises(
+            WarehouseError, match=r"dixa_records/conversations .* they did not change"
+        ):
             warehouse.replace(Relation.whole(record()), [of_day(DAY, staged, "second")])
 
     assert numbers_by_day(warehouse) == {DAY: [1, 2]}
