@@ -17,7 +17,7 @@ from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.orchestration.dagster_internals import AssetJob, loaded_partitions
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
-from dixa_assets.orchestration.sensors import assets_in_progress
+from dixa_assets.orchestration.sensors import assets_in_progress, is_current
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.load_log import Held
 
@@ -167,7 +167,7 @@ def _days_shown(
     """The days that Dagster shows as loaded; an empty text for a whole table."""
     if asset.entry:
         return {*loaded_partitions(instance, key)}
-    return {""} if _is_current(latest, asset.version) else set()
+    return {""} if is_current(latest, asset.version) else set()
 
 
 def _lost_days(
@@ -198,14 +198,6 @@ def _is_held(event: dg.EventLogEntry, loads: Mapping[str, Held]) -> bool:
     load = loads.get((materialization and materialization.partition) or "")
     # A materialization that a person reported has no run.
     return load is not None and (event.run_id in ("", load.run_id) or load.at >= event.timestamp)
-
-
-def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
-    materialization = event.asset_materialization if event else None
-    if materialization is None:
-        return False
-    loaded = materialization.metadata.get("version")
-    return not version or (loaded is not None and loaded.value == version)
 
 
 def _requests(

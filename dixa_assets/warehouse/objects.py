@@ -129,24 +129,38 @@ def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> Non
         names = f"SELECT DISTINCT table_schema, table_name FROM {name_of(COLUMNS)}"
         registered = set(connection.execute(names).fetchall())
     for table in OWN_TABLES:
-        found = find_relation(connection, table)
-        if found is None:
-            create_table(connection, table, table.columns)
-        elif found.kind == "view" or (table.schema, table.name) not in registered:
-            raise foreign(found.kind, table)
-        else:
-            present = column_names_of(connection, table)
-            missing = [column for column in table.columns if column.name not in present]
-            for column in missing:
-                add_column(connection, table, column)
-            write_comments(connection, "TABLE", table, missing)
-        save_columns(connection, table, table.columns)
-        if found is None and table is METRIC_VALUES:
+        is_own = (table.schema, table.name) in registered
+        if ensure_table(connection, table, is_own=is_own) and table is METRIC_VALUES:
             # If a person dropped a former table, the rows of these loads are gone.
             schema = literal(f"{table.schema}/")
             gone = f"DELETE FROM {name_of(LOADS)} WHERE starts_with(asset_key, {schema})"
             connection.execute(gone)
     ensure_daily_view(connection, is_lake=is_lake)
+
+
+def ensure_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, *, is_own: bool = True
+) -> bool:
+    """Create a table, or the columns that it lacks. Return True if the table is new.
+
+    Raises:
+        ConfigError: There is a view of this name, or a table that is not own.
+    """
+    found = find_relation(connection, table)
+    if found is None:
+        create_table(connection, table, table.columns)
+    elif found.kind == "view" or not is_own:
+        raise foreign(found.kind, table)
+    else:
+        present = column_names_of(connection, table)
+        missing = [column for column in table.columns if column.name not in present]
+        if not missing:
+            return False
+        for column in missing:
+            add_column(connection, table, column)
+        write_comments(connection, "TABLE", table, missing)
+    save_columns(connection, table, table.columns)
+    return found is None
 
 
 def ensure_daily_view(
@@ -238,11 +252,16 @@ def create_view(
     found = find_relation(connection, view)
     if found and not is_own_view(view, found):
         raise foreign(found.kind, view)
+    select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)} {where}"
+    replace_view(connection, view, select, is_lake=is_lake)
+
+
+def replace_view(
+    connection: duckdb.DuckDBPyConnection, view: Table, select: str, *, is_lake: bool
+) -> None:
+    """Create a view and its schema, with comments, or replace a view that is known to be own."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {name_of(view)} AS "
-        f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)} {where}"
-    )
+    connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
     # A lake takes no comments on the columns of views.
     write_comments(connection, "VIEW", view, () if is_lake else view.columns)
 
