@@ -141,7 +141,7 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
             for key in instance.get_asset_keys(prefix=[schema])
             for day in loaded_partitions(instance, key)
         }
-    if lost := sorted(shown - stored):
+    if lost := sorted(shown - stored.keys()):
         print(
             f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
             f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? The last "

@@ -16,13 +16,14 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import (
     ApiContractBroken,
+    ApiError,
     PageKeyRefused,
     PagesCutShort,
     PeriodUncertain,
     RowsMoved,
 )
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.days import Day, Period
+from dixa_assets.model.days import Day, Period, Span
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant
 from dixa_assets.staging import Staged
@@ -58,14 +59,38 @@ def extract(
     if day.is_empty:
         return
     if request.spec.entry.kind == "metric":
-        _extract_metric(client, request, day, staged)
+        _extract_metric(client, request, day, staged, day.period)
     else:
         _extract_record(client, request, day, period or day.period, staged)
 
 
-def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
-    """Stage the total, then each breakdown value."""
-    metric, period = request.spec.entry, day.period
+def extract_span(
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span
+) -> None:
+    """Stage the values of a metric for a week or month that ends with a day.
+
+    Nothing is staged if the API refuses the period: the day must not depend on it.
+    """
+    own = {"period": span.name, "first_day": str(span.first_day)}
+    try:
+        _extract_metric(client, request, day, staged, span.period, own)
+    except ApiError as error:
+        if error.status != 400 and (error.status or 0) < 500:
+            raise
+        staged.clear()
+        logger.warning("the %s from %s is not stored: %s", span.name, span.first_day, error)
+
+
+def _extract_metric(
+    client: DixaClient,
+    request: Request,
+    day: Day,
+    staged: Staged,
+    period: Period,
+    own: Mapping[str, str] | None = None,
+) -> None:
+    """Stage the total of a period, then each breakdown value; `own` are more columns."""
+    metric, more = request.spec.entry, own or {}
     for attribute, value in ((None, None), *request.narrowings()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
@@ -74,6 +99,7 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
                 staged.totals[f"{measure} ({status})" if status else measure] = number
             staged.add_row(
                 {
+                    **more,
                     "metric": metric.id,
                     "partition_date": str(day),
                     "interval_start": period.start.isoformat(),

@@ -41,6 +41,7 @@ def start(port: int) -> int:
         "DIXA_HISTORY_DAYS": str(HISTORY_DAYS),
         "DIXA_DUCKDB_PATH": str(database),
         "DIXA_READ_COPY_PATH": str(read_copy),
+        "DIXA_PERIODS": "week,month",
         "DIXA_CATALOGUE_REFRESH_SECONDS": "30",
     }
     # The probe needs no Dagster home: its findings change nothing in the demo.

@@ -18,8 +18,8 @@ from dixa_assets.model.shape import undescribed
 from dixa_assets.model.values import escape_invalid_characters
 
 Kind = Literal["metric", "record"]
-# The name of the table that all metrics share, in the same schema as their views.
-RESERVED_METRIC_NAME = "metric_values"
+# The tables that all metrics share, in the same schema as their views: days, weeks and months.
+METRIC_TABLES = ("metric_values", "period_values")
 
 
 @dataclass(frozen=True, slots=True)

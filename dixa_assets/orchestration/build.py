@@ -15,7 +15,7 @@ from dixa_assets.orchestration.assets import (
     build_filter_asset,
     describe_catalogue,
     describe_filters,
-    describe_metrics_daily,
+    describe_views,
 )
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
@@ -79,16 +79,16 @@ class _AccountDefinitions:
         )
         self._tables = describe_catalogue(catalogue, names)
         self._filters = describe_filters(catalogue, names)
-        self._view = describe_metrics_daily(wanted, names)
+        self._views = describe_views(options.settings.views, wanted, names)
         entries = [*map(self._daily.describe, self._load_specs)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         self._published = published_assets(
             account,
-            shown=[self._view.spec.key, *records],
+            shown=[*(each.spec.key for each in self._views), *records],
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
         published = [each.describe(names) for each in self._published]
-        described = [*self._tables, *self._filters, self._view, *entries, *published]
+        described = [*self._tables, *self._filters, *self._views, *entries, *published]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
         self._live = {
@@ -110,7 +110,7 @@ class _AccountDefinitions:
                 for each in self._catalogue.filter_names.items()
             ),
             *(self._daily.build(each, specs) for each in self._load_specs),
-            specs[self._view.schema, self._view.name],
+            *(specs[each.schema, each.name] for each in self._views),
             *(each.build(names, specs) for each in self._published),
         ]
 

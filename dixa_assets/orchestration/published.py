@@ -98,7 +98,7 @@ def published_assets(
 
     Args:
         account: The account.
-        shown: The view of all metrics, and the records. The report shows them.
+        shown: The views of all metrics, and the records. The report shows them.
         tables: All other tables. The read copy has them too.
     """
     published = []
@@ -135,7 +135,7 @@ def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Publis
         "html",
         run,
         deps,
-        views=[(METRICS_DAILY.schema, METRICS_DAILY.name)],
+        views=[(view.schema, view.name) for view in options.settings.views],
     )
 
 

@@ -28,7 +28,7 @@ from dixa_assets.orchestration.dagster_internals import (
     GrpcServerCodeLocationOrigin,
     loaded_partitions,
 )
-from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
+from dixa_assets.orchestration.partitions import days_to_load, range_request, to_ranges
 from dixa_assets.orchestration.resources import API, DixaResource
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -158,7 +158,8 @@ def build_history_sensor(
     """Build the sensor that loads the days before an asset first appeared, and new tables.
 
     A day is loaded if both Dagster and the database have it. A lost or replaced database is
-    therefore filled again.
+    therefore filled again. A loaded day is loaded again if it ends a week or month that was not
+    requested with it.
 
     Args:
         account: The account.
@@ -167,7 +168,10 @@ def build_history_sensor(
         unpartitioned: Assets without partitions.
         partitions_def: The days.
     """
-    history_days = account.options.settings.history_days
+    settings = account.options.settings
+    history_days = settings.history_days
+    # Other periods are another load.
+    periods = f" {settings.periods} {settings.week_starts_on}" if settings.periods else ""
     warehouse = account.open_warehouse(wait_seconds=5.0)
 
     @dg.sensor(
@@ -191,11 +195,11 @@ def build_history_sensor(
         missing: dict[tuple[str, ...], list[dg.AssetKey]] = {}
         for key, entry in daily.items():
             mark = f"{key.to_user_string()} {history_days}"
+            mark += periods if entry.kind == "metric" else ""
             if key in busy or attempts.is_done(mark):
                 continue
             loaded = loaded_partitions(context.instance, key)
-            wanted = history_of(entry.first_seen, partitions_def, history_days)
-            days = tuple(day for day in wanted if day not in loaded or (entry.key, day) not in held)
+            days = days_to_load(entry, settings, partitions_def, loaded, held)
             if not days:
                 attempts.finish(mark)
             elif attempts.try_start(mark):

@@ -18,7 +18,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.warehouse.schema import ensure_daily_view
+from dixa_assets.warehouse.schema import ensure_views
 from dixa_assets.warehouse.sql import literal, quote
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
@@ -101,7 +101,7 @@ class Engine(ABC):
                 finally:
                     connection.execute(f"DETACH {quote(COPY)}")
             with duckdb.connect(str(made), config=dict(self._config)) as connection:
-                ensure_daily_view(connection)
+                ensure_views(connection)
             size = made.stat().st_size
             os.replace(made, path)
         return size

@@ -11,7 +11,7 @@ import duckdb
 
 from dixa_assets.model.counts import Counts, Usage
 from dixa_assets.model.days import Day
-from dixa_assets.model.tables import LOADS
+from dixa_assets.model.tables import LOADS, PERIOD_VALUES
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.sql import Query, insert_values, name_of, placeholders
 
@@ -27,6 +27,7 @@ class Load:
         day: The day that the rows replace; None if they replace the whole table.
         filters: The filters of every request.
         breakdowns: The attributes by which a metric was broken down.
+        periods: The weeks and months that were requested with the day. They have own parts.
     """
 
     run_id: str
@@ -35,11 +36,13 @@ class Load:
     day: Day | None = None
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     breakdowns: Sequence[str] = ()
+    periods: Sequence[str] = ()
 
     @property
     def counts(self) -> Counts:
-        """The rows of all parts."""
-        return sum((part.counts for part in self.parts), Counts())
+        """The rows of all parts of the day."""
+        own = (part for part in self.parts if part.table is not PERIOD_VALUES)
+        return sum((part.counts for part in own), Counts())
 
     @property
     def usage(self) -> Usage:
@@ -69,13 +72,13 @@ def write_loads(
     insert_values(connection, LOADS, rows)
 
 
-def loaded_partitions(query: Query) -> set[tuple[str, str]]:
-    """Asset key and day of every load in the log; the day is empty for a whole table."""
+def loaded_partitions(query: Query) -> dict[tuple[str, str], frozenset[str]]:
+    """The requested periods of every load, by asset key and day; '' for a whole table."""
     return {
-        (row.asset_key, row.day)
+        (row.asset_key, row.day): frozenset(json.loads(row.periods or "[]"))
         for row in query(
-            "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day "
-            "FROM dixa_catalogue.loads"
+            "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day, "
+            "nullif(periods::VARCHAR, '[]') AS periods FROM dixa_catalogue.loads"
         )
     }
 
@@ -120,6 +123,7 @@ def _row(asset_key: str, load: Load) -> dict[str, Any]:
         "seconds": time.monotonic() - load.started,
         "filters": json.dumps({name: list(values) for name, values in load.filters.items()}),
         "breakdowns": json.dumps(list(load.breakdowns)),
+        "periods": json.dumps(list(load.periods)),
         "schema_changes": "[]",
         "unknown_types": "{}",
         "loaded_at": datetime.now(UTC),

@@ -7,7 +7,7 @@ import duckdb
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import LOADS, OWN_TABLES, OWNER
-from dixa_assets.warehouse.schema import ensure_daily_view, ensure_tables
+from dixa_assets.warehouse.schema import ensure_tables, ensure_views
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import name_of
 from dixa_assets.zones import is_same_zone
@@ -39,7 +39,7 @@ class Ownership:
             ConfigError: The database holds days of another zone.
         """
         ensure_tables(connection, OWN_TABLES, is_lake=is_lake)
-        ensure_daily_view(connection, is_lake=is_lake)
+        ensure_views(connection, is_lake=is_lake)
         owner = connection.execute(f"SELECT timezone FROM {name_of(OWNER)}").fetchone()
         if owner is None:
             connection.execute(

@@ -11,6 +11,8 @@ from dixa_assets.model.tables import (
     LOADED_COLUMNS,
     METRIC_VALUES,
     METRICS_DAILY,
+    PERIOD_VALUES,
+    PERIOD_VIEWS,
     RECORD_VALUE,
     Column,
     Relation,
@@ -131,27 +133,38 @@ def _comment_of(connection: duckdb.DuckDBPyConnection, kind: str, table: Table) 
     return (found[0] or "") if found else None
 
 
-def ensure_daily_view(connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False) -> None:
-    """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
+def ensure_views(connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False) -> None:
+    """Create the views of all metrics, so that queries find them as `dixa.metrics_daily` and so on.
 
     DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
-    `dixa.…` ambiguous, so the view is in the schema `main` there.
+    `dixa.…` ambiguous, so the views are in the schema `main` there.
     """
     in_own_catalog = connection.execute(
         f"SELECT lower(current_database()) = {literal(METRICS_DAILY.schema)}"
     ).fetchone() == (True,)
-    view = replace(METRICS_DAILY, schema="main") if in_own_catalog else METRICS_DAILY
+    schema = "main" if in_own_catalog else METRICS_DAILY.schema
     if in_own_catalog:
         # The file may have been renamed.
         connection.execute(f"DROP SCHEMA IF EXISTS {quote(METRICS_DAILY.schema)} CASCADE")
     found = connection.execute(
-        "SELECT count(*) FROM duckdb_views() "
-        f"WHERE schema_name = {literal(view.schema)} AND view_name = {literal(view.name)}"
-    ).fetchone()
-    if found == (0,):
-        select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}"
+        f"SELECT view_name FROM duckdb_views() WHERE schema_name = {literal(schema)}"
+    ).fetchall()
+    missing = [(view, source) for view, source in _views() if (view.name,) not in found]
+    if missing:
         with transaction(connection):
-            _create_view(connection, view, select, is_lake)
+            for view, source in missing:
+                select = f"SELECT {names_of(view.columns)} FROM {source}"
+                _create_view(connection, replace(view, schema=schema), select, is_lake)
+
+
+def _views() -> Iterator[tuple[Table, str]]:
+    """The views of all metrics, each with the source of its rows."""
+    yield METRICS_DAILY, name_of(METRIC_VALUES)
+    for period, view in PERIOD_VIEWS.items():
+        rows = f"{name_of(PERIOD_VALUES)} WHERE period = {literal(period)}"
+        # If the first day of the week was changed, weeks with the former one are left out.
+        latest = f"(SELECT arg_max(isodow(first_day), loaded_at) FROM {rows})"
+        yield view, f"{rows} AND isodow(first_day) = {latest}" if period == "week" else rows
 
 
 @dataclass(frozen=True, slots=True)

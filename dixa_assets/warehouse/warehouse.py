@@ -18,7 +18,7 @@ import duckdb
 from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
+from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, PERIOD_VALUES, Column, Relation
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse import load_log
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
@@ -116,8 +116,8 @@ class Warehouse:
         """Replace the days of the loads, or the whole table, with the staged rows.
 
         Columns are added and widened first, in transactions of their own. One transaction then
-        deletes the old rows, inserts the new ones and writes the load log. If a statement
-        fails, no partition changes.
+        deletes the old rows, inserts the new ones and writes the load log. The weeks and months
+        that end with a day are replaced with it. If a statement fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -142,14 +142,22 @@ class Warehouse:
         scope |= {name: [value] for name, value in relation.row_filter.items()}
         where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
         scope_sql = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        periods = sorted({name for load in loads for name in load.periods})
         values = [*itertools.chain(*scope.values())]
 
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
             connection.execute(f"DELETE FROM {scope_sql}", values)
+            if periods:
+                connection.execute(
+                    f"DELETE FROM {name_of(PERIOD_VALUES)} "
+                    f"WHERE {where} AND period IN ({placeholders(periods)})",
+                    [*values, *periods],
+                )
             for part, run_id in parts:
-                insert_rows(connection, part, plan.columns, run_id)
+                columns = part.table.columns if part.table is PERIOD_VALUES else plan.columns
+                insert_rows(connection, part, columns, run_id)
             load_log.write_loads(connection, relation.key, loads, plan.changes)
             plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
             preview = connection.execute(
@@ -185,14 +193,16 @@ class Warehouse:
         with self.reading() as query:
             return read_catalogue(query)
 
-    def loaded(self) -> set[tuple[str, str]]:
-        """The loaded partitions: asset key and day, which is empty for a whole table.
+    def loaded(self) -> dict[tuple[str, str], frozenset[str]]:
+        """The periods that were requested with each loaded partition.
+
+        A partition is an asset key and a day, which is empty for a whole table.
 
         Raises:
             ConfigError: The database holds days of another zone, account or host.
         """
         if self.changed_at() is None:
-            return set()
+            return {}
         with self._read() as connection:
             self._owner.verify(connection)
             return load_log.loaded_partitions(partial(rows_of, connection))
