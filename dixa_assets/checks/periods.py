@@ -40,26 +40,20 @@ def adds_up(query: Query, subject: Subject) -> Finding:
         }
         for each in (*absent, *differing)[:MOST_CASES]
     ]
-    if not cases and not compared:
-        reason = "No week or month is loaded with all its days yet, so the check cannot run."
-        return Finding(Verdict.NO_DATA, reason, figures)
     if not cases:
+        verdict = Verdict.PASSED if compared else Verdict.NO_DATA
         reason = f"{len(compared)} totals of weeks and months are the sums of their days."
-        return Finding(Verdict.PASSED, reason, figures)
-    problems = []
-    if absent:
-        problems.append(
-            f"Dixa returned no value for {len(absent)} weeks and months, though it has values for "
-            "their days. The log of the load has its response. Load the last day of each again."
-        )
-    if differing:
-        problems.append(
-            f"{len(differing)} of {len(compared)} totals differ from the sums of their days. If "
-            "the days were loaded at other times, the data may have changed in between: load all "
-            "days of the period again. A Count of different things, such as customers, never adds "
-            "up."
-        )
-    return Finding(Verdict.FAILED, " ".join(problems), figures, cases)
+        nothing = "No week or month is loaded with all its days yet, so the check cannot run."
+        return Finding(verdict, reason if compared else nothing, figures)
+    problems = {
+        f"Dixa returned no value for {len(absent)} weeks and months, but has values for their days. "
+        "The log of the load has its response. Load the last day of each again.": absent,
+        f"{len(differing)} of {len(compared)} totals differ from the sums of their days. If days "
+        "were loaded at other times, the data may have changed in between: load all days of the "
+        "period again. A Count of different things, such as customers, never adds up.": differing,
+    }
+    reason = " ".join(problem for problem, found in problems.items() if found)
+    return Finding(Verdict.FAILED, reason, figures, cases)
 
 
 def _absent(query: Query, metric: Entry) -> Sequence[Any]:

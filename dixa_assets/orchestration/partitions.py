@@ -5,15 +5,13 @@ See https://docs.dagster.io/guides/build/partitions-and-backfills
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 import dagster as dg
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import Day, Weekday, spans_ending
-from dixa_assets.model.options import LoadSettings
+from dixa_assets.model.days import Day
+from dixa_assets.model.options import LoadSpec
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -54,45 +52,35 @@ def backfill_policy(days_per_run: int = 0) -> dg.BackfillPolicy:
 
 
 def days_to_load(
-    entry: Entry,
-    settings: LoadSettings,
+    spec: LoadSpec,
     partitions_def: dg.DailyPartitionsDefinition,
+    history_days: int,
     loaded: Collection[str],
     held: Mapping[tuple[str, str], Set[str]],
 ) -> tuple[str, ...]:
-    """The days of an entry's history that Dagster or the database lacks.
+    """The days of an entry's history that Dagster (`loaded`) or the database (`held`) lacks.
 
-    For a metric also loaded days that end a week or month which was not requested with them: in
-    its history, or in the same number of days before now.
+    Also loaded days of the last `history_days` that end a week or month which was not requested
+    with them.
     """
-    history = _days_before(entry.first_seen, partitions_def, settings.history_days)
-    days = {day for day in history if day not in loaded or (entry.key, day) not in held}
-    if settings.periods and entry.kind == "metric":
-        now = datetime.now(UTC).isoformat()
-        for day in (*history, *_days_before(now, partitions_def, settings.history_days)):
-            ends = _periods_ending_on(
-                day, settings.timezone, tuple(settings.periods), settings.week_starts_on
-            )
-            if not ends <= held.get((entry.key, day), ends):
+    key, now = spec.entry.key, datetime.now(UTC).isoformat()
+    history = _days_before(spec.entry.first_seen, partitions_def, history_days)
+    days = {day for day in history if day not in loaded or (key, day) not in held}
+    latest = _days_before(now, partitions_def, history_days) if spec.periods else ()
+    for day in (*history, *latest):
+        if (key, day) in held:
+            ended = spec.spans_ending(Day.of(date.fromisoformat(day), spec.timezone))
+            if any(span.name not in held[key, day] for span in ended):
                 days.add(day)
     return tuple(sorted(days))
 
 
 def _days_before(
     instant: str, partitions_def: dg.DailyPartitionsDefinition, number: int
-) -> list[str]:
+) -> Sequence[str]:
     """The keys of the days before an ISO instant."""
     keys = partitions_def.get_partition_keys(current_time=datetime.fromisoformat(instant))
-    return list(keys[-number:]) if number else []
-
-
-@lru_cache(10_000)
-def _periods_ending_on(
-    key: str, timezone: str, periods: tuple[str, ...], week_starts_on: Weekday
-) -> frozenset[str]:
-    """The periods, of these, that end with the day of a key."""
-    day = Day.of(date.fromisoformat(key), timezone)
-    return frozenset(span.name for span in spans_ending(day, periods, week_starts_on))
+    return keys[-number:] if number else ()
 
 
 def to_ranges(

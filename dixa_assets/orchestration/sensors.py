@@ -168,10 +168,7 @@ def build_history_sensor(
         unpartitioned: Assets without partitions.
         partitions_def: The days.
     """
-    settings = account.options.settings
-    history_days = settings.history_days
-    # Other periods are another load.
-    periods = f" {settings.periods} {settings.week_starts_on}" if settings.periods else ""
+    history_days = account.options.settings.history_days
     warehouse = account.open_warehouse(wait_seconds=5.0)
 
     @dg.sensor(
@@ -194,12 +191,14 @@ def build_history_sensor(
             )
         missing: dict[tuple[str, ...], list[dg.AssetKey]] = {}
         for key, entry in daily.items():
+            spec = account.options.spec(entry)
             mark = f"{key.to_user_string()} {history_days}"
-            mark += periods if entry.kind == "metric" else ""
+            # Other periods are another load.
+            mark += f" {spec.periods} {spec.week_starts_on}" if spec.periods else ""
             if key in busy or attempts.is_done(mark):
                 continue
             loaded = loaded_partitions(context.instance, key)
-            days = days_to_load(entry, settings, partitions_def, loaded, held)
+            days = days_to_load(spec, partitions_def, history_days, loaded, held)
             if not days:
                 attempts.finish(mark)
             elif attempts.try_start(mark):
