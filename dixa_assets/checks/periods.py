@@ -46,7 +46,7 @@ def adds_up(query: Query, subject: Subject) -> Finding:
         nothing = "No week or month is loaded with all its days yet, so the check cannot run."
         return Finding(verdict, reason if compared else nothing, figures)
     problems = {
-        f"Dixa returned no value for {len(absent)} weeks and months, but has values for their days. "
+        f"Dixa returned no value for {len(absent)} weeks and months whose days have values. "
         "The log of the load has its response. Load the last day of each again.": absent,
         f"{len(differing)} of {len(compared)} totals differ from the sums of their days. If days "
         "were loaded at other times, the data may have changed in between: load all days of the "

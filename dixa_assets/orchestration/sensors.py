@@ -217,10 +217,7 @@ def build_history_sensor(
         for days, keys in missing.items():
             requests += [range_request(keys, *each) for each in to_ranges(partitions_def, days)]
         if not requests:
-            return dg.SensorResult(
-                skip_reason=NO_LOAD_IS_DUE,
-                cursor=attempts.to_cursor(),
-            )
+            return dg.SensorResult(skip_reason=NO_LOAD_IS_DUE, cursor=attempts.to_cursor())
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
 
     return history_sensor
