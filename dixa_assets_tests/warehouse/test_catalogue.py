@@ -122,6 +122,7 @@ def test_a_database_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
     assert again.catalogue() == fresh()
     log = "SELECT rows FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL ORDER BY ALL"
     assert selected(again, log) == [(0,), (2,)]
+    assert len(again.query("FROM dixa.metrics_weekly, dixa.metrics_monthly")) == 0
     adopted = Warehouse(tmp_path / "another.duckdb")
     assert adopted.copy_from(path)['"dixa_catalogue"."catalogue_json"'] == 1
     assert adopted.catalogue() == fresh()
