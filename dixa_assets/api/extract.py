@@ -59,7 +59,7 @@ def extract(
     if day.is_empty:
         return
     if request.spec.entry.kind == "metric":
-        _extract_metric(client, request, day, staged, day.period)
+        _extract_metric(client, request, day, staged)
     else:
         _extract_record(client, request, day, period or day.period, staged)
 
@@ -71,9 +71,8 @@ def extract_span(
 
     Nothing is staged if the API refuses the period: the day must not depend on it.
     """
-    own = {"period": span.name, "first_day": str(span.first_day)}
     try:
-        _extract_metric(client, request, day, staged, span.period, own)
+        _extract_metric(client, request, day, staged, span)
     except ApiError as error:
         if error.status != 400 and (error.status or 0) < 500:
             raise
@@ -82,15 +81,11 @@ def extract_span(
 
 
 def _extract_metric(
-    client: DixaClient,
-    request: Request,
-    day: Day,
-    staged: Staged,
-    period: Period,
-    own: Mapping[str, str] | None = None,
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span | None = None
 ) -> None:
-    """Stage the total of a period, then each breakdown value; `own` are more columns."""
-    metric, more = request.spec.entry, own or {}
+    """Stage the total of the day or the span, then each breakdown value."""
+    metric, period = request.spec.entry, span.period if span else day.period
+    own = {"period": span.name, "first_day": str(span.first_day)} if span else {}
     for attribute, value in ((None, None), *request.narrowings()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
@@ -99,7 +94,7 @@ def _extract_metric(
                 staged.totals[f"{measure} ({status})" if status else measure] = number
             staged.add_row(
                 {
-                    **more,
+                    **own,
                     "metric": metric.id,
                     "partition_date": str(day),
                     "interval_start": period.start.isoformat(),
