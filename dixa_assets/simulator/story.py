@@ -25,8 +25,8 @@ QUEUE_WEIGHTS: Mapping[Named | None, int] = {
     None: 8,
 }
 TOPICS: Mapping[Named | None, Sequence[Named]] = {
-    ORDERS: (LATE, SIZE),
-    RETURNS: (REFUND, SIZE, DAMAGED),
+    ORDERS: (LATE, SIZE, DAMAGED),
+    RETURNS: (REFUND, SIZE),
     BILLING: (INVOICE, REFUND),
     TECHNICAL: (LOGIN, BUG),
     VIP: (B2B, INVOICE, LATE),
@@ -80,7 +80,7 @@ def tags(rng: Random, queue: Named | None, day: date) -> list[Named]:
     """The tags of a conversation, which tell what it is about."""
     topics = (*TOPICS.get(queue, ()), PRAISE, COMPLAINT)
     found = rng.sample(topics, k=rng.choice((0, 0, 1, 1, 2)))
-    if queue == RETURNS and is_bad_week(day) and rng.random() < 0.8 and DAMAGED not in found:
+    if queue == RETURNS and is_bad_week(day) and rng.random() < 0.8:
         found.append(DAMAGED)
     return found
 
