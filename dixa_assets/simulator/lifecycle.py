@@ -236,7 +236,7 @@ class Lifecycle:
                 rest = (*rest, rng.choice((None, None, comment)))
                 score = rng.choice((4, 5, 5) if is_satisfied else (1, 2, 3, 3))
             elif kind == "nps_ratings":
-                score = Int32(rng.randint(7, 10) if is_satisfied else rng.randint(0, 7))
+                score = Int32(rng.randint(8, 10) if is_satisfied else rng.randint(0, 7))
             else:
                 rest = (answered, is_satisfied)
             values = (self._agent, self._queue, *rest)
