@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.extract import extract, extract_filter_values
+from dixa_assets.api.extract import extract, extract_filter_values, extract_span
 from dixa_assets.api.requests import Request, build_request
 from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError, PeriodUncertain
 from dixa_assets.load.progress import LoadedDay, LoadedTable
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec
-from dixa_assets.model.tables import Relation
+from dixa_assets.model.tables import PERIOD_VALUES, Relation, Table
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -160,7 +160,7 @@ class Loader:
         self, relation: Relation, fill: Callable[[Staged], Any], run_id: str
     ) -> LoadedTable:
         started = time.monotonic()
-        with self._new_file(relation) as staged:
+        with self._new_file(relation.stored_in) as staged:
             fill(staged)
             self.warehouse.replace(relation, [Load(run_id, started, [staged])])
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
@@ -213,14 +213,17 @@ class Loader:
         return staged
 
     def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:
-        """Fetch a day into one file, or into one file per part if its rows were uncertain."""
+        """Fetch a day into one file, or into one file per part if its rows were uncertain.
+
+        Each week or month that ends with the day has a file too.
+        """
         files: list[Staged] = []
         spent = Usage()
         periods = deque([day.period])
         try:
             while periods:
                 period = periods.popleft()
-                files.append(self._new_file(request.spec.relation, folder))
+                files.append(self._new_file(request.spec.relation.stored_in, folder))
                 try:
                     extract(self._client, request, day, files[-1], period)
                     files[-1].close()
@@ -233,6 +236,10 @@ class Loader:
                     uncertain = files.pop()
                     uncertain.discard()
                     spent += uncertain.usage
+            for span in request.spec.spans_ending(day):
+                files.append(self._new_file(PERIOD_VALUES, folder))
+                extract_span(self._client, request, day, files[-1], span)
+                files[-1].close()
         except BaseException:
             for file in files:
                 file.discard()
@@ -240,9 +247,8 @@ class Loader:
         files[0].usage += spent
         return files
 
-    def _new_file(self, relation: Relation, folder: Path | None = None) -> Staged:
-        path = (folder or self._folder) / f"{next(self._file_numbers)}"
-        return Staged(path, relation.stored_in)
+    def _new_file(self, table: Table, folder: Path | None = None) -> Staged:
+        return Staged((folder or self._folder) / f"{next(self._file_numbers)}", table)
 
     def _completed_days(self, queue: "_Queue") -> Iterator[list["_PendingDay"]]:
         """Wait for the next day, and yield it with the completed days that follow it."""
@@ -280,6 +286,7 @@ class Loader:
                 pending_day.day,
                 request.filters,
                 tuple(request.breakdowns),
+                [span.name for span in request.spec.spans_ending(pending_day.day)],
             )
             for pending_day in ready
         ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Entry
+from dixa_assets.model.catalogue import METRIC_TABLES, Entry
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 # Prefix of the address of a lake, a database that several machines write.
@@ -76,33 +76,36 @@ LOADED_COLUMNS = (
 )
 PARTITION_DATE = Column("partition_date", DATE, "The local day, in the warehouse's timezone.")
 
-# Metrics. All metrics share one table, and each metric has a view of it. `aggregate` keeps values
-# of unknown shape, which no other column can hold.
+# Metrics. All metrics share one table, and each metric has a view of it. Weeks and months have a
+# table of the same form. `aggregate` keeps values of unknown shape, which no other column can hold.
 
-METRIC_COLUMNS = (
-    PARTITION_DATE,
-    Column("interval_start", TIMESTAMPTZ, "First instant of the local day."),
-    Column("interval_end", TIMESTAMPTZ, "First instant after the local day."),
-    Column("timezone", VARCHAR, "The zone whose midnights bound the day, as sent to Dixa."),
-    Column("breakdown_attribute", VARCHAR, "Filter attribute of a breakdown; NULL for the total."),
-    Column("breakdown_value", VARCHAR, "The attribute's value, as Dixa lists it."),
-    Column("breakdown_label", VARCHAR, "The value's display name when it was loaded."),
-    Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
-    Column("status", VARCHAR, "Presence status; only presence durations have one."),
-    Column("value", DOUBLE, "The number as Dixa returned it; NULL if Dixa returned none."),
-    *LOADED_COLUMNS,
-)
+
+def _metric_columns(partition_date: Column, span: str) -> tuple[Column, ...]:
+    return (
+        partition_date,
+        Column("interval_start", TIMESTAMPTZ, f"First instant of the {span}."),
+        Column("interval_end", TIMESTAMPTZ, f"First instant after the {span}."),
+        Column("timezone", VARCHAR, f"The zone whose midnights bound the {span}, as sent to Dixa."),
+        Column(
+            "breakdown_attribute", VARCHAR, "Filter attribute of a breakdown; NULL for the total."
+        ),
+        Column("breakdown_value", VARCHAR, "The attribute's value, as Dixa lists it."),
+        Column("breakdown_label", VARCHAR, "The value's display name when it was loaded."),
+        Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
+        Column("status", VARCHAR, "Presence status; only presence durations have one."),
+        Column("value", DOUBLE, "The number as Dixa returned it; NULL if Dixa returned none."),
+        *LOADED_COLUMNS,
+    )
+
+
 METRIC_NAME = Column("metric", VARCHAR, "The metric's id in Dixa's catalogue.")
+METRIC_COLUMNS = _metric_columns(PARTITION_DATE, "local day")
+_AGGREGATE = Column("aggregate", JSON, "The whole aggregate as JSON, if its shape is unknown.")
 METRIC_VALUES = Table(
     "dixa_metrics",
-    RESERVED_METRIC_NAME,
+    METRIC_TABLES[0],
     "The values of every metric. Values of unknown shape are kept as JSON in `aggregate`.",
-    (
-        METRIC_NAME,
-        *METRIC_COLUMNS[:-2],
-        Column("aggregate", JSON, "The whole aggregate as JSON, if its shape is unknown."),
-        *LOADED_COLUMNS,
-    ),
+    (METRIC_NAME, *METRIC_COLUMNS[:-2], _AGGREGATE, *LOADED_COLUMNS),
 )
 METRICS_DAILY = Table(
     "dixa",
@@ -110,6 +113,35 @@ METRICS_DAILY = Table(
     "Every metric, day by day: one row per metric, day, breakdown value, measure and status.",
     (METRIC_NAME, *METRIC_COLUMNS),
 )
+_PERIOD_COLUMNS = (
+    METRIC_NAME,
+    Column("first_day", DATE, "The first local day of the week or month."),
+    *_metric_columns(
+        Column(PARTITION_DATE.name, DATE, "The last local day. Its load requested the values."),
+        "week or month",
+    ),
+)
+PERIOD_VALUES = Table(
+    "dixa_metrics",
+    METRIC_TABLES[1],
+    "The values of every metric by week and month, as Dixa computed them for the whole period.",
+    (
+        Column("period", VARCHAR, "week or month."),
+        *_PERIOD_COLUMNS[:-2],
+        _AGGREGATE,
+        *LOADED_COLUMNS,
+    ),
+)
+PERIOD_VIEWS = {
+    name: Table(
+        "dixa",
+        f"metrics_{name}ly",
+        f"Every metric, {name} by {name}, as Dixa computed it for the whole {name}: one row per "
+        f"metric, {name}, breakdown value, measure and status.",
+        _PERIOD_COLUMNS,
+    )
+    for name in ("week", "month")
+}
 
 # Records. Each has a table. A row has fields and may have a value of its own, without a name.
 
@@ -261,6 +293,7 @@ LOADS = Table(
         Column("seconds", DOUBLE, "Duration of fetching and writing, in seconds."),
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes by which the metric was broken down."),
+        Column("periods", JSON, "The weeks and months that were requested with the day."),
         Column("schema_changes", JSON, "Columns that this load added or widened."),
         Column("unknown_types", JSON, "Undocumented types of values, by field."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
@@ -320,7 +353,7 @@ REVISIONS = Table(
     ),
 )
 # The tables that every database has from the beginning.
-OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON, REVISIONS)
+OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, PERIOD_VALUES, OWNER, CATALOGUE_JSON, REVISIONS)
 
 # The schema of the marts, which `marts/` describes.
 MARTS = "dixa_marts"

@@ -16,7 +16,7 @@ from dixa_assets.orchestration.assets import (
     build_filter_asset,
     describe_catalogue,
     describe_filters,
-    describe_metrics_daily,
+    describe_views,
 )
 from dixa_assets.orchestration.history import Tracked, build_history_sensor
 from dixa_assets.orchestration.naming import DixaAsset, Specs
@@ -79,17 +79,17 @@ class _AccountDefinitions:
         )
         self._tables = describe_catalogue(catalogue, names)
         self._filters = describe_filters(catalogue, names)
-        self._view = describe_metrics_daily(wanted, names)
+        self._views = describe_views(options.settings.views, wanted, names)
         entries = [*map(self._daily.describe, self._load_specs)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         self._published = published_assets(
             account,
             marts=account.marts(catalogue),
-            shown=[self._view.spec.key, *records],
+            shown=[*(each.spec.key for each in self._views), *records],
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
         published = [asset for each in self._published for asset in each.assets]
-        described = [*self._tables, *self._filters, self._view, *entries, *published]
+        described = [*self._tables, *self._filters, *self._views, *entries, *published]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
         self._entries = {self._specs.key(entry.schema, entry.name): entry for entry in wanted}
@@ -110,7 +110,7 @@ class _AccountDefinitions:
                 for each in self._catalogue.filter_names.items()
             ),
             *(self._daily.build(each, specs) for each in self._load_specs),
-            specs[self._view.schema, self._view.name],
+            *(specs[each.schema, each.name] for each in self._views),
             *(each.build(names, specs) for each in self._published),
         ]
 
@@ -148,10 +148,14 @@ class _AccountDefinitions:
 
     def _tracked_entries(self) -> dict[dg.AssetKey, Tracked]:
         days = str(self._account.options.settings.history_days)
-        return {
-            key: Tracked(entry.key, days if entry.is_live else "retired", entry)
-            for key, entry in self._entries.items()
-        }
+        tracked = {}
+        for key, entry in self._entries.items():
+            spec = self._account.options.spec(entry)
+            # Other periods are another load.
+            periods = f" {spec.periods} {spec.week_starts_on}" if spec.periods else ""
+            version = f"{days}{periods}" if entry.is_live else "retired"
+            tracked[key] = Tracked(entry.key, version, spec)
+        return tracked
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
         """Build the daily refresh, and a schedule for each published asset with its own time."""

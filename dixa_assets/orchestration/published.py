@@ -92,7 +92,7 @@ def published_assets(
     Args:
         account: The account.
         marts: Its marts, if it has any.
-        shown: The view of all metrics, and the records. The report shows them.
+        shown: The views of all metrics, and the records. The report shows them.
         tables: All other tables. The read copy has them too.
     """
     published = [_marts(account, marts)] if marts else []
@@ -161,7 +161,7 @@ def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Publis
         }
 
     about = "One HTML file with a page for each metric and record. It is replaced after loads."
-    views = [(METRICS_DAILY.schema, METRICS_DAILY.name)]
+    views = [(view.schema, view.name) for view in account.options.settings.views]
     asset = _one(account, "report", "html", about, deps=deps)
     return Published("report", [asset], run, views=views)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -19,14 +19,13 @@ from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Column, Relation, Table
-from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
+from dixa_assets.model.tables import LAKE_SCHEME, OWNER, PERIOD_VALUES, Column, Relation, Table
 from dixa_assets.warehouse import load_log
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import OBSTACLES, is_lost, to_own_error
 from dixa_assets.warehouse.file import DuckDBFile
-from dixa_assets.warehouse.load_log import Held, Load
+from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.objects import (
     ensure_own_tables,
@@ -37,13 +36,12 @@ from dixa_assets.warehouse.objects import (
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
 from dixa_assets.warehouse.revisions import append_revisions, read_totals
-from dixa_assets.warehouse.rows import insert_rows
+from dixa_assets.warehouse.rows import insert_rows, preview_rows
 from dixa_assets.warehouse.schema import Plan, apply_plan, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
     Query,
     name_of,
-    names_of,
     placeholders,
     quote,
     rows_of,
@@ -54,9 +52,6 @@ from dixa_assets.warehouse.views import View, replace_rows, replace_views
 if TYPE_CHECKING:
     import pandas as pd
 
-# A preview shows columns of these types only, because their values do not identify a person.
-PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
-PREVIEW_ROWS = 5
 # One thread. Each row group is written when it is full: by default DuckDB keeps ten in memory.
 LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
@@ -65,19 +60,6 @@ TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
 # A write that a lost connection or another writer of a lake has ended is repeated as often.
 MOST_REPEATS = 4
 T = TypeVar("T")
-
-
-class Inventory(NamedTuple):
-    """The contents of a database.
-
-    Attributes:
-        database_id: Its id; empty before its first write, and if there is no database.
-        loads: The latest load of each partition, by asset key and day. The day is empty for a whole
-            table.
-    """
-
-    database_id: str
-    loads: Mapping[str, Mapping[str, Held]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +113,8 @@ class Warehouse:
 
         Columns are added and widened first, in transactions of their own. One transaction then
         deletes the old rows, inserts the new ones, writes the load log and appends the totals
-        that changed to the revisions. If a statement fails, no partition changes.
+        that changed to the revisions. The weeks and months that end with a day are replaced with
+        it. If a statement fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -153,6 +136,7 @@ class Warehouse:
         scope |= {name: [value] for name, value in relation.row_filter.items()}
         where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
         scope_sql = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        periods = sorted({name for load in loads for name in load.periods})
         values = [*itertools.chain(*scope.values())]
 
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
@@ -160,16 +144,18 @@ class Warehouse:
                 connection.execute(TOUCH_OWNER)
             before = read_totals(connection, relation, days)
             connection.execute(f"DELETE FROM {scope_sql}", values)
+            if periods:
+                connection.execute(
+                    f"DELETE FROM {name_of(PERIOD_VALUES)} "
+                    f"WHERE {where} AND period IN ({placeholders(periods)})",
+                    [*values, *periods],
+                )
             for part, run_id in parts:
-                insert_rows(connection, part, plan.columns, run_id)
+                columns = part.table.columns if part.table is PERIOD_VALUES else plan.columns
+                insert_rows(connection, part, columns, run_id)
             load_log.write_loads(connection, relation.key, loads, plan.changes)
             append_revisions(connection, relation, before)
-            plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
-            preview = connection.execute(
-                f"SELECT {names_of(plain) or 'NULL'} FROM {scope_sql} "
-                f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
-                values,
-            ).df()
+            preview = preview_rows(connection, plan.columns, scope_sql, values)
             return Written(tuple(plan.changes), tuple(plan.columns), preview)
 
         with self._connect() as connection, self._explain_failure(connection, relation, values):

@@ -235,12 +235,12 @@ def test_weeks_begin_on_the_chosen_day(fill: Fill) -> None:
 
 
 def test_views_and_tables_of_other_people_stay(warehouse: Warehouse) -> None:
-    with warehouse.reading() as query:
-        query("CREATE SCHEMA dixa_marts")
-        query("CREATE VIEW dixa_marts.queues AS SELECT 1 AS theirs")
-        query("CREATE TABLE dixa_marts.Hours AS SELECT 2 AS theirs")
-        query("CREATE VIEW dixa_marts.theirs AS SELECT 3 AS theirs")
-        query("CREATE TABLE dixa_marts.missing AS SELECT 4 AS theirs")
+    with duckdb.connect(warehouse.path) as connection:
+        connection.execute("CREATE SCHEMA dixa_marts")
+        connection.execute("CREATE VIEW dixa_marts.queues AS SELECT 1 AS theirs")
+        connection.execute("CREATE TABLE dixa_marts.Hours AS SELECT 2 AS theirs")
+        connection.execute("CREATE VIEW dixa_marts.theirs AS SELECT 3 AS theirs")
+        connection.execute("CREATE TABLE dixa_marts.missing AS SELECT 4 AS theirs")
     problems = everything().make(warehouse)
     assert {"queues", "hours", "missing", "queues_weekly"} <= problems.keys()
     assert "is not of this project" in problems["queues"]
@@ -251,9 +251,9 @@ def test_views_and_tables_of_other_people_stay(warehouse: Warehouse) -> None:
 
 
 def test_a_mart_that_a_name_blocks_is_listed_as_missing(warehouse: Warehouse) -> None:
-    with warehouse.reading() as query:
-        query("CREATE SCHEMA dixa_marts")
-        query("CREATE TABLE dixa_marts.staffing AS SELECT 1 AS theirs")
+    with duckdb.connect(warehouse.path) as connection:
+        connection.execute("CREATE SCHEMA dixa_marts")
+        connection.execute("CREATE TABLE dixa_marts.staffing AS SELECT 1 AS theirs")
     everything().make(warehouse)
     (found,) = rows(warehouse, "SELECT consequence FROM dixa_marts.missing WHERE name = 'staffing'")
     assert "a relation with the name dixa_marts.staffing is not of this project" in found[0]
@@ -261,8 +261,8 @@ def test_a_mart_that_a_name_blocks_is_listed_as_missing(warehouse: Warehouse) ->
 
 def test_views_that_are_not_possible_any_more_are_dropped(warehouse: Warehouse) -> None:
     everything().make(warehouse)
-    with warehouse.reading() as query:
-        query("CREATE VIEW dixa_marts.ours_renamed AS FROM dixa_marts.days")
+    with duckdb.connect(warehouse.path) as connection:
+        connection.execute("CREATE VIEW dixa_marts.ours_renamed AS FROM dixa_marts.days")
     of_records(CLOSED).make(warehouse)
     left = views(warehouse).keys()
     assert "hours" not in left

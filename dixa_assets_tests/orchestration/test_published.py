@@ -120,9 +120,9 @@ def test_a_catalogue_without_a_record_lacks_its_marts_and_the_tick_says_so(
 def test_an_asset_says_that_a_relation_of_other_people_has_its_name(
     analytics: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    with analytics.build_warehouse().reading() as query:
-        query("CREATE SCHEMA dixa_marts")
-        query("CREATE VIEW dixa_marts.days AS SELECT 1 AS theirs")
+    with duckdb.connect(analytics.duckdb_path) as connection:
+        connection.execute("CREATE SCHEMA dixa_marts")
+        connection.execute("CREATE VIEW dixa_marts.days AS SELECT 1 AS theirs")
     result = load(analytics, ["dixa_marts/days"], catalogue=catalogue)
     assert result.success
     (event,) = result.asset_materializations_for_node("dixa__marts")
