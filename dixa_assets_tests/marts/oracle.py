@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from dixa_assets.simulator.people import AGENTS, QUEUES, TAGS
 from dixa_assets.simulator.values import Choice, Moment, Named
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -24,7 +23,6 @@ from dixa_assets_tests.support.truth import period_of
 
 Cells = dict[str, Any]
 Days = Sequence[date]
-NAMES: Mapping[str | None, str] = {one.id: one.label for one in (*AGENTS, *QUEUES)}
 HOUR = timedelta(hours=1)
 # The fields of each record that the marts use. The first one names the conversation.
 FIELDS = {
@@ -116,14 +114,14 @@ class Oracle:
         world: The simulator's events.
         zone: The zone of the days.
         loaded: The loaded days of each record of the catalogue.
-        has_lists: Whether the values of the filters are loaded.
+        lists: The loaded values of filters: names by id, by attribute.
         first_weekday: The first day of a week; 0 is Monday.
     """
 
     world: World
     zone: str
     loaded: Mapping[str, Days]
-    has_lists: bool = True
+    lists: Mapping[str, Mapping[str, str]]
     first_weekday: int = 0
 
     @cached_property
@@ -132,8 +130,8 @@ class Oracle:
         has = self.loaded.keys()
         made: dict[str, Callable[[], Iterator[Cells]]] = {
             "days": self.loaded_days,
-            "agents": lambda: self.people("agent", AGENTS),
-            "queues": lambda: self.people("queue", QUEUES),
+            "agents": lambda: self.people("agent"),
+            "queues": lambda: self.people("queue"),
             "conversations": lambda: iter(self.conversations.values()),
             "overview_daily": lambda: self.overview("day"),
             "overview_weekly": lambda: self.overview("week"),
@@ -172,7 +170,8 @@ class Oracle:
                 for day in self.loaded.get(record, ())
                 for row in self.world.rows(record, **period_of(day, self.zone))
             ]
-            names = ["day", "at", *fields.split()]
+            labels = [f"{name}_label" for name in fields.split() if name.endswith("_id")]
+            names = ["day", "at", *fields.split(), *labels]
             frame = pd.DataFrame(rows, columns=list(dict.fromkeys(names)), dtype=object)
             frame["conversation_id"] = frame.get("conversation_id", frame.get("csid"))
             frames[record] = frame.sort_values("at", kind="stable", ignore_index=True)
@@ -235,32 +234,43 @@ class Oracle:
                 "records": sorted(name for name, days in self.loaded.items() if day in days),
             }
 
-    # Agents and queues. Nobody is renamed in these events.
+    # Agents, queues and tags.
 
-    def seen(self, kind: str) -> dict[str, list[date]]:
-        """The days on which each agent or queue is in an event."""
-        columns = {"agent": ["agent_id"], "queue": ["queue_id", "from_queue_id", "to_queue_id"]}
-        found: dict[str, list[date]] = {}
+    def seen(self, kind: str) -> dict[str, list[tuple[datetime, date, str]]]:
+        """The events with each agent, queue or tag: instant, day and name."""
+        prefixes = {"queue": ("", "from_", "to_")}.get(kind, ("",))
+        found: dict[str, list[tuple[datetime, date, str]]] = {}
         for record, frame in self.events.items():
-            for name in columns[kind] if record != TAGGED else ():
-                if name in frame:
-                    for day, who in zip(frame.day, frame[name], strict=True):
+            for name in (f"{prefix}{kind}_id" for prefix in prefixes):
+                if name in frame and (record == TAGGED) == (kind == "tag"):
+                    columns = (frame[name], frame["at"], frame.day, frame[f"{name}_label"])
+                    for who, *event in zip(*columns, strict=True):
                         if who is not None:
-                            found.setdefault(who, []).append(day)
+                            found.setdefault(who, []).append((*event,))
         return found
 
-    def people(self, kind: str, everyone: Sequence[Named]) -> Iterator[Cells]:
-        seen = self.seen(kind)
-        for one in everyone:
-            if one.id in seen or self.has_lists:
-                yield {
-                    f"{kind}_id": one.id,
-                    kind: one.label,
-                    "former_names": [],
-                    "is_listed": True if self.has_lists else None,
-                    "first_day": min(seen.get(one.id, []), default=None),
-                    "last_day": max(seen.get(one.id, []), default=None),
-                }
+    def today(self, kind: str) -> dict[str, str]:
+        """The name of each agent, queue or tag: as listed, or else as in its latest event."""
+        latest = {who: max(events)[2] for who, events in self.seen(kind).items()}
+        return latest | {**self.lists.get(f"{kind}_id", {})}
+
+    @cached_property
+    def names(self) -> Mapping[str | None, str]:
+        """The names of agents and queues."""
+        return {**self.today("agent"), **self.today("queue")}
+
+    def people(self, kind: str) -> Iterator[Cells]:
+        seen, listed = self.seen(kind), self.lists.get(f"{kind}_id", {})
+        for who, name in self.today(kind).items():
+            events = seen.get(who, [])
+            yield {
+                f"{kind}_id": who,
+                kind: name,
+                "former_names": sorted({label for *_, label in events} - {name}),
+                "is_listed": who in listed if listed else None,
+                "first_day": min((day for _, day, _ in events), default=None),
+                "last_day": max((day for _, day, _ in events), default=None),
+            }
 
     # Conversations.
 
@@ -308,12 +318,12 @@ class Oracle:
             "direction": (created or shut)["initial_direction_label"],
             "language": created.get("language"),
             "customer_id": created.get("requester_id"),
-            **named("first_queue", created),
-            **named("last_queue", last),
+            **self.named("first_queue", created),
+            **self.named("last_queue", last),
             "first_response_at": reply.get("at"),
             "first_response_seconds": reply.get("value"),
             "is_within_sla": reply.get("is_within_sla"),
-            **named("first_agent", reply),
+            **self.named("first_agent", reply),
             "wait_seconds": first(accepted).get("value"),
             "first_closed_at": shut.get("at"),
             "first_closed_day": shut.get("day"),
@@ -323,7 +333,7 @@ class Oracle:
             "first_resolution_seconds": seconds(begun, shut.get("at")),
             "resolution_seconds": seconds(begun, last.get("at")),
             "closed_by": last.get("closed_by"),
-            **named("last_agent", last),
+            **self.named("last_agent", last),
             "tags": last.get("tags_label"),
             "offers": count(OFFERS, offers),
             "acceptances": count(OFFERS, accepted),
@@ -335,6 +345,11 @@ class Oracle:
             "last_score": first(rated.iloc[::-1]).get("value"),
             "is_one_touch": False if any(wrong) else (None if None in touches else True),
         }
+
+    def named(self, name: str, row: Cells) -> Cells:
+        """The id of an agent or queue in an event, and its name."""
+        found = row.get(f"{name.partition('_')[2]}_id")
+        return {f"{name}_id": found, name: self.names.get(found)}
 
     def channel_of(self, record: str, days: Days) -> pd.DataFrame:
         """The events of some days, with the channel of their conversation."""
@@ -357,8 +372,8 @@ class Oracle:
                 "answered_at": row["answered_at"],
                 "answered_day": answered_day,
                 "days_late": (answered_day - row["day"]).days,
-                "agent": NAMES.get(row["agent_id"]),
-                "queue": NAMES.get(row["queue_id"]),
+                "agent": self.names.get(row["agent_id"]),
+                "queue": self.names.get(row["queue_id"]),
                 **{name: row[name] for name in ("agent_id", "queue_id", "comment")},
                 **{
                     name: about.get(name)
@@ -473,7 +488,7 @@ class Oracle:
 
     def queues_weekly(self) -> Iterator[Cells]:
         records = (CREATED, CLOSED, RATINGS, REPLIES, HANDLING, OFFERS, TRANSFERS)
-        queues = [(row["queue_id"], row["queue"]) for row in self.people("queue", QUEUES)]
+        queues = [(row["queue_id"], row["queue"]) for row in self.people("queue")]
         for week, days in self.periods("week"):
             moved = self.of(TRANSFERS, days)
             moved = moved[moved.from_queue_id.fillna("") != moved.to_queue_id.fillna("")]
@@ -508,7 +523,7 @@ class Oracle:
                 }
 
     def agents_weekly(self) -> Iterator[Cells]:
-        agents = [*self.people("agent", AGENTS)]
+        agents = [*self.people("agent")]
         records = [name for name in FIELDS if name not in (CREATED, NPS, TAGGED)]
         for week, days in self.periods("week"):
             known = [each for each in agents if (each["first_day"] or days[0]) <= days[-1]]
@@ -545,24 +560,22 @@ class Oracle:
                 }
 
     def tags_weekly(self) -> Iterator[Cells]:
-        used = {*self.events[TAGGED].tag_id}
         for week, days in self.periods("week"):
             tagged = self.of(TAGGED, days)
             total = tagged.conversation_id.nunique()
-            for tag in TAGS:
-                if tag.id in used or self.has_lists:
-                    number = tagged[tagged.tag_id == tag.id].conversation_id.nunique()
-                    yield {
-                        "week": week,
-                        "is_whole": self.is_whole("week", week, TAGGED),
-                        "tag_id": tag.id,
-                        "tag": tag.label,
-                        "conversations": self.zero(TAGGED, days, number),
-                        "share_of_tagged": 100 * number / total if total else None,
-                    }
+            for tag_id, tag in self.today("tag").items():
+                number = tagged[tagged.tag_id == tag_id].conversation_id.nunique()
+                yield {
+                    "week": week,
+                    "is_whole": self.is_whole("week", week, TAGGED),
+                    "tag_id": tag_id,
+                    "tag": tag,
+                    "conversations": self.zero(TAGGED, days, number),
+                    "share_of_tagged": 100 * number / total if total else None,
+                }
 
     def transfers_weekly(self) -> Iterator[Cells]:
-        names = {one.id: one.label for one in QUEUES} | {None: "none"}
+        names = {None: "none", **self.today("queue")}
         for week, days in self.periods("week"):
             moved = self.of(TRANSFERS, days)
             for source, target in {*zip(moved.from_queue_id, moved.to_queue_id, strict=True)}:
@@ -675,12 +688,6 @@ def _fields(row: Any) -> Cells:
                     else (None if value is None else str(value))
                 )
     return cells
-
-
-def named(name: str, row: Cells) -> Cells:
-    """The id of an agent or queue in an event, and its name."""
-    found = row.get(f"{name.partition('_')[2]}_id")
-    return {f"{name}_id": found, name: NAMES.get(found)}
 
 
 def first(frame: pd.DataFrame) -> Cells:

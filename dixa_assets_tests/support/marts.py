@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import httpx
+
 from dixa_assets.load.loader import Task
 from dixa_assets.marts.builder import Marts
 from dixa_assets.marts.files import read_marts
@@ -15,7 +17,7 @@ from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.loading import loader_for
-from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.simulator import KEY, Simulator
 from dixa_assets_tests.support.staged import spec_of
 
 MART_KEYS = [*(f"{MARTS}/{mart.name}" for mart in read_marts()), f"{MARTS}/missing"]
@@ -28,6 +30,16 @@ class Account:
 
     simulator: Simulator
     world: World
+
+    def lists(self) -> dict[str, dict[str, str]]:
+        """The values of filters as the API lists them: names by id, by attribute."""
+        headers = {"Authorization": KEY}
+        lists = {}
+        for attribute in LISTS:
+            url = f"{self.simulator.url}/v1/analytics/filter/{attribute}?pageLimit=300"
+            values = httpx.get(url, headers=headers).json()["data"]
+            lists[attribute] = {each["value"]: each["label"] for each in values}
+        return lists
 
 
 def filled(
