@@ -49,7 +49,7 @@ def adds_up(query: Query, subject: Subject) -> Finding:
     if not cases:
         verdict = Verdict.PASSED if compared else Verdict.NO_DATA
         reason = f"{len(compared)} totals of weeks and months are the sums of their days."
-        nothing = "No period is loaded with all its days, or no measure of it adds up over days."
+        nothing = "No period is loaded with all its days, or no measure adds up over days."
         return Finding(verdict, reason if compared else nothing, figures)
     problems = {
         f"Dixa returned no value for {len(absent)} weeks and months whose days have values. "
