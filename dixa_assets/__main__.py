@@ -11,6 +11,7 @@ from pathlib import Path
 from dixa_assets import doctor, forget
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError, printable
+from dixa_assets.marts.builder import Marts
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import known_catalogue, load_components, read_env_file
 from dixa_assets.settings.messages import accept_every_character
@@ -107,6 +108,8 @@ def _for_each(components: Sequence[DixaAnalytics], run: Callable[[DixaAnalytics]
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
+    if component.marts is not False:
+        Marts.of(warehouse.catalogue(), component.wants, component.marts).make(warehouse)
     for name, rows in moved.items():
         print(f"  {printable(name)}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")

@@ -16,6 +16,7 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import (
     ApiContractBroken,
+    ApiError,
     PageKeyRefused,
     PagesCutShort,
     PeriodUncertain,
@@ -23,7 +24,7 @@ from dixa_assets.errors import (
     printable,
 )
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.days import Day, Period
+from dixa_assets.model.days import Day, Period, Span
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant, type_name
 from dixa_assets.staging import Staged
@@ -64,9 +65,28 @@ def extract(
         _extract_record(client, request, day, period or day.period, staged)
 
 
-def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
-    """Stage the total, then each breakdown value."""
-    metric, period = request.spec.entry, day.period
+def extract_span(
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span
+) -> None:
+    """Stage the values of a metric for a week or month that ends with a day.
+
+    Nothing is staged if the API refuses the period: the day must not depend on it.
+    """
+    try:
+        _extract_metric(client, request, day, staged, span)
+    except ApiError as error:
+        if error.status != 400 and (error.status or 0) < 500:
+            raise
+        staged.clear()
+        logger.warning("the %s from %s is not stored: %s", span.name, span.first_day, error)
+
+
+def _extract_metric(
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span | None = None
+) -> None:
+    """Stage the total of the day or the span, then each breakdown value."""
+    metric, period = request.spec.entry, span.period if span else day.period
+    own = {"period": span.name, "first_day": str(span.first_day)} if span else {}
     for attribute, value in ((None, None), *request.breakdown_values()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
@@ -76,6 +96,7 @@ def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Stag
                 staged.totals[f"{measure} ({status})" if status else measure] = number
             staged.add_row(
                 {
+                    **own,
                     "metric": metric.id,
                     "partition_date": str(day),
                     "interval_start": period.start.isoformat(),

@@ -15,7 +15,8 @@ from dixa_assets.launch.dagster_dev import serve
 from dixa_assets.launch.processes import running_module
 
 TIMEZONE = "Europe/Copenhagen"
-HISTORY_DAYS = 30
+# Every five weeks have the whole story of the simulated Dixa.
+HISTORY_DAYS = 35
 # Long enough to look around first, short enough that people still watch.
 METRIC_APPEARS_AFTER_SECONDS = 180
 
@@ -48,7 +49,8 @@ def start(port: int) -> int:
     env.pop("DAGSTER_HOME", None)
     # At a later start the metric is there at once. Otherwise it would disappear and come back.
     delay = 0 if database.exists() else METRIC_APPEARS_AFTER_SECONDS
-    simulated = ["dixa_assets.simulator", "--port", "0", "--add-metric-after", str(delay)]
+    simulated = ["dixa_assets.simulator", "--port", "0", "--edge-share", "0.02"]
+    simulated += ["--add-metric-after", str(delay)]
     with running_module(simulated, env=env, cwd=folder, grace=0.5) as simulator:
         # "Dixa simulator listening on <address>"
         address = simulator.stdout.readline().split()[-1:] if simulator.stdout else []

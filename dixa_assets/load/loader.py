@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.extract import extract, extract_filter_values
+from dixa_assets.api.extract import extract, extract_filter_values, extract_span
 from dixa_assets.api.requests import Request, build_request
 from dixa_assets.errors import DaysFailed, DixaAssetsError, ErasedMeanwhile, PeriodUncertain
 from dixa_assets.load.progress import LoadedDay, LoadedTable
@@ -27,7 +27,7 @@ from dixa_assets.load.queue import PendingDay, Queue, Task
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day
 from dixa_assets.model.privacy import FieldPolicy
-from dixa_assets.model.tables import Relation
+from dixa_assets.model.tables import PERIOD_VALUES, Relation, Table
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -214,7 +214,10 @@ class Loader:
         return staged
 
     def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:
-        """Fetch a day into one file, or into one file per part if its rows were uncertain."""
+        """Fetch a day into one file, or into one file per part if its rows were uncertain.
+
+        Each week or month that ends with the day has a file too.
+        """
         files: list[Staged] = []
         spent = Usage()
         periods = deque([day.period])
@@ -234,6 +237,10 @@ class Loader:
                     uncertain = files.pop()
                     uncertain.discard()
                     spent += uncertain.usage
+            for span in request.spec.spans_ending(day):
+                files.append(self._new_file(request.spec.relation, folder, PERIOD_VALUES))
+                extract_span(self._client, request, day, files[-1], span)
+                files[-1].close()
         except BaseException:
             for file in files:
                 file.discard()
@@ -241,9 +248,11 @@ class Loader:
         files[0].usage += spent
         return files
 
-    def _new_file(self, relation: Relation, folder: Path | None = None) -> Staged:
+    def _new_file(
+        self, relation: Relation, folder: Path | None = None, table: Table | None = None
+    ) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"
-        return Staged(path, relation.stored_in, self._policy_of(relation))
+        return Staged(path, table or relation.stored_in, self._policy_of(relation))
 
     def _policy_of(self, relation: Relation) -> FieldPolicy:
         if self._forgotten is None:
@@ -284,6 +293,7 @@ class Loader:
                 pending_day.day,
                 pending_day.parts[0].policy.noted_filters(request.filters),
                 tuple(request.breakdowns),
+                [span.name for span in request.spec.spans_ending(pending_day.day)],
             )
             for pending_day in ready
         ]

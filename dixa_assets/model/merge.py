@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from dixa_assets.model.catalogue import (
-    RESERVED_METRIC_NAME,
+    METRIC_TABLES,
     Catalogue,
     Change,
     Entry,
@@ -57,7 +57,7 @@ def merge(
     # Plain identifiers first: if two names collide, an id that is an identifier keeps its name.
     for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
         taken = [other.name for other in entries.values() if other.kind == entry.kind]
-        name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
+        name = distinct_identifier(entry.id, [*taken, *METRIC_TABLES])
         entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
         changes.append(Change(at, entry.kind, entry.id, "added"))
     reported = {(each.kind, each.change, each.item) for each in known.changes if not each.id}

@@ -13,12 +13,14 @@ from functools import cached_property
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Entry, Fact
+from dixa_assets.model.days import Day, Span, Weekday, spans_ending
 from dixa_assets.model.merge import NEW_FIELD
 from dixa_assets.model.privacy import STORE_ALL, FieldPolicy, Treatment, normalised
-from dixa_assets.model.tables import Relation, relation_of
+from dixa_assets.model.tables import METRICS_DAILY, PERIOD_VIEWS, Relation, Table, relation_of
 
 EVERY_RECORD = "*"
 # The environment variable with the key of all digests.
@@ -81,6 +83,29 @@ class LoadSettings(BaseModel):
     keep_days: int = Field(
         default=0, description="Days after which the rows of records are removed; 0: never."
     )
+    periods: Sequence[str] = Field(
+        default=(),
+        description="Periods that Dixa computes besides days: week, month. The load of the day "
+        "that ends a period requests it.",
+    )
+    week_starts_on: Weekday = Field(default="monday", description="The first day of a week.")
+
+    @field_validator("periods", mode="before")
+    @classmethod
+    def _known_periods(cls, periods: Any) -> Any:
+        if isinstance(periods, str):
+            # The environment variable.
+            periods = [each.strip() for each in periods.split(",") if each.strip()]
+        if not isinstance(periods, Sequence):
+            return periods
+        for unknown in {*map(str, periods)} - PERIOD_VIEWS.keys():
+            raise ConfigError("periods", f"'{unknown}' is neither week nor month.")
+        return tuple(dict.fromkeys(periods))
+
+    @property
+    def views(self) -> list[Table]:
+        """The views of all metrics: by day, and by each period."""
+        return [METRICS_DAILY, *(PERIOD_VIEWS[period] for period in self.periods)]
 
     def wants(self, entry: Entry) -> bool:
         """Whether the entry is loaded."""
@@ -144,6 +169,8 @@ class LoadSpec:
             how its breakdowns are treated.
         is_end_exclusive: True if the end of a period does not belong to it.
         selects_by_primary_timestamp: False if another timestamp decides which rows a period has.
+        periods: The periods of a metric that are requested with the day that ends them.
+        week_starts_on: The first day of a week.
     """
 
     entry: Entry
@@ -154,6 +181,8 @@ class LoadSpec:
     policy: FieldPolicy = STORE_ALL
     is_end_exclusive: bool = False
     selects_by_primary_timestamp: bool = True
+    periods: tuple[str, ...] = ()
+    week_starts_on: Weekday = "monday"
 
     @cached_property
     def relation(self) -> Relation:
@@ -165,6 +194,10 @@ class LoadSpec:
         """The declared fields that are left out."""
         names = (item.field for item in self.entry.fields)
         return frozenset(name for name in names if not self.policy.treatment(name).is_kept)
+
+    def spans_ending(self, day: Day) -> list[Span]:
+        """The weeks and months that are requested with a day, because they end with it."""
+        return spans_ending(day, self.periods, self.week_starts_on)
 
     @cached_property
     def code_version(self) -> str:
@@ -218,6 +251,8 @@ class Options:
             policy,
             found.is_end_exclusive,
             found.selects_by_primary_timestamp,
+            tuple(settings.periods) if is_metric else (),
+            settings.week_starts_on,
         )
 
     def policy(self, record_id: str = "") -> FieldPolicy:

@@ -23,7 +23,7 @@ from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec, Options
 from dixa_assets.model.privacy import FieldPolicy
-from dixa_assets.model.tables import METRICS_DAILY, Relation, Table, filter_relation
+from dixa_assets.model.tables import Relation, Table, filter_relation
 from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
 from dixa_assets.orchestration.dagster_internals import (
@@ -256,12 +256,17 @@ def describe_table(table: Table, names: Names) -> DixaAsset:
     return DixaAsset(table.schema, table.name, spec)
 
 
-def describe_metrics_daily(entries: Sequence[Entry], names: Names) -> DixaAsset:
-    """Describe the view over all metrics. It has no step: it exists from the first load on."""
+def describe_views(
+    views: Sequence[Table], entries: Sequence[Entry], names: Names
+) -> list[DixaAsset]:
+    """Describe views over all metrics. They have no step: they exist from the first load on."""
     metrics = [names.key(entry.schema, entry.name) for entry in entries if entry.kind == "metric"]
-    view = describe_table(METRICS_DAILY, names)
-    spec = view.spec.replace_attributes(deps=metrics, kinds={"duckdb", "view"})
-    return DixaAsset(view.schema, view.name, spec)
+    described = []
+    for view in views:
+        spec = describe_table(view, names).spec
+        spec = spec.replace_attributes(deps=metrics, kinds={"duckdb", "view"})
+        described.append(DixaAsset(view.schema, view.name, spec))
+    return described
 
 
 def describe_filters(filters: Mapping[str, str], names: Names) -> list[DixaAsset]:

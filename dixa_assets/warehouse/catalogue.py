@@ -20,20 +20,18 @@ from dixa_assets.model.catalogue import (
     FilterAttribute,
     Kind,
 )
-from dixa_assets.model.tables import (
+from dixa_assets.model.catalogue_rows import (
     AGGREGATIONS,
     API_FACTS,
-    CATALOGUE_JSON,
     CHANGES,
     FIELD_TREATMENT,
     FIELDS,
     FILTERS,
-    LOADED_COLUMNS,
     METRICS,
     RECORDS,
     RELATIONS,
-    Table,
 )
+from dixa_assets.model.tables import CATALOGUE_JSON, LOADED_COLUMNS, Table
 from dixa_assets.warehouse.sql import Query, name_of, names_of
 
 # The lists of an entry with the class and the table of their items. The last columns of a table

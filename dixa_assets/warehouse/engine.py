@@ -12,8 +12,9 @@ from pathlib import Path
 import duckdb
 
 from dixa_assets.files import make_folder, own_folder, process_folder
+from dixa_assets.model.tables import MARTS
 
-SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
+SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue", MARTS})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
 STORAGE_VERSION = "v1.5.0"
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, WarehouseLost
 from dixa_assets.files import make_folder, replace_file, unwritable
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.read_copy import copy_into
@@ -168,3 +169,13 @@ def _objects(connection: duckdb.DuckDBPyConnection) -> Sequence[object]:
         for kind in kinds
     )
     return connection.execute(f"SELECT {', '.join(counts)}").fetchone() or ()
+
+
+def open_engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
+    """Choose the engine of a file's path or of a lake's address."""
+    if not address.startswith(LAKE_SCHEME):
+        return DuckDBFile(Path(address), settings, config)
+    # Its driver is an extra.
+    from dixa_assets.warehouse.lake import DuckLake
+
+    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)

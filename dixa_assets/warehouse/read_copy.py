@@ -10,7 +10,7 @@ import duckdb
 from dixa_assets.files import make_folder, not_replaced, process_folder, replace_file
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine
-from dixa_assets.warehouse.objects import ensure_daily_view
+from dixa_assets.warehouse.objects import ensure_views
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, quote, transaction
 
@@ -34,7 +34,7 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
         with engine.reading() as connection:
             left_out = copy_into(connection, made)
         with duckdb.connect(str(made)) as copy, transaction(copy):
-            ensure_daily_view(copy, setting="read_copy_path")
+            ensure_views(copy, setting="read_copy_path")
             copy.execute(f"UPDATE {name_of(OWNER)} SET copied_at = now()")
         if path.exists() and path.stat().st_size:
             _refuse_other_file(path, folder, owner)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -19,13 +19,12 @@ from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
 from dixa_assets.model.privacy import Treatment
-from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Relation
+from dixa_assets.model.tables import OWNER, PERIOD_VALUES, Relation, Table
 from dixa_assets.warehouse import load_log, privacy
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
-from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import explain_failure, is_lost, to_own_error
-from dixa_assets.warehouse.file import DuckDBFile
-from dixa_assets.warehouse.load_log import Held, Load
+from dixa_assets.warehouse.file import open_engine
+from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.objects import (
     ensure_own_tables,
@@ -34,6 +33,7 @@ from dixa_assets.warehouse.objects import (
 )
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
+from dixa_assets.warehouse.revisions import append_revisions, read_totals
 from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import Plan, apply_plan, evolve, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -45,6 +45,7 @@ from dixa_assets.warehouse.sql import (
     rows_of,
     transaction,
 )
+from dixa_assets.warehouse.views import View, replace_rows, replace_views
 from dixa_assets.warehouse.written import Written, read_preview
 
 if TYPE_CHECKING:
@@ -58,19 +59,6 @@ TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
 # A write that a lost connection or another writer of a lake has ended is repeated as often.
 MOST_REPEATS = 4
 T = TypeVar("T")
-
-
-class Inventory(NamedTuple):
-    """The contents of a database.
-
-    Attributes:
-        database_id: Its id; empty before its first write, and if there is no database.
-        loads: The latest load of each partition, by asset key and day. The day is empty for a whole
-            table.
-    """
-
-    database_id: str
-    loads: Mapping[str, Mapping[str, Held]]
 
 
 class Warehouse:
@@ -95,7 +83,7 @@ class Warehouse:
         self.path = Path(path)
         self.settings = settings
         self.timezone = settings.timezone
-        self._engine = _engine(str(path), settings, connection_config or {})
+        self._engine = open_engine(str(path), settings, connection_config or {})
         self.name = self._engine.name
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
@@ -113,8 +101,9 @@ class Warehouse:
         """Replace the days of the loads, or the whole table, with the staged rows.
 
         Columns are added and widened first, in transactions of their own. One transaction then
-        deletes the old rows, inserts the new ones and writes the load log. If a statement
-        fails, no partition changes.
+        deletes the old rows, inserts the new ones, writes the load log and appends the totals
+        that changed to the revisions. The weeks and months that end with a day are replaced with
+        it. If a statement fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -136,6 +125,7 @@ class Warehouse:
         scope |= {name: [value] for name, value in relation.row_filter.items()}
         where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
         scope_sql = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        periods = sorted({name for load in loads for name in load.periods})
         values = [*itertools.chain(*scope.values())]
 
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
@@ -144,10 +134,19 @@ class Warehouse:
             removed = privacy.remove_other_rows(connection, relation)
             self._holds_removed |= bool(removed or plan.removed)
             changes = [*plan.changes, *removed]
+            before = read_totals(connection, relation, days)
             connection.execute(f"DELETE FROM {scope_sql}", values)
+            if periods:
+                connection.execute(
+                    f"DELETE FROM {name_of(PERIOD_VALUES)} "
+                    f"WHERE {where} AND period IN ({placeholders(periods)})",
+                    [*values, *periods],
+                )
             for part, run_id in parts:
-                insert_rows(connection, part, plan.columns, run_id)
+                columns = part.table.columns if part.table is PERIOD_VALUES else plan.columns
+                insert_rows(connection, part, columns, run_id)
             load_log.write_loads(connection, relation.key, loads, changes)
+            append_revisions(connection, relation, before)
             preview = read_preview(connection, plan.columns, scope_sql, values)
             return Written(tuple(changes), tuple(plan.columns), preview)
 
@@ -246,6 +245,23 @@ class Warehouse:
         if self._holds_removed:
             self._engine.overwrite_removed(privacy.CLEAR)
             self._holds_removed = False
+
+    def replace_views(self, schema: str, views: Sequence[View]) -> dict[str, str]:
+        """Make the project's views in a schema, each after the views that it reads.
+
+        Views that are no longer wanted are dropped. Relations of other people stay as they are.
+
+        Returns:
+            The views that could not be made, by name, with the reason.
+        """
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            return replace_views(connection, schema, views, is_lake=self._engine.is_shared)
+
+    def replace_rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Replace all rows of a table. Return False if other people made the table."""
+        with self._connect() as connection:
+            return replace_rows(connection, table, rows, is_lake=self._engine.is_shared)
 
     def publish(self, path: Path) -> dict[str, Any]:
         """Replace the file at `path` with a compact copy.
@@ -388,12 +404,3 @@ class Warehouse:
             shared = self._engine.is_shared
             problem = "cannot be used now" if shared and is_lost(error) else "cannot be used"
             raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
-
-
-def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
-    if not address.startswith(LAKE_SCHEME):
-        return DuckDBFile(Path(address), settings, config)
-    # Its driver is an extra.
-    from dixa_assets.warehouse.lake import DuckLake
-
-    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)
