@@ -8,15 +8,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dixa_assets import __version__, doctor
+from dixa_assets import __version__, doctor, forget
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError, printable
+from dixa_assets.marts.builder import Marts
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import known_catalogue, load_components, read_env_file
 from dixa_assets.settings.messages import accept_every_character
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
+
+# The days of a report.
+DAYS = 91
 
 
 def main() -> int:
@@ -29,7 +33,7 @@ def main() -> int:
     report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
-        "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
+        "--days", type=int, default=DAYS, help="how many days it shows (default: %(default)s)"
     )
     move = commands.add_parser(
         "move", help="copy a database file into the empty database that the settings name"
@@ -40,7 +44,16 @@ def main() -> int:
     )
     dbt = commands.add_parser("dbt", help="write sources.yml and profiles.yml for a dbt project")
     dbt.add_argument("folder", metavar="DIR", help="the folder of the files")
-    for command in (diagnosis, probe, report, move, known, dbt):
+    erase = commands.add_parser(
+        "forget", help="blank a person's values in every table, now and in later loads"
+    )
+    erase.add_argument("value", metavar="VALUE", nargs="*", help="such as an e-mail address")
+    erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument("--dry-run", action="store_true", help="only show where the values stand")
+    erase.add_argument(
+        "--excluded", action="store_true", help="remove the fields that the settings leave out"
+    )
+    for command in (diagnosis, probe, report, move, known, dbt, erase):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -74,6 +87,17 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if len(components) > 1:
                 raise ConfigError("dbt", "there are several accounts; name an --account.")
             _dbt(components[0], Path(arguments.folder))
+        case "forget":
+            if bool(arguments.value) == arguments.excluded:
+                raise ConfigError("forget", "name one or more values, or --excluded.")
+            for component in components:
+                changed = (
+                    forget.remove_left_out(component, dry_run=arguments.dry_run)
+                    if arguments.excluded
+                    else forget.forget(component, arguments.value, arguments.yes, arguments.dry_run)
+                )
+                if changed:
+                    _publish_again(component)
         case "report":
             if arguments.output and len(components) > 1:
                 several = "is one file for several accounts; name an --account."
@@ -99,13 +123,15 @@ def _for_each(components: Sequence[DixaAnalytics], run: Callable[[DixaAnalytics]
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
+    if component.marts is not False:
+        Marts.of(warehouse.catalogue(), component.wants, component.marts).make(warehouse)
     for name, rows in moved.items():
         print(f"  {printable(name)}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")
 
 
 def _catalogue(component: DixaAnalytics) -> None:
-    catalogue = known_catalogue(component)
+    catalogue = known_catalogue(component, component.build_warehouse())
     if not catalogue.entries:
         nothing = "nothing is known yet. Run `dg utils refresh-defs-state` first."
         raise ConfigError("catalogue", nothing)
@@ -116,11 +142,21 @@ def _catalogue(component: DixaAnalytics) -> None:
 
 
 def _dbt(component: DixaAnalytics, folder: Path) -> None:
-    catalogue = known_catalogue(component)
+    catalogue = known_catalogue(component, component.build_warehouse())
     specs = component.build_definitions(catalogue).resolve_all_asset_specs()
     database = component.read_copy_path or component.duckdb_path
     for path in write_dbt(folder, specs, catalogue, database):
         print(f"✓ {path}")
+
+
+def _publish_again(component: DixaAnalytics) -> None:
+    """Replace the read copy and the report, if they exist."""
+    copy, report = component.read_copy_path, component.report_file
+    if copy and Path(copy).exists():
+        component.build_warehouse().publish(Path(copy))
+        print(f"✓ {copy}: made anew")
+    if report and report.exists():
+        _report(component, None, DAYS)
 
 
 def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
@@ -133,7 +169,7 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     path = resolved("--output", output) if output else component.report_file
     if path is None:
         raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
-    options = component.options(known_catalogue(component))
+    options = component.options(known_catalogue(component, warehouse))
     setting = "--output" if output else "report_path"
     report = write_report(warehouse, path, options=options, days=days, setting=setting)
     for part, reason in report.failures.items():

@@ -35,7 +35,7 @@ from dixa_assets.api.settings import ApiSettings
 from dixa_assets.api.transport import checked_base_url
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.options import Adaptation, LoadSettings, Options
+from dixa_assets.model.options import HASH_KEY, Adaptation, LoadSettings, Options
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import alert_webhook
@@ -82,6 +82,7 @@ MINIMUM: Mapping[str, float] = {
     "windows_at_a_time": 1,
     "database_wait_seconds": 0,
     "days_per_run": 0,
+    "keep_days": 0,
 }
 # The checks of addresses. None of them shows an address, which may hold a password.
 ADDRESSES: Mapping[str, Callable[[str], str]] = {
@@ -286,7 +287,7 @@ class DixaAnalytics(
 
     def options(self, catalogue: Catalogue) -> Options:
         """How the entries of a catalogue are loaded."""
-        return Options(self, Adaptation.of(catalogue.facts))
+        return Options(self, Adaptation.of(catalogue.facts), os.environ.get(HASH_KEY, ""))
 
     def find_unknown_names(
         self, catalogue: Catalogue, client: DixaClient | None = None

@@ -18,6 +18,7 @@ from dixa_assets.orchestration.dagster_internals import CheckError
 from dixa_assets.settings.conflicts import refuse_duplicate_accounts
 from dixa_assets.settings.messages import to_config_error
 from dixa_assets.settings.misspelt import hint
+from dixa_assets.warehouse.warehouse import Warehouse
 
 PACKAGE = Path(__file__).parent
 
@@ -60,12 +61,12 @@ def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:
     return selected
 
 
-def known_catalogue(component: DixaAnalytics) -> Catalogue:
-    """The latest catalogue in Dagster's state storage, or else the one in the database."""
+def known_catalogue(component: DixaAnalytics, warehouse: Warehouse) -> Catalogue:
+    """The catalogue in Dagster's state storage, or else the one in the database."""
     with state.home_instance() as instance:
         storage = instance.defs_state_storage if instance else None
         known = state.load(storage, component.defs_state_config.key) if storage else None
-    return known or component.build_warehouse().catalogue()
+    return known or warehouse.catalogue()
 
 
 def load_component() -> DixaAnalytics:

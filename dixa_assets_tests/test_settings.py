@@ -190,6 +190,37 @@ def test_a_metric_that_dixa_withdrew_is_known(
     chosen.build_definitions(later)
 
 
+# Weeks and months
+
+
+def test_periods_in_the_environment_are_separated_by_commas(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIXA_PERIODS", " week,month, week")
+    monkeypatch.setenv("DIXA_WEEK_STARTS_ON", "sunday")
+    component = dg.ComponentTree.for_project(PROJECT).load_component(
+        Path("dixa_analytics"), expected_type=DixaAnalytics
+    )
+    assert component.periods == ("week", "month")
+    assert component.week_starts_on == "sunday"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("DIXA_PERIODS", "week,quarter", "'quarter' is neither week nor month."),
+        ("DIXA_WEEK_STARTS_ON", "Mon", "'Mon' is not 'monday', 'tuesday', "),
+    ],
+)
+def test_an_unknown_period_or_weekday_is_refused_with_the_variable(
+    project: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, problem: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Exception, match="Error while") as raised:
+        dg.ComponentTree.for_project(PROJECT).build_defs()
+    assert str(to_config_error(raised.value, ())).startswith(f"{variable}: {problem}")
+
+
 # Several machines
 
 LAKE = "ducklake:postgres:dbname=lake host=db.internal user=dixa"

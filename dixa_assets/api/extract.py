@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import Request, fetch_filter_values
 from dixa_assets.errors import (
     ApiContractBroken,
+    ApiError,
     PageKeyRefused,
     PagesCutShort,
     PeriodUncertain,
@@ -23,7 +24,7 @@ from dixa_assets.errors import (
     printable,
 )
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.days import Day, Period
+from dixa_assets.model.days import Day, Period, Span
 from dixa_assets.model.tables import RECORD_VALUE
 from dixa_assets.model.values import EXACT_IN_DOUBLE, PRESENCE, parse_instant, type_name
 from dixa_assets.staging import Staged
@@ -64,25 +65,46 @@ def extract(
         _extract_record(client, request, day, period or day.period, staged)
 
 
-def _extract_metric(client: DixaClient, request: Request, day: Day, staged: Staged) -> None:
-    """Stage the total, then each breakdown value."""
-    metric, period = request.spec.entry, day.period
+def extract_span(
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span
+) -> None:
+    """Stage the values of a metric for a week or month that ends with a day.
+
+    Nothing is staged if the API refuses the period: the day must not depend on it.
+    """
+    try:
+        _extract_metric(client, request, day, staged, span)
+    except ApiError as error:
+        if error.status != 400 and (error.status or 0) < 500:
+            raise
+        staged.clear()
+        logger.warning("the %s from %s is not stored: %s", span.name, span.first_day, error)
+
+
+def _extract_metric(
+    client: DixaClient, request: Request, day: Day, staged: Staged, span: Span | None = None
+) -> None:
+    """Stage the total of the day or the span, then each breakdown value."""
+    metric, period = request.spec.entry, span.period if span else day.period
+    own = {"period": span.name, "first_day": str(span.first_day)} if span else {}
     for attribute, value in ((None, None), *request.breakdown_values()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
+        named = value and staged.policy.filter_value(attribute or "", value.value, value.label)
         for measure, status, number, unknown in _aggregates(metric.id, data):
             if number is not None and attribute is None:
                 staged.totals[f"{measure} ({status})" if status else measure] = number
             staged.add_row(
                 {
+                    **own,
                     "metric": metric.id,
                     "partition_date": str(day),
                     "interval_start": period.start.isoformat(),
                     "interval_end": period.end.isoformat(),
                     "timezone": day.timezone,
                     "breakdown_attribute": attribute,
-                    "breakdown_value": value and value.value,
-                    "breakdown_label": value and value.label,
+                    "breakdown_value": named and named[0],
+                    "breakdown_label": named and named[1],
                     "measure": measure,
                     "status": status,
                     "value": number,
@@ -240,10 +262,10 @@ class _Rows:
             "primary_timestamp": instant.isoformat(),
             "primary_timestamp_field": timestamp_field,
         }
-        _put_fields(self._request, row, items, staged, line)
+        is_forgotten = _put_fields(self._request, row, items, staged, line)
         staged.counts.outside_day += not within.start <= instant < within.end
         for name, key in self._required.items():
-            if line.get(key) is None:
+            if line.get(key) is None and not is_forgotten:
                 staged.counts.nulls[name] += 1
         staged.add_row(line)
 
@@ -259,7 +281,8 @@ def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
     """Stage the values of a filter attribute."""
     for item in fetch_filter_values(client, attribute, staged.usage):
-        staged.add_row({"value": item.value, "label": item.label})
+        value, label = staged.policy.filter_value(attribute, item.value, item.label)
+        staged.add_row({"value": value, "label": label})
 
 
 def _aggregates(
@@ -323,14 +346,23 @@ def _read_row(record_id: str, row: Any) -> tuple[datetime, str | None, list[Any]
 
 def _put_fields(
     request: Request, row: Any, items: list[Any], staged: Staged, line: dict[str, Any]
-) -> None:
-    """Put a row's fields and the row's `value` into its line, without excluded fields."""
-    excluded = request.spec.excluded_fields
+) -> bool:
+    """Put a row's fields and the row's `value` into its line, as the policy treats them.
+
+    Returns:
+        True if the row is about a forgotten person.
+    """
+    is_plain, is_forgotten = staged.policy.is_plain, False
+    put: Callable[..., bool | None] = staged.put_field if is_plain else staged.put_treated
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
             raise ApiContractBroken(f"record '{request.spec.entry.id}'", "a field has no name.")
-        if name not in excluded:
-            staged.put_field(line, name, item.get("field"))
-    if "value" in row and "value" not in excluded:
-        staged.put_field(line, RECORD_VALUE.field, row["value"])
+        if put(line, name, item.get("field")):
+            is_forgotten = True
+    if "value" in row and put(line, RECORD_VALUE.field, row["value"]):
+        is_forgotten = True
+    if is_forgotten:
+        fields = request.spec.entry.fields
+        staged.blank_personal(line, {item.field: item.description for item in fields})
+    return is_forgotten

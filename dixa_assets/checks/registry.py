@@ -94,7 +94,8 @@ class Subject:
         if self.entry.first_seen:
             history = timedelta(days=settings.history_days)
             first = local_date(self.entry.first_seen, zone) - history
-        first = max(first, date.fromisoformat(settings.start_date))
+        kept = settings.first_kept_day(self.entry, self.now)
+        first = max(first, date.fromisoformat(settings.start_date), kept)
         one = timedelta(days=1)
         asked = {*date_range(first, end - one), *loaded}
         blocks = to_runs(sorted(day for day in loaded if day < first))

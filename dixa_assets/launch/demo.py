@@ -10,11 +10,13 @@ from pathlib import Path
 from subprocess import DEVNULL
 from zoneinfo import ZoneInfo
 
+from dixa_assets.files import make_folder
 from dixa_assets.launch.dagster_dev import serve
 from dixa_assets.launch.processes import running_module
 
 TIMEZONE = "Europe/Copenhagen"
-HISTORY_DAYS = 30
+# Every five weeks have the whole story of the simulated Dixa.
+HISTORY_DAYS = 35
 # These are not loaded, so that people can try a backfill.
 OLDER_DAYS = 14
 # Long enough to look around first, short enough that people still watch.
@@ -24,7 +26,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 def start(port: int) -> int:
     """Serve the simulator and Dagster until Dagster ends; return the exit code."""
     folder = Path(".demo").absolute()
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, ".demo")
     database, read_copy = folder / "dixa.duckdb", folder / "dixa_read.duckdb"
     # A later start loads from the same first day.
     first_day = folder / "start_date"
@@ -50,7 +52,8 @@ def start(port: int) -> int:
     env.pop("DAGSTER_HOME", None)
     # At a later start the metric is there at once. Otherwise it would disappear and come back.
     delay = 0 if database.exists() else METRIC_APPEARS_AFTER_SECONDS
-    simulated = ["dixa_assets.simulator", "--port", "0", "--add-metric-after", str(delay)]
+    simulated = ["dixa_assets.simulator", "--port", "0", "--edge-share", "0.02"]
+    simulated += ["--add-metric-after", str(delay)]
     with running_module(simulated, env=env, cwd=folder, grace=0.5) as simulator:
         # "Dixa simulator listening on <address>"
         address = simulator.stdout.readline().split()[-1:] if simulator.stdout else []

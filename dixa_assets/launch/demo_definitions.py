@@ -27,4 +27,5 @@ def defs() -> dg.Definitions:
         owners=["team:support-analytics"],
         # Both attributes together have eleven values, so each day takes eleven more requests.
         breakdowns={"closed_conversations": ["channel", "queue_id"]},
+        periods=["week", "month"],
     )

@@ -19,8 +19,8 @@ from dixa_assets.model.shape import undescribed
 # Longer ids are refused, longer descriptions are cut.
 LONGEST_NAME, LONGEST_DESCRIPTION = 500, 5000
 Kind = Literal["metric", "record"]
-# The name of the table that all metrics share, in the same schema as their views.
-RESERVED_METRIC_NAME = "metric_values"
+# The tables that all metrics share, in the same schema as their views: days, weeks and months.
+METRIC_TABLES = ("metric_values", "period_values")
 
 
 @dataclass(frozen=True, slots=True)

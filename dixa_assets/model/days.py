@@ -1,15 +1,16 @@
-"""Local days and the instants that bound them."""
+"""Local days, weeks and months, and the instants that bound them."""
 
 import datetime as dt
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 MILLISECOND = dt.timedelta(milliseconds=1)
 # Instants within this share of a period get a part of their own.
 CLOSE = 1 / 16
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,34 @@ class Day:
     def hours(self) -> float:
         """Length in hours."""
         return (self.period.end - self.period.start).total_seconds() / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A local week or month: `week` or `month`, its first day, and its period."""
+
+    name: str
+    first_day: dt.date
+    period: Period
+
+    @classmethod
+    def around(cls, day: Day, name: str, week_starts_on: Weekday = "monday") -> Self:
+        """The week or month of a day, from its first local midnight to the one after it."""
+        if name == "week":
+            since = (day.date.weekday() - get_args(Weekday).index(week_starts_on)) % 7
+            first = day.date - dt.timedelta(days=since)
+            following = first + dt.timedelta(days=7)
+        else:
+            first = day.date.replace(day=1)
+            following = (first + dt.timedelta(days=31)).replace(day=1)
+        start, end = (Day.of(each, day.timezone).period.start for each in (first, following))
+        return cls(name, first, Period(start, end))
+
+
+def spans_ending(day: Day, names: Iterable[str], week_starts_on: Weekday) -> list[Span]:
+    """The weeks and months whose last instant is the last instant of a day."""
+    spans = [] if day.is_empty else [Span.around(day, name, week_starts_on) for name in names]
+    return [span for span in spans if span.period.end == day.period.end]
 
 
 def days_from(first: dt.date, number: int, timezone: str) -> list[Day]:

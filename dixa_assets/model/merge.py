@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from dixa_assets.model.catalogue import (
-    RESERVED_METRIC_NAME,
+    METRIC_TABLES,
     Catalogue,
     Change,
     Entry,
@@ -16,6 +16,10 @@ from dixa_assets.model.catalogue import (
     distinct_identifier,
     to_identifier,
 )
+
+ONLY_IN_ROWS = "field only in rows"
+# The changes that name a field which Dixa added.
+NEW_FIELD = ("field added", ONLY_IN_ROWS)
 
 
 def merge(
@@ -53,7 +57,7 @@ def merge(
     # Plain identifiers first: if two names collide, an id that is an identifier keeps its name.
     for entry in sorted(listed.values(), key=lambda new: (new.id != to_identifier(new.id), new.id)):
         taken = [other.name for other in entries.values() if other.kind == entry.kind]
-        name = distinct_identifier(entry.id, [*taken, RESERVED_METRIC_NAME])
+        name = distinct_identifier(entry.id, [*taken, *METRIC_TABLES])
         entries[entry.kind, entry.id] = replace(entry, name=name, first_seen=at)
         changes.append(Change(at, entry.kind, entry.id, "added"))
     reported = {(each.kind, each.change, each.item) for each in known.changes if not each.id}
@@ -97,7 +101,7 @@ def note_findings(
         if (entry := by_key.get(key))
     ]
     found += [
-        Change(at, entry.kind, entry.id, "field only in rows", field)
+        Change(at, entry.kind, entry.id, ONLY_IN_ROWS, field)
         for entry in known.entries
         if entry.kind == "record"
         for field in sorted({*fields.get(entry.name, ())} - {one.field for one in entry.fields})

@@ -4,10 +4,11 @@ One description serves the DDL, the Columns tab of the Dagster UI and the `schem
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
-from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
+from dixa_assets.model.catalogue import METRIC_TABLES, Entry
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 # Prefix of the address of a lake, a database that several machines write.
@@ -20,7 +21,7 @@ class Column:
 
     `type` is None until a first value shows it. Until then the column is an empty text column.
     `field` and `part` name the source: the field of the API, and its `value` or its `label`. Both
-    are empty for the project's own columns.
+    are empty for the project's own columns. `treatment` is `hashed` for a column of digests.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Column:
     comment: str = ""
     field: str = ""
     part: str = ""
+    treatment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,19 @@ class Relation:
     """A table or view that people query, and the table that stores its rows.
 
     Usually `stored_in` is `table` itself. A metric is a view of a table that all metrics share;
-    `row_filter` selects the metric's rows there: a column and its value.
+    `row_filter` selects the metric's rows there: a column and its value. `policy` says how the
+    fields of its rows are treated.
     """
 
     table: Table
     stored_in: Table
     row_filter: Mapping[str, str] = field(default_factory=dict)
+    policy: FieldPolicy = STORE_ALL
 
     @classmethod
-    def whole(cls, table: Table) -> Self:
+    def whole(cls, table: Table, policy: FieldPolicy = STORE_ALL) -> Self:
         """A table that stores its own rows."""
-        return cls(table, table)
+        return cls(table, table, policy=policy)
 
     @property
     def key(self) -> str:
@@ -76,33 +80,36 @@ LOADED_COLUMNS = (
 )
 PARTITION_DATE = Column("partition_date", DATE, "The local day, in the warehouse's timezone.")
 
-# Metrics. All metrics share one table, and each metric has a view of it. `aggregate` keeps values
-# of unknown shape, which no other column can hold.
+# Metrics. All metrics share one table, and each metric has a view of it. Weeks and months have a
+# table of the same form. `aggregate` keeps values of unknown shape, which no other column can hold.
 
-METRIC_COLUMNS = (
-    PARTITION_DATE,
-    Column("interval_start", TIMESTAMPTZ, "First instant of the local day."),
-    Column("interval_end", TIMESTAMPTZ, "First instant after the local day."),
-    Column("timezone", VARCHAR, "The zone whose midnights bound the day, as sent to Dixa."),
-    Column("breakdown_attribute", VARCHAR, "Filter attribute of a breakdown; NULL for the total."),
-    Column("breakdown_value", VARCHAR, "The attribute's value, as Dixa lists it."),
-    Column("breakdown_label", VARCHAR, "The value's display name when it was loaded."),
-    Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
-    Column("status", VARCHAR, "Presence status; only presence durations have one."),
-    Column("value", DOUBLE, "The number as Dixa returned it; NULL if Dixa returned none."),
-    *LOADED_COLUMNS,
-)
+
+def _metric_columns(partition_date: Column, span: str) -> tuple[Column, ...]:
+    return (
+        partition_date,
+        Column("interval_start", TIMESTAMPTZ, f"First instant of the {span}."),
+        Column("interval_end", TIMESTAMPTZ, f"First instant after the {span}."),
+        Column("timezone", VARCHAR, f"The zone whose midnights bound the {span}, as sent to Dixa."),
+        Column(
+            "breakdown_attribute", VARCHAR, "Filter attribute of a breakdown; NULL for the total."
+        ),
+        Column("breakdown_value", VARCHAR, "The attribute's value, as Dixa lists it."),
+        Column("breakdown_label", VARCHAR, "The value's display name when it was loaded."),
+        Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
+        Column("status", VARCHAR, "Presence status; only presence durations have one."),
+        Column("value", DOUBLE, "The number as Dixa returned it; NULL if Dixa returned none."),
+        *LOADED_COLUMNS,
+    )
+
+
 METRIC_NAME = Column("metric", VARCHAR, "The metric's id in Dixa's catalogue.")
+METRIC_COLUMNS = _metric_columns(PARTITION_DATE, "local day")
+_AGGREGATE = Column("aggregate", JSON, "The whole aggregate as JSON, if its shape is unknown.")
 METRIC_VALUES = Table(
     "dixa_metrics",
-    RESERVED_METRIC_NAME,
+    METRIC_TABLES[0],
     "The values of every metric. Values of unknown shape are kept as JSON in `aggregate`.",
-    (
-        METRIC_NAME,
-        *METRIC_COLUMNS[:-2],
-        Column("aggregate", JSON, "The whole aggregate as JSON, if its shape is unknown."),
-        *LOADED_COLUMNS,
-    ),
+    (METRIC_NAME, *METRIC_COLUMNS[:-2], _AGGREGATE, *LOADED_COLUMNS),
 )
 METRICS_DAILY = Table(
     "dixa",
@@ -110,6 +117,35 @@ METRICS_DAILY = Table(
     "Every metric, day by day: one row per metric, day, breakdown value, measure and status.",
     (METRIC_NAME, *METRIC_COLUMNS),
 )
+_PERIOD_COLUMNS = (
+    METRIC_NAME,
+    Column("first_day", DATE, "The first local day of the week or month."),
+    *_metric_columns(
+        Column(PARTITION_DATE.name, DATE, "The last local day. Its load requested the values."),
+        "week or month",
+    ),
+)
+PERIOD_VALUES = Table(
+    "dixa_metrics",
+    METRIC_TABLES[1],
+    "The values of every metric by week and month, as Dixa computed them for the whole period.",
+    (
+        Column("period", VARCHAR, "week or month."),
+        *_PERIOD_COLUMNS[:-2],
+        _AGGREGATE,
+        *LOADED_COLUMNS,
+    ),
+)
+PERIOD_VIEWS = {
+    name: Table(
+        "dixa",
+        f"metrics_{name}ly",
+        f"Every metric, {name} by {name}, as Dixa computed it for the whole {name}: one row per "
+        f"metric, {name}, breakdown value, measure and status.",
+        _PERIOD_COLUMNS,
+    )
+    for name in ("week", "month")
+}
 
 # Records. Each has a table. A row has fields and may have a value of its own, without a name.
 
@@ -121,25 +157,24 @@ RECORD_COLUMNS = (
 RECORD_VALUE = Column("value", None, "The number behind the metric this record feeds.", "", "value")
 
 
-def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
-    """The relation of a metric, or of a record without its excluded fields."""
+def relation_of(entry: Entry, policy: FieldPolicy = STORE_ALL) -> Relation:
+    """The relation of a metric, or of a record without the fields that are left out."""
     if entry.kind == "metric":
         view = Table(entry.schema, entry.name, entry.description, METRIC_COLUMNS)
-        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id})
-    excluded = frozenset(excluded_fields)
+        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id}, policy)
     columns, taken = list(RECORD_COLUMNS), set[str]()
     for item in entry.fields:
-        if item.field not in excluded:
+        if policy.treatment(item.field).is_kept:
             name = column_name(item.field, "value", taken)
             columns.append(Column(name, None, item.description, item.field, "value"))
     table = Table(entry.schema, entry.name, entry.description, (*columns, *LOADED_COLUMNS))
-    return Relation.whole(table)
+    return Relation.whole(table, policy)
 
 
 # Filter values. Each attribute has a table.
 
 
-def filter_relation(attribute: str, name: str) -> Relation:
+def filter_relation(attribute: str, name: str, policy: FieldPolicy = STORE_ALL) -> Relation:
     """The relation of one filter attribute's values, in a table called `name`."""
     table = Table(
         "dixa_filters",
@@ -151,134 +186,7 @@ def filter_relation(attribute: str, name: str) -> Relation:
             *LOADED_COLUMNS,
         ),
     )
-    return Relation.whole(table)
-
-
-# The catalogue.
-
-_ENTRY = (
-    Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id."),
-    Column("asset_key", VARCHAR, "The asset, as schema/relation."),
-    Column("description", VARCHAR, "Dixa's own description."),
-)
-_STATUS = (
-    Column("is_live", BOOLEAN, "Whether Dixa still lists it."),
-    Column("first_seen", TIMESTAMPTZ, "When it was first listed."),
-    Column("retired_at", TIMESTAMPTZ, "When Dixa was found to list it no longer."),
-)
-
-
-def _catalogue_table(name: str, comment: str, *columns: Column) -> Table:
-    return Table("dixa_catalogue", name, comment, (*columns, *LOADED_COLUMNS))
-
-
-METRICS = _catalogue_table(
-    "metrics",
-    "Every metric Dixa lists or has listed.",
-    *_ENTRY,
-    *_STATUS,
-    Column("measures", "VARCHAR[]", "The measures that the metric offers."),
-)
-RECORDS = _catalogue_table("records", "Every record Dixa lists or has listed.", *_ENTRY, *_STATUS)
-FILTERS = _catalogue_table(
-    "filters",
-    "The attributes by which each metric and record can be filtered.",
-    *_ENTRY,
-    Column("filter_attribute", VARCHAR, "Attribute to filter or break down by."),
-)
-AGGREGATIONS = _catalogue_table(
-    "aggregations",
-    "The measures that each metric offers.",
-    *_ENTRY,
-    Column("measure", VARCHAR, "A measure that the metric offers."),
-)
-FIELDS = _catalogue_table(
-    "fields",
-    "The fields that each record declares.",
-    *_ENTRY,
-    Column("field", VARCHAR, "Dixa's name of the field."),
-    Column("is_nullable", BOOLEAN, "Whether it can be NULL, according to Dixa."),
-)
-RELATIONS = _catalogue_table(
-    "relations",
-    "The pairs of a metric and a record that Dixa relates: the record has the metric's rows.",
-    Column("metric", VARCHAR, "The metric's id."),
-    Column("record", VARCHAR, "The record's id."),
-)
-CHANGES = _catalogue_table(
-    "changes",
-    "Every change of the catalogue since it was first fetched.",
-    Column("changed_at", TIMESTAMPTZ, "When the change was noticed."),
-    Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id; empty for a change of the whole list."),
-    Column(
-        "change", VARCHAR, "What happened: added, retired, field added, unknown type and so on."
-    ),
-    Column("item", VARCHAR, "The filter, measure, field or related id that changed."),
-    Column("before", VARCHAR, "The former content, as JSON."),
-    Column("after", VARCHAR, "The new content, as JSON."),
-)
-
-
-API_FACTS = _catalogue_table(
-    "api_facts",
-    "The behaviour of the account's API where its documentation is silent, as the probe found it.",
-    Column("question", VARCHAR, "The question."),
-    Column("assumed", VARCHAR, "The behaviour that loads assume without an answer."),
-    Column("observed", VARCHAR, "The behaviour of the API; empty if the probe got no answer."),
-    Column(
-        "verdict",
-        VARCHAR,
-        "`as assumed`; `otherwise: handled`; `otherwise: needs you`; or `could not be told`.",
-    ),
-    Column("evidence", VARCHAR, "The ids, counts, types and statuses behind it."),
-    Column("since", TIMESTAMPTZ, "When the probe asked."),
-    Column("setting", VARCHAR, "The setting with which loads adapt to it."),
-    Column("value", VARCHAR, "The value of that setting."),
-)
-
-
-def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
-    """The rows of each of the catalogue's tables."""
-    rows: dict[Table, list[dict[str, Any]]] = {
-        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
-    }
-    pairs = set()
-    for entry in catalogue.entries:
-        own = {
-            "kind": entry.kind,
-            "id": entry.id,
-            "asset_key": entry.key,
-            "description": entry.description,
-        }
-        status = {name: getattr(entry, name) for name in ("is_live", "first_seen", "retired_at")}
-        if entry.kind == "metric":
-            measures = [item.measure for item in entry.aggregations]
-            rows[METRICS].append(own | status | {"measures": measures})
-            pairs |= {(entry.id, record) for record in entry.related_ids}
-        else:
-            rows[RECORDS].append(own | status)
-            pairs |= {(metric, entry.id) for metric in entry.related_ids}
-        # The description of a part replaces the description of its entry.
-        rows[FILTERS] += [
-            own | {"filter_attribute": item.attribute, "description": item.description}
-            for item in entry.filters
-        ]
-        rows[AGGREGATIONS] += [
-            own | {"measure": item.measure, "description": item.description}
-            for item in entry.aggregations
-        ]
-        rows[FIELDS] += [
-            own
-            | {"field": item.field, "description": item.description, "is_nullable": item.nullable}
-            for item in entry.fields
-        ]
-    rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
-    rows[CHANGES] = [asdict(change) for change in catalogue.changes]
-    if catalogue.facts:
-        rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
-    return rows
+    return Relation.whole(table, policy)
 
 
 # The warehouse's own notes.
@@ -303,10 +211,12 @@ LOADS = Table(
         Column("seconds", DOUBLE, "Duration of fetching and writing, in seconds."),
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes by which the metric was broken down."),
-        Column("schema_changes", JSON, "Columns that this load added or widened."),
+        Column("periods", JSON, "The weeks and months that were requested with the day."),
+        Column("schema_changes", JSON, "Columns that this load added, widened or removed."),
         Column("unknown_types", JSON, "Undocumented types of values, by field."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),
+        Column("removed_at", TIMESTAMPTZ, "When the rows were removed because of `keep_days`."),
     ),
 )
 COLUMNS = Table(
@@ -321,6 +231,7 @@ COLUMNS = Table(
         Column("comment", VARCHAR, "Its content."),
         Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
         Column("part", VARCHAR, "Whether it holds the field's value or its label."),
+        Column("treatment", VARCHAR, "`hashed` if it holds digests of the field's values."),
     ),
 )
 OWNER = Table(
@@ -334,6 +245,20 @@ OWNER = Table(
         Column("host", VARCHAR, "The host of the API that returned them."),
         Column("database_id", VARCHAR, "Identifies the database; its copies have the same."),
         Column("copied_at", TIMESTAMPTZ, "When a read copy was made; NULL in the database itself."),
+        Column("hash_key", VARCHAR, "The fingerprint of DIXA_HASH_KEY, if digests are stored."),
+        Column("erasures", BIGINT, "The number of forgotten values."),
+        Column("holds_removed", BOOLEAN, "Whether free blocks may hold removed values."),
+    ),
+)
+ERASURES = Table(
+    "dixa_catalogue",
+    "erasures",
+    "One row per forgotten value and table. The value itself is not stored.",
+    (
+        Column("erased_at", TIMESTAMPTZ, "When the value was blanked."),
+        Column("digest", VARCHAR, "Its keyed digest, by which later loads blank it again."),
+        Column("table_name", VARCHAR, "The table, as schema.name; NULL if no table had it."),
+        Column("rows", BIGINT, "The rows in which it was blanked."),
     ),
 )
 CATALOGUE_JSON = Table(
@@ -345,8 +270,29 @@ CATALOGUE_JSON = Table(
         Column("written_at", TIMESTAMPTZ, "When it was written."),
     ),
 )
+REVISIONS = Table(
+    "dixa_catalogue",
+    "revisions",
+    "Totals of metrics that a reload changed; a row is never changed or removed.",
+    (
+        METRIC_NAME,
+        PARTITION_DATE,
+        Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
+        Column("status", VARCHAR, "Presence status; only presence durations have one."),
+        Column("old_value", DOUBLE, "The total before the reload; NULL if there was none."),
+        Column("new_value", DOUBLE, "The total after it; NULL if there is none any more."),
+        Column("old_loaded_at", TIMESTAMPTZ, "When the old total was loaded."),
+        Column("new_loaded_at", TIMESTAMPTZ, "When the new total was loaded."),
+        Column("run_id", VARCHAR, "The Dagster run that reloaded the day."),
+    ),
+)
 # The tables that every database has from the beginning.
-OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
+OWN_TABLES = (
+    *(COLUMNS, LOADS, METRIC_VALUES, PERIOD_VALUES, OWNER, CATALOGUE_JSON, REVISIONS, ERASURES),
+)
+
+# The schema of the marts, which `marts/` describes.
+MARTS = "dixa_marts"
 
 
 def column_name(field: str, part: str, taken: set[str]) -> str:

@@ -19,14 +19,14 @@ from dixa_assets.orchestration.assets import (
     build_filter_asset,
     describe_catalogue,
     describe_filters,
-    describe_metrics_daily,
+    describe_views,
 )
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.orchestration.frames import FRAMES
 from dixa_assets.orchestration.history import Tracked, build_history_sensor
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.published import Published, published_assets
+from dixa_assets.orchestration.published import Published, describe_one, published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
     LOAD_JOB,
@@ -90,21 +90,23 @@ class _AccountDefinitions:
             days_per_run=account.settings.days_per_run,
         )
         self._tables = describe_catalogue(catalogue, names)
-        self._filters = describe_filters(catalogue, names)
-        self._view = describe_metrics_daily(wanted, names)
+        self._kept_filters = options.kept_filters(catalogue)
+        self._filters = describe_filters(self._kept_filters, names)
+        self._views = describe_views(options.settings.views, wanted, names)
         entries = [*map(self._daily.describe, self._load_specs)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         self._published = published_assets(
             account,
-            shown=[self._view.spec.key, *records],
+            marts=account.marts(catalogue),
+            shown=[*(each.spec.key for each in self._views), *records],
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
         if account.settings.dbt_path:
             self._published.append(self._dbt_files(Path(account.settings.dbt_path)))
-        published = [each.describe(names) for each in self._published]
+        published = [asset for each in self._published for asset in each.assets]
         described = [
             replace(each, spec=each.spec.with_io_manager_key(names.of(FRAMES)))
-            for each in (*self._tables, *self._filters, self._view, *entries, *published)
+            for each in (*self._tables, *self._filters, *self._views, *entries, *published)
         ]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
@@ -112,30 +114,34 @@ class _AccountDefinitions:
         self._live = {key: entry for key, entry in self._entries.items() if entry.is_live}
         self._unpartitioned = {
             self._key(each): Tracked(f"{each.schema}/{each.name}", version)
-            for described, version in ((self._tables, catalogue.version), (self._filters, ""))
+            for described, version in (
+                (self._tables, options.version(catalogue)),
+                (self._filters, ""),
+            )
             for each in described
         }
 
     def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         """Build every asset of the account."""
-        names, specs = self._account.names, self._specs
+        names, specs, options = self._account.names, self._specs, self._account.options
         return [
-            build_catalogue_assets(self._catalogue, names, specs),
+            build_catalogue_assets(self._catalogue, names, specs, options),
             *(
-                build_filter_asset(*each, names, specs)
-                for each in self._catalogue.filter_names.items()
+                build_filter_asset(*each, names, specs, options.policy())
+                for each in self._kept_filters.items()
             ),
             *(self._daily.build(each, specs) for each in self._load_specs),
-            specs[self._view.schema, self._view.name],
+            *(specs[each.schema, each.name] for each in self._views),
             *(each.build(names, specs) for each in self._published),
         ]
 
     def job(self) -> Any:
         """Build the job of the sensors and schedules."""
-        published = [self._published_key(each) for each in self._published]
         return dg.define_asset_job(
             self._account.names.of(LOAD_JOB),
-            selection=dg.AssetSelection.assets(*self._live, *self._unpartitioned, *published),
+            selection=dg.AssetSelection.assets(
+                *self._live, *self._unpartitioned, *self._published_keys()
+            ),
             # Loads wait for the API, not for a processor, so one process runs all steps in turn.
             executor_def=dg.in_process_executor,
             tags=MAX_RUNTIME_TAG,
@@ -154,26 +160,29 @@ class _AccountDefinitions:
             )
         ]
         loaded = {*self._unpartitioned, *self._live}
-        after_loads = [self._published_key(each) for each in self._published if not each.cron]
-        if after_loads:
+        if after_loads := self._published_keys(cron=""):
             sensors.append(build_publish_sensor(account, job=job, keys=after_loads, loaded=loaded))
         if alert_webhook():
-            published = map(self._published_key, self._published)
-            sensors.append(build_failure_sensor(account, own={*loaded, *published}))
+            own = {*loaded, *self._published_keys()}
+            sensors.append(build_failure_sensor(account, own=own))
         return sensors
 
     def _tracked_entries(self) -> dict[dg.AssetKey, Tracked]:
         days = str(self._account.options.settings.history_days)
-        return {
-            key: Tracked(entry.key, days if entry.is_live else "retired", entry)
-            for key, entry in self._entries.items()
-        }
+        tracked = {}
+        for key, entry in self._entries.items():
+            spec = self._account.options.spec(entry)
+            # Other periods are another load.
+            periods = f" {spec.periods} {spec.week_starts_on}" if spec.periods else ""
+            version = f"{days}{periods}" if entry.is_live else "retired"
+            tracked[key] = Tracked(entry.key, version, spec)
+        return tracked
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
         """Build the daily refresh, and a schedule for each published asset with its own time."""
         schedules = [
             build_published_schedule(
-                self._account, each.name, job=job, key=self._published_key(each), cron=each.cron
+                self._account, each.name, job=job, keys=[*each.keys(self._specs)], cron=each.cron
             )
             for each in self._published
             if each.cron
@@ -191,21 +200,21 @@ class _AccountDefinitions:
         return schedules
 
     def _dbt_files(self, folder: Path) -> Published:
-        def run(_: Warehouse) -> Mapping[str, Any]:
+        def run(_: Warehouse) -> Mapping[str, Mapping[str, Any]]:
             database = self._account.read_copy or self._account.database
             changed = write_dbt(folder, self._specs, self._catalogue, str(database))
-            return {"path": dg.MetadataValue.path(folder), "files_written": len(changed)}
+            made = {"path": dg.MetadataValue.path(folder), "files_written": len(changed)}
+            return {"dbt_sources": made}
 
-        return Published(
-            "dbt_sources",
-            "The files sources.yml and profiles.yml of a dbt project, written from the catalogue.",
-            "dbt",
-            run,
-            [each.spec.key for each in self._tables],
-        )
+        about = "The files sources.yml and profiles.yml of a dbt project, from the catalogue."
+        deps = [each.spec.key for each in self._tables]
+        asset = describe_one(self._account, "dbt_sources", "dbt", about, deps=deps)
+        return Published("dbt_sources", [asset], run)
 
     def _key(self, asset: DixaAsset) -> dg.AssetKey:
         return self._specs.key(asset.schema, asset.name)
 
-    def _published_key(self, published: Published) -> dg.AssetKey:
-        return self._specs.key(*published.schema_and_name)
+    def _published_keys(self, cron: str | None = None) -> dict[dg.AssetKey, str]:
+        """The published assets with their versions; with `cron`, the assets made at that time."""
+        chosen = [each for each in self._published if cron in (None, each.cron)]
+        return {key: version for each in chosen for key, version in each.keys(self._specs).items()}

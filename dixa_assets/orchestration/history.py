@@ -8,16 +8,18 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import NamedTuple
 
 import dagster as dg
 
 from dixa_assets.errors import DixaAssetsError
-from dixa_assets.model.catalogue import Entry
+from dixa_assets.model.days import Day
+from dixa_assets.model.options import LoadSpec
 from dixa_assets.orchestration.dagster_internals import AssetJob, loaded_partitions
 from dixa_assets.orchestration.partitions import history_of, range_request, to_ranges
-from dixa_assets.orchestration.sensors import assets_in_progress
+from dixa_assets.orchestration.sensors import assets_in_progress, is_current
 from dixa_assets.orchestration.settings import Account
 from dixa_assets.warehouse.load_log import Held
 
@@ -34,12 +36,12 @@ class Tracked(NamedTuple):
     Attributes:
         table: Its table, as schema/relation.
         version: What it should have: a change makes the sensor look for missing loads again.
-        entry: Its metric or record; None if it has no days.
+        spec: The load of its metric or record; None if it has no days.
     """
 
     table: str
     version: str
-    entry: Entry | None = None
+    spec: LoadSpec | None = None
 
 
 def build_history_sensor(
@@ -52,23 +54,24 @@ def build_history_sensor(
     """Build the sensor that loads the days before an asset first appeared, and new tables.
 
     A day is loaded if both Dagster and the database have it. A lost or replaced database is
-    therefore filled again. The tick names lost days that the sensor does not request.
+    therefore filled again. The tick names lost days that the sensor does not request. A loaded day
+    is loaded again if it ends a week or month that was not requested with it.
     """
-    history_days = account.options.settings.history_days
+    settings = account.options.settings
     warehouse = account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
     @cache
     def history(first_seen: str) -> Sequence[str]:
-        return history_of(first_seen, partitions_def, history_days)
+        return history_of(first_seen, partitions_def, settings.history_days)
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description=f"Loads missing data: the {history_days} days before each metric or record "
-        "first appeared, the filter values and the catalogue tables.",
+        description=f"Loads missing data: the {settings.history_days} days before each metric or "
+        "record first appeared, the filter values and the catalogue tables.",
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         attempts, instance = _Attempts(context.cursor), context.instance
@@ -89,16 +92,26 @@ def build_history_sensor(
             reason = f"Missing days cannot be determined now: {error}"
             return dg.SensorResult(skip_reason=reason, cursor=attempts.to_cursor())
         attempts.use_database(held.database_id)
+        latest = history_of(datetime.now(UTC).isoformat(), partitions_def, settings.history_days)
         missing: defaultdict[tuple[str, ...], list[dg.AssetKey]] = defaultdict(list)
         lost: dict[str, set[str]] = {}
         for key, days in shown.items():
-            loads, entry = held.loads.get(assets[key].table, {}), assets[key].entry
+            loads, spec = held.loads.get(assets[key].table, {}), assets[key].spec
             gone = _lost_days(instance, key, events.get(key), days, loads)
-            wanted = [""] if entry is None else history(entry.first_seen) if entry.is_live else []
-            if due := attempts.take_due(marks[key], wanted, days, gone):
+            wanted = {""} if spec is None else set[str]()
+            partial = set[str]()
+            if spec and spec.entry.is_live:
+                wanted = {*history(spec.entry.first_seen)}
+                partial = _without_periods(spec, loads, {*wanted, *latest})
+                wanted |= partial
+            if spec:
+                first = str(settings.first_kept_day(spec.entry, datetime.now(UTC)))
+                gone = {day for day in gone if day >= first}
+                wanted = {day for day in wanted if day >= first}
+            if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
-            if gone := gone - {*wanted}:
+            if gone := gone - wanted:
                 lost[key.to_user_string()] = gone
         attempts.settled = None if missing or lost or busy else changed
         note = _in_words(warehouse.name, lost) if lost else NO_LOAD_IS_DUE
@@ -165,9 +178,9 @@ def _days_shown(
     instance: dg.DagsterInstance, key: dg.AssetKey, asset: Tracked, latest: dg.EventLogEntry | None
 ) -> set[str]:
     """The days that Dagster shows as loaded; an empty text for a whole table."""
-    if asset.entry:
+    if asset.spec:
         return {*loaded_partitions(instance, key)}
-    return {""} if _is_current(latest, asset.version) else set()
+    return {""} if is_current(latest, asset.version) else set()
 
 
 def _lost_days(
@@ -192,20 +205,22 @@ def _lost_days(
     }
 
 
+def _without_periods(spec: LoadSpec, loads: Mapping[str, Held], days: Collection[str]) -> set[str]:
+    """The loaded days that end a week or month which was not requested with them."""
+    found = {day: Day.of(date.fromisoformat(day), spec.timezone) for day in days if day in loads}
+    return {
+        text
+        for text, day in found.items()
+        if any(span.name not in loads[text].periods for span in spec.spans_ending(day))
+    }
+
+
 def _is_held(event: dg.EventLogEntry, loads: Mapping[str, Held]) -> bool:
     """True if the database has the load of a materialization, or a later one of the same day."""
     materialization = event.asset_materialization
     load = loads.get((materialization and materialization.partition) or "")
     # A materialization that a person reported has no run.
     return load is not None and (event.run_id in ("", load.run_id) or load.at >= event.timestamp)
-
-
-def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
-    materialization = event.asset_materialization if event else None
-    if materialization is None:
-        return False
-    loaded = materialization.metadata.get("version")
-    return not version or (loaded is not None and loaded.value == version)
 
 
 def _requests(

@@ -13,7 +13,7 @@ from dixa_assets.checks.registry import Subject, is_per_group
 from dixa_assets.load.progress import LoadedDay
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.counts import Usage
-from dixa_assets.model.tables import Column, Table, comment_of, documented_type
+from dixa_assets.model.tables import PERIOD_VIEWS, Column, Table, comment_of, documented_type
 
 # Dagster keeps the event of every day, so it has 20 kB at most. These are limits of its parts, and
 # the bytes of a column without its comment.
@@ -53,7 +53,7 @@ def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dic
     """
     entry = subject.spec.entry
     metadata: dict[str, Any] = {
-        "how to read": _how_to_read(entry),
+        "how to read": _how_to_read(entry, subject.spec.periods),
         "Dixa's reference": dg.MetadataValue.url(REFERENCE),
     }
     if attribute := subject.spec.required_filter:
@@ -135,14 +135,16 @@ def _cell(value: object) -> str | int | float | bool | None:
     return plain if isinstance(plain, (int, float, bool)) else str(plain)[:LONGEST_CELL]
 
 
-def _how_to_read(entry: Entry) -> str:
+def _how_to_read(entry: Entry, periods: Sequence[str]) -> str:
     if entry.kind == "record":
         return "A row is one event. Its day is the local day of its primary timestamp."
     text = "One value per day and measure, as Dixa computed it; no row means no value, not 0."
     if is_per_group(entry):
         text += " Count counts the groups (such as agents), Sum is the total over them."
     if {item.measure for item in entry.aggregations} & {"Average", "Percentage", "Median"}:
+        views = " and ".join(f"dixa.{PERIOD_VIEWS[each].name}" for each in periods)
         text += (
-            " Daily shares and averages cannot be combined into weeks: use the records for that."
+            " Daily shares and averages cannot be combined into weeks: use "
+            f"{views or 'the records'} for that."
         )
     return text

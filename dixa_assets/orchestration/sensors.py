@@ -7,8 +7,9 @@ https://docs.dagster.io/guides/automate/sensors
 
 import textwrap
 import time
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Set
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import dagster as dg
 
@@ -91,6 +92,12 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
             notes.append(f"and {len(problems) - MAX_NOTES} more problems")
         unknown = [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
         notes += unknown[:MAX_NOTES]
+        if unnamed := account.options.unnamed_fields(live):
+            shown = ", ".join(unnamed[:MAX_NOTES])
+            more = f" and {len(unnamed) - MAX_NOTES} more" if len(unnamed) > MAX_NOTES else ""
+            notes.append(f"only_fields: not stored until a setting names them: {shown}{more}")
+        if (marts := account.marts(live)) and (lacking := [name for _, name, _ in marts.gaps()]):
+            notes.append(f"The marts lack {', '.join(lacking)}; see dixa_marts.missing")
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(printable(". ".join(notes) + "."))
@@ -146,7 +153,7 @@ def build_publish_sensor(
     account: Account,
     *,
     job: AssetJob,
-    keys: Sequence[dg.AssetKey],
+    keys: Mapping[dg.AssetKey, str],
     loaded: Collection[dg.AssetKey],
 ) -> dg.SensorDefinition:
     """Build the sensor that materializes the published assets after loads.
@@ -154,20 +161,22 @@ def build_publish_sensor(
     Args:
         account: The account.
         job: The job to run.
-        keys: The assets to materialize.
+        keys: The assets to materialize, with the versions that they should have, if any.
         loaded: The sensor waits until no run loads one of these assets.
     """
     warehouse = account.open_warehouse()
     own = {*keys, *loaded}
     files = [path for path in (account.read_copy, account.report) if path]
+    versions = "".join(keys.values())
+    digest = f" {sha256(versions.encode()).hexdigest()[:8]}" if versions else ""
 
     @dg.sensor(
         name=account.names.of("dixa_publish"),
         job=job,
         minimum_interval_seconds=PUBLISH_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description="Renews the report and the read copy when the database has changed and no "
-        "load is running.",
+        description="Renews marts, report and read copy when the database has changed and no load "
+        "is running.",
     )
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         for path in files:
@@ -178,11 +187,11 @@ def build_publish_sensor(
             return dg.SkipReason("There is no database yet.")
         if not assets_in_progress(context.instance).isdisjoint(own):
             return dg.SkipReason("Loads are running; their rows are published afterwards.")
-        events = map(context.instance.get_latest_materialization_event, keys)
-        if all(event is not None and event.timestamp > changed for event in events):
+        latest = context.instance.get_latest_materialization_event
+        if all(is_current(latest(key), version, changed) for key, version in keys.items()):
             return dg.SkipReason("The database has not changed.")
-        # One run per state of the database: a failed run is repeated only after a change.
-        return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
+        # One run per state of database and versions: a failed run is repeated only after a change.
+        return dg.RunRequest(run_key=f"{changed}{digest}", asset_selection=list(keys))
 
     return publish_sensor
 
@@ -236,6 +245,15 @@ def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.Asset
     )
     events = (each.dagster_event for each in planned)
     return {event.asset_key for event in events if event and event.asset_key}
+
+
+def is_current(event: dg.EventLogEntry | None, version: str, since: float = 0.0) -> bool:
+    """True if a materialization is later than an instant and has the version, if there is one."""
+    materialization = event.asset_materialization if event and event.timestamp > since else None
+    if materialization is None:
+        return False
+    loaded = materialization.metadata.get("version")
+    return not version or (loaded is not None and loaded.value == version)
 
 
 def _summary(before: Catalogue, after: Catalogue) -> list[str]:

@@ -92,4 +92,5 @@ def _of_validation(error: ValidationError, known: Collection[str]) -> ConfigErro
     if problem["type"] == "missing":
         return ConfigError(name, f"is missing{where}.")
     wanted = WANTED.get(problem["type"].partition("_")[0], problem["msg"])
+    wanted = wanted.removeprefix("Input should be ")
     return ConfigError(name, f"{problem['input']!r} is not {wanted}{where}.")

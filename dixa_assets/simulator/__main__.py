@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(50_000, 1_000, 1_000)
     delay = options.add_metric_after
     state = State(
-        world=World(seed=options.seed, conversations_per_day=options.conversations_per_day),
+        world=World(
+            seed=options.seed,
+            conversations_per_day=options.conversations_per_day,
+            edge_share=options.edge_share,
+        ),
         key=os.environ.get("DIXA_API_KEY", "").strip() or DEMO_KEY,
         settings=Settings(rate=options.rate, burst=options.burst, latency_ms=options.latency_ms),
         stopped_at=options.now,
@@ -82,6 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--burst", "N", int, "requests allowed at once", default=4)
     add("--latency-ms", "MS", float, "wait before every answer", default=0.0)
     add("--conversations-per-day", "N", int, "typical size of a working day", default=120)
+    add("--edge-share", "S", float, "limit conversations at local midnights to a share, e.g. 0.02")
     add("--add-metric-after", "SECONDS", float, "add a new metric to the catalogue after this time")
     return parser.parse_args(arguments)
 

@@ -30,6 +30,7 @@ from dixa_assets.simulator.paging import (
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
 from dixa_assets.simulator.state import CatalogueEntry, Kind, State
+from dixa_assets.simulator.story import agents
 from dixa_assets.simulator.values import Json, Row
 from dixa_assets.simulator.world import offered
 
@@ -154,7 +155,7 @@ class Simulator:
         return self._catalogue_page(call, [entry.entry for entry in entries])
 
     def _list_filter_values(self, call: Call) -> Json:
-        values = filter_values(call.id or "")
+        values = filter_values(call.id or "", agents(self._state.now().date()))
         if values is None:
             raise ApiError(404, "Filter attribute not found")
         items: list[Json] = [{"value": choice.value, "label": choice.label} for choice in values]

@@ -6,9 +6,9 @@ Which conversations exist belongs in `timeline`.
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from random import Random
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
-from dixa_assets.simulator import people
+from dixa_assets.simulator import people, story
 from dixa_assets.simulator.records import make_row
 from dixa_assets.simulator.values import (
     NO_VALUES,
@@ -45,6 +45,8 @@ class Lifecycle:
         self._rng = rng
         self._conversation = conversation
         self._edge = edge
+        self._day = conversation.created_at.date()
+        self._agents = story.on_duty(self._day)
         self._queue = conversation.queue
         self._agent: Named | None = None
         self._tags: tuple[Named, ...] = ()
@@ -58,24 +60,29 @@ class Lifecycle:
             return self._close(
                 self._next_instant(conversation.created_at, 1800.0), closed_by="Enduser"
             )
-        wait = people.TYPICAL_WAIT[conversation.channel]
+        usual, agent = people.TYPICAL_WAIT[conversation.channel], rng.choice(self._agents)
+        wait, work = (
+            usual * factor
+            for factor in (story.delay(self._queue, self._day), story.slowness(agent, self._day))
+        )
         at = conversation.created_at
         if self._happens(0.2, edge=False):
             at = self._next_instant(at, wait / 2)
-            self._assign(at, rng.choice(people.AGENTS), accepted=False)
+            self._assign(at, rng.choice(self._agents), accepted=False)
         at = self._next_instant(at, wait)
-        self._assign(at, rng.choice(people.AGENTS), accepted=True)
+        self._assign(at, agent, accepted=True)
         picked_up = at
-        at = self._next_instant(at, wait / 3)
+        at = self._next_instant(at, work / 3)
         self._first_reply(at)
         if self._happens(0.14, edge=True):
             if not self._edge:
                 at = self._next_instant(at, 600.0)
             self._transfer(at)
-        for tag in rng.sample(people.TAGS, k=1 if self._edge else rng.choice((0, 0, 1, 1, 2, 3))):
+        tags = [rng.choice(people.TAGS)] if self._edge else story.tags(rng, self._queue, self._day)
+        for tag in tags:
             self._tag(at, tag)
         for turn in range(0 if self._edge else rng.choice((0, 0, 1, 2, 3, 5))):
-            at = self._next_instant(at, wait / 4)
+            at = self._next_instant(at, work / 4)
             self._message(at, self._agent if turn % 2 else None)
         at = self._next_instant(at, 600.0)
         self._close(at, closed_by=rng.choice(("Agent", "Agent", "Agent", "Enduser", "Unknown")))
@@ -122,7 +129,8 @@ class Lifecycle:
             conversation.channel,
             Choice(conversation.contact_point, conversation.contact_point),
             self._queue,
-            _uuid(rng),
+            # Customers come back.
+            uuid5(NAMESPACE_URL, f"customer/{rng.randrange(3000)}"),
             # Above 2**53, so that a conversion to a float would change it.
             None if rng.random() < 0.3 else 2**53 + 2 * rng.getrandbits(61) + 1,
             rng.choice(("da", "en", "de", "sv")),
@@ -181,7 +189,7 @@ class Lifecycle:
     def _transfer(self, at: datetime) -> None:
         before, self._queue = self._queue, self._rng.choice(people.QUEUES)
         self._add("transferred_conversations", at, self._agent, before, self._queue)
-        self._assign(self._next_instant(at, 120.0), self._rng.choice(people.AGENTS), accepted=True)
+        self._assign(self._next_instant(at, 120.0), self._rng.choice(self._agents), accepted=True)
 
     def _tag(self, at: datetime, tag: Named) -> None:
         self._tags = (*self._tags, tag)
@@ -216,19 +224,21 @@ class Lifecycle:
         if not self._edge:
             kinds = tuple(rng.choices(kinds, (70, 15, 15))) if rng.random() < 0.45 else ()
         survey_id = _uuid(rng)
+        share = story.satisfaction(self._agent, self._queue, self._day)
         minutes = min(max(2.0, rng.expovariate(1 / 600)), 6 * 24 * 60.0)
         answered = at + timedelta(milliseconds=int(minutes * 60_000))
         for kind in kinds:
             score: int | None = None
             rest: tuple[Value | None, ...] = (survey_id, answered)
+            is_satisfied = rng.random() < share
             if kind == "ratings":
-                comment = rng.choice((None, None, "Tak for hjælpen!", 'She said "wait".\nTwice.'))
-                rest = (*rest, comment)
-                score = rng.choice((1, 2, 3, 4, 4, 5, 5, 5))
+                comment = "Tak for hjælpen!" if is_satisfied else 'She said "wait".\nTwice.'
+                rest = (*rest, rng.choice((None, None, comment)))
+                score = rng.choice((4, 5, 5) if is_satisfied else (1, 2, 3, 3))
             elif kind == "nps_ratings":
-                score = Int32(rng.randint(0, 10))
+                score = Int32(rng.randint(8, 10) if is_satisfied else rng.randint(0, 7))
             else:
-                rest = (answered, rng.random() < 0.8)
+                rest = (answered, is_satisfied)
             values = (self._agent, self._queue, *rest)
             self._add(kind, at, *values, value=score, visible_at=answered)
 

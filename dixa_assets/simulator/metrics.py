@@ -102,7 +102,7 @@ _METRICS = (
         "conversation_assignments_per_agent",
         "Offers of a conversation, per agent: counts agents, and sums up their offers",
         "conversation_assignments",
-        measures.groups_of(lambda row: row.agent),
+        measures.groups_of(lambda row: row.agent and row.agent.id),
         {"Count": "Number of agents", "Sum": "Offers over all agents"},
     ),
     Metric(
@@ -210,7 +210,7 @@ _METRICS = (
         "active_agents",
         "Number of agents with any presence, counted per agent",
         "agent_presence",
-        measures.groups_of(lambda row: row.agent),
+        measures.groups_of(lambda row: row.agent and row.agent.id),
         COUNT,
         filters=PRESENCE_FILTERS,
         is_related=False,

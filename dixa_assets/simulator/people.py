@@ -40,7 +40,7 @@ CONTACT_FORM = Choice("CONTACT_FORM", "Contact Form")
 CHANNELS = (CALLBACK, CHAT, CONTACT_FORM, EMAIL, PHONE)
 CHANNEL_WEIGHTS = (6, 22, 10, 42, 20)
 # Typical seconds until an agent accepts the conversation.
-TYPICAL_WAIT = {CALLBACK: 900.0, CHAT: 90.0, CONTACT_FORM: 3600.0, EMAIL: 3600.0, PHONE: 45.0}
+TYPICAL_WAIT = {CALLBACK: 600.0, CHAT: 60.0, CONTACT_FORM: 2400.0, EMAIL: 1800.0, PHONE: 40.0}
 
 INBOUND = Choice("INBOUND", "Inbound")
 OUTBOUND = Choice("OUTBOUND", "Outbound")
@@ -54,11 +54,11 @@ BREAK = Choice("ON_BREAK", "On break")
 PRESENCES = (WORKING, AWAY, BREAK)
 
 
-def filter_values(attribute: str) -> tuple[Choice, ...] | None:
+def filter_values(attribute: str, agents: tuple[Named, ...] = AGENTS) -> tuple[Choice, ...] | None:
     """The values of a filter attribute; None if there is no such attribute."""
     match attribute:
         case "agent_id" | "queue_id" | "tag_id":
-            named = {"agent_id": AGENTS, "queue_id": QUEUES, "tag_id": TAGS}[attribute]
+            named = {"agent_id": agents, "queue_id": QUEUES, "tag_id": TAGS}[attribute]
             return tuple(Choice(item.id, item.label) for item in named)
         case "channel":
             return CHANNELS

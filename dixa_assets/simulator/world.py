@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 
 from dixa_assets.simulator.metrics import LATE_METRIC, METRICS
@@ -50,15 +50,31 @@ class World:
     The same seed and size give the same events for every date, whatever is requested first. A
     filter on an attribute that the record or metric does not offer has no effect.
 
+    Args:
+        seed: Each seed gives other events.
+        conversations_per_day: Typical size of a working day.
+        edge_share: Conversations whose events are exactly at local midnights and other edges, as a
+            share of the others. None: one on every edge.
+
     Raises:
         ValueError: `conversations_per_day` is out of range.
     """
 
-    def __init__(self, *, seed: int = 7, conversations_per_day: int = 120) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 7,
+        conversations_per_day: int = 120,
+        edge_share: float | None = None,
+    ) -> None:
         if not 1 <= conversations_per_day <= MAX_CONVERSATIONS_PER_DAY:
             raise ValueError(f"conversations_per_day: 1 to {MAX_CONVERSATIONS_PER_DAY}")
-        self._seed = seed
-        self._size = conversations_per_day
+        self._rows_of_day = partial(
+            rows_of_day,
+            seed=seed,
+            conversations_per_day=conversations_per_day,
+            edge_share=edge_share,
+        )
         days = max(LIFETIME_DAYS + 8, min(400, CACHED_CONVERSATIONS // conversations_per_day))
         self._begun_on = lru_cache(maxsize=days)(self._create_day)
         self._timestamped_on = lru_cache(maxsize=days)(self._collect_day)
@@ -131,7 +147,7 @@ class World:
     def _create_day(self, day: date) -> list[dict[str, list[Row]]]:
         """The rows of everything that begins on a day: by days since then, then by record."""
         begun: list[dict[str, list[Row]]] = [defaultdict(list) for _ in range(LIFETIME_DAYS + 1)]
-        for row in rows_of_day(day, seed=self._seed, conversations_per_day=self._size):
+        for row in self._rows_of_day(day):
             begun[(row.at.date() - day).days][row.record_id].append(row)
         return begun
 

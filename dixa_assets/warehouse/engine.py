@@ -12,8 +12,9 @@ from pathlib import Path
 import duckdb
 
 from dixa_assets.files import make_folder, own_folder, process_folder
+from dixa_assets.model.tables import MARTS
 
-SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
+SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue", MARTS})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
 STORAGE_VERSION = "v1.5.0"
 
@@ -52,6 +53,10 @@ class Engine(ABC):
     @abstractmethod
     def verify_place(self) -> None:
         """Raise ConfigError if a database that is missing could not be created."""
+
+    @abstractmethod
+    def overwrite_removed(self, note: str) -> None:
+        """Remove the last traces of removed values, then run the statement that notes it."""
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Compact the database if it needs that. Return its counts before and after."""

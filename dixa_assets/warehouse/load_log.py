@@ -11,7 +11,7 @@ import duckdb
 
 from dixa_assets.model.counts import Counts, Usage
 from dixa_assets.model.days import Day
-from dixa_assets.model.tables import LOADS
+from dixa_assets.model.tables import LOADS, PERIOD_VALUES
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.sql import Query, insert_values, name_of, placeholders
 
@@ -27,19 +27,22 @@ class Load:
         day: The day that the rows replace; None if they replace the whole table.
         filters: The filters of every request.
         breakdowns: The attributes by which a metric was broken down.
+        periods: The weeks and months that were requested with the day. They have own parts.
     """
 
     run_id: str
     started: float
     parts: Sequence[Staged]
     day: Day | None = None
-    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     breakdowns: Sequence[str] = ()
+    periods: Sequence[str] = ()
 
     @property
     def counts(self) -> Counts:
-        """The rows of all parts."""
-        return sum((part.counts for part in self.parts), Counts())
+        """The rows of all parts of the day."""
+        own = (part for part in self.parts if part.table is not PERIOD_VALUES)
+        return sum((part.counts for part in own), Counts())
 
     @property
     def usage(self) -> Usage:
@@ -70,10 +73,30 @@ def write_loads(
 
 
 class Held(NamedTuple):
-    """The latest load of a partition in the database: its Dagster run, and when it was written."""
+    """The latest load of a partition in the database.
+
+    Attributes:
+        run_id: Its Dagster run.
+        at: When it was written.
+        periods: The weeks and months that were requested with it.
+    """
 
     run_id: str
     at: float
+    periods: frozenset[str] = frozenset()
+
+
+class Inventory(NamedTuple):
+    """The contents of a database.
+
+    Attributes:
+        database_id: Its id; empty before its first write, and if there is no database.
+        loads: The latest load of each partition, by asset key and day. The day is empty for a whole
+            table.
+    """
+
+    database_id: str
+    loads: Mapping[str, Mapping[str, Held]]
 
 
 def loads_by_asset(query: Query) -> dict[str, dict[str, Held]]:
@@ -84,12 +107,13 @@ def loads_by_asset(query: Query) -> dict[str, dict[str, Held]]:
     found: dict[str, dict[str, Held]] = {}
     for row in query(
         "SELECT asset_key, coalesce(partition_date::VARCHAR, '') AS day, "
-        "coalesce(run_id, '') AS run_id, epoch(loaded_at) AS at FROM dixa_catalogue.loads "
+        "coalesce(run_id, '') AS run_id, epoch(loaded_at) AS at, periods FROM dixa_catalogue.loads "
         "WHERE starts_with(asset_key, 'dixa_metrics/') OR asset_key IN "
         "(SELECT schema_name || '/' || table_name FROM duckdb_tables() "
         "WHERE database_name = current_database())"
     ):
-        found.setdefault(row.asset_key, {})[row.day] = Held(row.run_id, row.at or 0.0)
+        periods = frozenset(json.loads(row.periods or "[]"))
+        found.setdefault(row.asset_key, {})[row.day] = Held(row.run_id, row.at or 0.0, periods)
     return found
 
 
@@ -133,6 +157,7 @@ def _row(asset_key: str, load: Load) -> dict[str, Any]:
         "seconds": time.monotonic() - load.started,
         "filters": json.dumps({name: list(values) for name, values in load.filters.items()}),
         "breakdowns": json.dumps(list(load.breakdowns)),
+        "periods": json.dumps(list(load.periods)),
         "schema_changes": "[]",
         "unknown_types": "{}",
         "loaded_at": datetime.now(UTC),

@@ -6,12 +6,13 @@ from typing import Any
 import duckdb
 
 from dixa_assets.errors import ConfigError, WarehouseError
-from dixa_assets.model.tables import OWN_TABLES, OWNER, Table
+from dixa_assets.model.tables import MARTS, OWN_TABLES, OWNER, Table
 from dixa_assets.warehouse.engine import SCHEMAS
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.objects import find_relation, foreign
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, placeholders, quote, transaction
+from dixa_assets.warehouse.views import MARK
 
 # The name of the attached file.
 SOURCE = "dixa move"
@@ -38,7 +39,11 @@ def copy_file(
             error, f"'{path}' cannot be read as a database", setting="move"
         ) from None
     try:
-        tables = _relations(connection, "table", "table_oid")
+        tables = [
+            each
+            for each in _relations(connection, "table", "table_oid")
+            if each[0] != MARTS or not MARK.search(each[2] or "")
+        ]
         if (OWNER.schema, OWNER.name) not in [table[:2] for table in tables]:
             raise ConfigError("move", f"'{path}' is not a database of this project.")
         found = connection.execute(
@@ -46,7 +51,8 @@ def copy_file(
         ).fetchone()
         owner.verify_source(path, *(found or ("", "", "")))
         with transaction(connection):
-            views = _relations(connection, "view", "sql")
+            # Marts read each other; the caller makes them again.
+            views = [each for each in _relations(connection, "view", "sql") if each[0] != MARTS]
             for schema, name, *_ in (*tables, *views):
                 place = Table(schema, name, "", ())
                 found = find_relation(connection, place)

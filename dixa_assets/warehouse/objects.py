@@ -20,6 +20,8 @@ from dixa_assets.model.tables import (
     METRIC_VALUES,
     METRICS_DAILY,
     OWN_TABLES,
+    PERIOD_VALUES,
+    PERIOD_VIEWS,
     Column,
     Table,
     comment_of,
@@ -32,11 +34,26 @@ from dixa_assets.warehouse.sql import insert_values, literal, name_of, names_of,
 MAX_STATEMENTS = 200
 # The names of the columns that every write fills itself.
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
+# The views of all metrics, each with its SELECT.
+_WEEK = f"{name_of(PERIOD_VALUES)} WHERE period = 'week'"
+_VIEWS = {
+    view: f"SELECT {names_of(view.columns)} FROM {rows}"
+    for view, rows in (
+        (METRICS_DAILY, name_of(METRIC_VALUES)),
+        # If the first day of the week was changed, weeks with the former one are left out.
+        (
+            PERIOD_VIEWS["week"],
+            f"{_WEEK} AND isodow(first_day) = "
+            f"(SELECT arg_max(isodow(first_day), loaded_at) FROM {_WEEK})",
+        ),
+        (PERIOD_VIEWS["month"], f"{name_of(PERIOD_VALUES)} WHERE period = 'month'"),
+    )
+}
 # Fails if an own column is missing. No statement for a complete database has parameters: the first
 # one makes DuckDB import pandas, which takes longer than everything else, and a load waits for it.
 _USE_ALL = "SELECT 1 FROM " + ", ".join(
     f"(SELECT {names_of(table.columns)} FROM {name_of(table)} LIMIT 0)"
-    for table in (*OWN_TABLES, METRICS_DAILY)
+    for table in (*OWN_TABLES, *_VIEWS)
 )
 # A view as DuckDB writes it, without quotes. The first group has its columns and its table.
 _DEFINITION = re.compile(
@@ -75,10 +92,19 @@ def column_names_of(connection: duckdb.DuckDBPyConnection, table: Table) -> list
 
 def is_own_view(view: Table, found: Found) -> bool:
     """True if this project created the view, of all metrics or of one."""
+    if found.kind == "table":
+        return False
+    if view in PERIOD_VIEWS.values():
+        return _plain(found.sql).endswith(_plain(f" AS {_VIEWS[view]};"))
     columns = ", ".join(column.name for column in view.columns)
     definition = _DEFINITION.fullmatch(found.sql.replace('"', ""))
     own = f"SELECT {columns} FROM {METRIC_VALUES.schema}.{METRIC_VALUES.name}"
-    return found.kind == "view" and definition is not None and definition[1] == own
+    return definition is not None and definition[1] == own
+
+
+def _plain(sql: str) -> str:
+    """A definition without the quotes, brackets and spaces that DuckDB changes."""
+    return re.sub(r'["()\s]', "", sql)
 
 
 def foreign(kind: str, table: Table) -> ConfigError:
@@ -129,58 +155,79 @@ def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> Non
         names = f"SELECT DISTINCT table_schema, table_name FROM {name_of(COLUMNS)}"
         registered = set(connection.execute(names).fetchall())
     for table in OWN_TABLES:
-        found = find_relation(connection, table)
-        if found is None:
-            create_table(connection, table, table.columns)
-        elif found.kind == "view" or (table.schema, table.name) not in registered:
-            raise foreign(found.kind, table)
-        else:
-            present = column_names_of(connection, table)
-            missing = [column for column in table.columns if column.name not in present]
-            for column in missing:
-                add_column(connection, table, column)
-            write_comments(connection, "TABLE", table, missing)
-        save_columns(connection, table, table.columns)
-        if found is None and table is METRIC_VALUES:
+        is_own = (table.schema, table.name) in registered
+        if ensure_table(connection, table, is_own=is_own) and table is METRIC_VALUES:
             # If a person dropped a former table, the rows of these loads are gone.
             schema = literal(f"{table.schema}/")
             gone = f"DELETE FROM {name_of(LOADS)} WHERE starts_with(asset_key, {schema})"
             connection.execute(gone)
-    ensure_daily_view(connection, is_lake=is_lake)
+    ensure_views(connection, is_lake=is_lake)
 
 
-def ensure_daily_view(
+def ensure_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, *, is_own: bool = True
+) -> bool:
+    """Create a table, or the columns that it lacks. Return True if the table is new.
+
+    Raises:
+        ConfigError: There is a view of this name, or a table that is not own.
+    """
+    found = find_relation(connection, table)
+    if found is None:
+        create_table(connection, table, table.columns)
+    elif found.kind == "view" or not is_own:
+        raise foreign(found.kind, table)
+    else:
+        present = column_names_of(connection, table)
+        missing = [column for column in table.columns if column.name not in present]
+        if not missing:
+            return False
+        for column in missing:
+            add_column(connection, table, column)
+        write_comments(connection, "TABLE", table, missing)
+    save_columns(connection, table, table.columns)
+    return found is None
+
+
+def ensure_views(
     connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False, setting: str = "duckdb_path"
 ) -> None:
-    """Create the view of all metrics, so that queries find it as `dixa.metrics_daily`.
+    """Create the views of all metrics, so that queries find them as `dixa.metrics_daily` and so on.
 
     DuckDB names a database after its file. In `dixa.duckdb` a schema `dixa` would make every name
-    `dixa.…` ambiguous, so the view is in the schema `main` there.
+    `dixa.…` ambiguous, so the views are in the schema `main` there.
 
     Raises:
         ConfigError: Another program's objects are in the way. It names the setting of the file.
     """
     ((database,),) = connection.execute("SELECT current_database()").fetchall()
-    view = METRICS_DAILY
-    if database.lower() == view.schema:
+    schema = METRICS_DAILY.schema
+    if database.lower() == schema:
         _leave_schema(connection, database, setting)
-        view = replace(METRICS_DAILY, schema="main")
-    found = find_relation(connection, view)
-    if found is None:
-        create_view(connection, view, is_lake=is_lake)
-    elif found.kind == "table":
-        raise foreign(found.kind, view)
+        schema = "main"
+    for each, select in _VIEWS.items():
+        view = replace(each, schema=schema)
+        found = find_relation(connection, view)
+        if found is None:
+            replace_view(connection, view, select, is_lake=is_lake)
+        elif found.kind == "table":
+            raise foreign(found.kind, view)
 
 
 def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting: str) -> None:
-    """Drop the view and its schema in a file that had another name before."""
+    """Drop the views and their schema in a file that had another name before."""
     others, schema = "", METRICS_DAILY.schema
     same = f"database_name = current_database() AND lower(schema_name) = {literal(schema)}"
     if not connection.execute(f"FROM duckdb_schemas() WHERE {same}").fetchall():
         return
-    found = find_relation(connection, METRICS_DAILY)
-    if found and is_own_view(METRICS_DAILY, found):
-        connection.execute(f"DROP VIEW {quote(database)}.{name_of(METRICS_DAILY)}")
+    own = [
+        view
+        for view in _VIEWS
+        if (found := find_relation(connection, view)) and is_own_view(view, found)
+    ]
+    for view in own:
+        connection.execute(f"DROP VIEW {quote(database)}.{name_of(view)}")
+    if own:
         try:
             connection.execute(f"DROP SCHEMA {quote(database)}.{quote(schema)}")
         except duckdb.DependencyException as error:
@@ -238,11 +285,16 @@ def create_view(
     found = find_relation(connection, view)
     if found and not is_own_view(view, found):
         raise foreign(found.kind, view)
+    select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)} {where}"
+    replace_view(connection, view, select, is_lake=is_lake)
+
+
+def replace_view(
+    connection: duckdb.DuckDBPyConnection, view: Table, select: str, *, is_lake: bool
+) -> None:
+    """Create a view and its schema, with comments, or replace a view that is known to be own."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {name_of(view)} AS "
-        f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)} {where}"
-    )
+    connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
     # A lake takes no comments on the columns of views.
     write_comments(connection, "VIEW", view, () if is_lake else view.columns)
 
@@ -278,6 +330,7 @@ def save_columns(
                 "comment": column.comment,
                 "field": column.field,
                 "part": column.part,
+                "treatment": column.treatment,
             }
             for column in columns
         ],

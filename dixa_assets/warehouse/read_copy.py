@@ -1,6 +1,5 @@
 """The read copy: a compact copy of the database in a file that is replaced as a whole."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,18 +7,34 @@ from typing import Any
 
 import duckdb
 
-from dixa_assets.files import make_folder, not_replaced, process_folder
+from dixa_assets.files import make_folder, not_replaced, process_folder, replace_file, unwritable
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine
-from dixa_assets.warehouse.objects import ensure_daily_view
+from dixa_assets.warehouse.failures import to_own_error
+from dixa_assets.warehouse.objects import ensure_views
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, quote, transaction
 
 # The copy's name while it is written.
-COPY = "dixa read copy"
+COPY = "dixa copy"
 
 
 def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, Any]:
+    """Replace the file at `path` with a copy of the database, and name what could not be written.
+
+    See `_write`.
+    """
+    try:
+        return _write(engine, path, owner)
+    except OSError as error:
+        raise unwritable("read_copy_path", path, error) from None
+    except duckdb.Error as error:
+        setting = "read_copy_path" if isinstance(error, duckdb.IOException) else ""
+        problem = f"the read copy {path} could not be written"
+        raise to_own_error(error, problem, setting=setting, is_shared=engine.is_shared) from None
+
+
+def _write(engine: Engine, path: Path, owner: Ownership) -> dict[str, Any]:
     """Replace the file at `path` with a copy of the database.
 
     Returns:
@@ -33,24 +48,28 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
         # The copy is made under its final file name, because DuckDB names a database after it.
         made = folder / path.name
         with engine.reading() as connection:
-            connection.execute(
-                f"ATTACH {literal(str(made))} AS {quote(COPY)} "
-                f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
-            )
-            try:
-                left_out = _copy_everything(connection)
-            finally:
-                connection.execute(f"DETACH {quote(COPY)}")
+            left_out = copy_into(connection, made)
         with duckdb.connect(str(made)) as copy, transaction(copy):
-            ensure_daily_view(copy, setting="read_copy_path")
+            ensure_views(copy, setting="read_copy_path")
             copy.execute(f"UPDATE {name_of(OWNER)} SET copied_at = now()")
         if path.exists() and path.stat().st_size:
             _refuse_other_file(path, folder, owner)
         size = made.stat().st_size
-        os.replace(made, path)
+        replace_file(made, path)
         # A program that wrote into the old copy may have left a log, which DuckDB would apply.
         Path(f"{path}.wal").unlink(missing_ok=True)
     return {"bytes": size} | ({"rows left out": ", ".join(left_out)} if left_out else {})
+
+
+def copy_into(connection: duckdb.DuckDBPyConnection, made: Path) -> list[str]:
+    """Copy the database into a new file. Return the tables whose rows cannot be copied."""
+    connection.execute(
+        f"ATTACH {literal(str(made))} AS {quote(COPY)} (STORAGE_VERSION {literal(STORAGE_VERSION)})"
+    )
+    try:
+        return _copy_everything(connection)
+    finally:
+        connection.execute(f"DETACH {quote(COPY)}")
 
 
 def _copy_everything(connection: duckdb.DuckDBPyConnection) -> list[str]:

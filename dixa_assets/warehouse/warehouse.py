@@ -7,55 +7,50 @@ default: replacing whole partitions needs none, and DuckDB recovers best from a 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
 from dixa_assets.errors import WarehouseError, WarehouseLost
-from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWNER, Column, Relation
-from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
-from dixa_assets.warehouse import load_log, parquet
+from dixa_assets.model.privacy import Treatment
+from dixa_assets.model.tables import OWNER, PERIOD_VALUES, Relation, Table
+from dixa_assets.warehouse import load_log, parquet, privacy
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
-from dixa_assets.warehouse.engine import Engine
-from dixa_assets.warehouse.failures import OBSTACLES, is_lost, to_own_error
-from dixa_assets.warehouse.file import DuckDBFile
+from dixa_assets.warehouse.failures import explain_failure, is_lost, to_own_error
+from dixa_assets.warehouse.file import open_engine
 from dixa_assets.warehouse.frames import Frames
-from dixa_assets.warehouse.load_log import Held, Load
+from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.objects import (
     ensure_own_tables,
-    indexes_on,
     is_complete,
     with_own_tables,
 )
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
+from dixa_assets.warehouse.revisions import append_revisions, read_totals
 from dixa_assets.warehouse.rows import insert_rows
-from dixa_assets.warehouse.schema import Plan, apply_plan, fields_of, plan_changes
+from dixa_assets.warehouse.schema import Plan, apply_plan, evolve, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
     Query,
     name_of,
-    names_of,
     placeholders,
     quote,
     rows_of,
     transaction,
 )
+from dixa_assets.warehouse.views import View, replace_rows, replace_views
+from dixa_assets.warehouse.written import Written, read_preview
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-# A preview shows columns of these types only, because their values do not identify a person.
-PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
-PREVIEW_ROWS = 5
 # One thread. Each row group is written when it is full: by default DuckDB keeps ten in memory.
 LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
 # Every write into a lake changes this row. If the lock ever fails, two writes conflict here, and
@@ -64,35 +59,6 @@ TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
 # A write that a lost connection or another writer of a lake has ended is repeated as often.
 MOST_REPEATS = 4
 T = TypeVar("T")
-
-
-class Inventory(NamedTuple):
-    """The contents of a database.
-
-    Attributes:
-        database_id: Its id; empty before its first write, and if there is no database.
-        loads: The latest load of each partition, by asset key and day. The day is empty for a whole
-            table.
-    """
-
-    database_id: str
-    loads: Mapping[str, Mapping[str, Held]]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The result of a write.
-
-    Attributes:
-        schema_changes: The changes of the table, in words.
-        columns: The columns of the table.
-        preview: A few of its rows: numbers, instants and booleans, never text, which may be
-            personal.
-    """
-
-    schema_changes: tuple[str, ...]
-    columns: tuple[Column, ...]
-    preview: "pd.DataFrame"
 
 
 class Warehouse(Frames):
@@ -117,20 +83,27 @@ class Warehouse(Frames):
         self.path = Path(path)
         self.settings = settings
         self.timezone = settings.timezone
-        self._engine = _engine(str(path), settings, connection_config or {})
+        self._engine = open_engine(str(path), settings, connection_config or {})
         self.name = self._engine.name
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
         self._owner = Ownership(self.name, settings, host)
         # True if a reader found a lake complete. A lake is opened for each query, a file is not.
         self._is_complete_lake = False
+        self._holds_removed = False
+
+    @property
+    def is_lake(self) -> bool:
+        """True if many machines can write the database."""
+        return self._engine.is_shared
 
     def replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
         """Replace the days of the loads, or the whole table, with the staged rows.
 
         Columns are added and widened first, in transactions of their own. One transaction then
-        deletes the old rows, inserts the new ones and writes the load log. If a statement
-        fails, no partition changes.
+        deletes the old rows, inserts the new ones, writes the load log and appends the totals
+        that changed to the revisions. The weeks and months that end with a day are replaced with
+        it. If a statement fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -152,33 +125,55 @@ class Warehouse(Frames):
         scope |= {name: [value] for name, value in relation.row_filter.items()}
         where = " AND ".join(f"{quote(name)} IN ({placeholders(v)})" for name, v in scope.items())
         scope_sql = f"{name_of(relation.stored_in)} WHERE {where or 'true'}"
+        periods = sorted({name for load in loads for name in load.periods})
         values = [*itertools.chain(*scope.values())]
 
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
+            removed = privacy.remove_other_rows(connection, relation)
+            self._holds_removed |= bool(removed or plan.removed)
+            changes = [*plan.changes, *removed]
+            before = read_totals(connection, relation, days)
             connection.execute(f"DELETE FROM {scope_sql}", values)
+            if periods:
+                connection.execute(
+                    f"DELETE FROM {name_of(PERIOD_VALUES)} "
+                    f"WHERE {where} AND period IN ({placeholders(periods)})",
+                    [*values, *periods],
+                )
             for part, run_id in parts:
-                insert_rows(connection, part, plan.columns, run_id)
-            load_log.write_loads(connection, relation.key, loads, plan.changes)
-            plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
-            preview = connection.execute(
-                f"SELECT {names_of(plain) or 'NULL'} FROM {scope_sql} "
-                f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
-                values,
-            ).df()
-            return Written(tuple(plan.changes), tuple(plan.columns), preview)
+                columns = part.table.columns if part.table is PERIOD_VALUES else plan.columns
+                insert_rows(connection, part, columns, run_id)
+            load_log.write_loads(connection, relation.key, loads, changes)
+            append_revisions(connection, relation, before)
+            preview = read_preview(connection, plan.columns, scope_sql, values)
+            return Written(tuple(changes), tuple(plan.columns), preview)
 
-        with self._connect() as connection, self._explain_failure(connection, relation, values):
+        is_lake, table = self._engine.is_shared, relation.stored_in
+        problem = (
+            f"{table.key} in {self.name}: the rows of {', '.join(values) or 'the whole table'} "
+            "could not be written"
+        )
+        with (
+            self._connect() as connection,
+            explain_failure(connection, table, problem, is_shared=is_lake),
+        ):
             connection.execute(LOW_MEMORY)
             # One transaction is enough if no table needs a change. In a lake, each transaction
             # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
+                staged = [part for part, _ in parts]
+                self._holds_removed = privacy.verify(connection, relation, staged)
                 plan = plan_changes(connection, relation, types)
-                if plan.is_table_current and plan.is_view_current:
+                if plan.removed:
+                    # Columns that are left out now disappear together with the new rows.
+                    evolve(connection, table, plan, is_lake)
+                    privacy.note_removed(connection)
+                if plan.removed or (plan.is_table_current and plan.is_view_current):
                     return write(connection, plan)
-            apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
+            apply_plan(connection, relation, plan, is_lake=is_lake)
             with transaction(connection):
                 return write(connection, plan)
 
@@ -216,7 +211,51 @@ class Warehouse(Frames):
             record's table.
         """
         with self.reading() as query:
-            return load_log.unknown_types(query), fields_of(query)
+            types, fields = load_log.unknown_types(query), fields_of(query)
+        left_out = {each for each in types if each[2] == Treatment.NOT_ALLOWED}
+        for key, name, _ in left_out:
+            fields.setdefault(key.partition("/")[2], set()).add(name)
+        return types - left_out, fields
+
+    def forgotten(self) -> frozenset[str]:
+        """The digests of forgotten values."""
+        with self.reading() as query:
+            return privacy.digests(query)
+
+    @contextmanager
+    def changing(self, *, dry_run: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection for one transaction, or with `dry_run` for reading."""
+        if dry_run:
+            with self._read() as connection:
+                yield connection
+            return
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            if self._engine.is_shared:
+                connection.execute(TOUCH_OWNER)
+            yield connection
+            self._holds_removed = privacy.holds_removed(partial(rows_of, connection))
+
+    def overwrite_removed(self) -> None:
+        """Overwrite the blocks of a file, or remove the files of a lake, that hold removed values.
+
+        Raises:
+            WarehouseError: They cannot be overwritten now.
+        """
+        if self._holds_removed:
+            self._engine.overwrite_removed(privacy.CLEAR)
+            self._holds_removed = False
+
+    def replace_views(self, schema: str, views: Sequence[View]) -> dict[str, str]:
+        """Make the project's views in a schema. Return those that failed, with the reason."""
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            return replace_views(connection, schema, views, is_lake=self._engine.is_shared)
+
+    def replace_rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Replace all rows of a table. Return False if other people made the table."""
+        with self._connect() as connection:
+            return replace_rows(connection, table, rows, is_lake=self._engine.is_shared)
 
     def publish(self, path: Path) -> dict[str, Any]:
         """Replace the file at `path` with a compact copy.
@@ -230,15 +269,7 @@ class Warehouse(Frames):
             ConfigError: The file is not a read copy of this account's database.
         """
         self.check()
-        try:
-            return write_read_copy(self._engine, path, self._owner)
-        except OSError as error:
-            raise unwritable("read_copy_path", path, error) from None
-        except duckdb.Error as error:
-            setting = "read_copy_path" if isinstance(error, duckdb.IOException) else ""
-            problem = f"the read copy {path} could not be written"
-            shared = self._engine.is_shared
-            raise to_own_error(error, problem, setting=setting, is_shared=shared) from None
+        return write_read_copy(self._engine, path, self._owner)
 
     def export(self, folder: str) -> dict[str, int]:
         """Copy days that were loaded since the last export into Parquet files.
@@ -364,34 +395,3 @@ class Warehouse(Frames):
             shared = self._engine.is_shared
             problem = "cannot be used now" if shared and is_lost(error) else "cannot be used"
             raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
-
-    @contextmanager
-    def _explain_failure(
-        self, connection: duckdb.DuckDBPyConnection, relation: Relation, scope: Sequence[str]
-    ) -> Iterator[None]:
-        """Name the table and the rows of a failed write."""
-        try:
-            yield
-        except duckdb.Error as error:
-            shared, table = self._engine.is_shared, relation.stored_in
-            state = (
-                "they are all old or all new"
-                if shared and is_lost(error)
-                else "they did not change"
-            )
-            raise to_own_error(
-                error,
-                f"{table.key} in {self.name}: the rows of {', '.join(scope) or 'the whole table'} "
-                f"could not be written; {state}",
-                is_shared=shared,
-                obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
-            ) from None
-
-
-def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
-    if not address.startswith(LAKE_SCHEME):
-        return DuckDBFile(Path(address), settings, config)
-    # Its driver is an extra.
-    from dixa_assets.warehouse.lake import DuckLake
-
-    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)

@@ -11,7 +11,8 @@ import pytest
 
 from dixa_assets.errors import ConfigError, DaysFailed
 from dixa_assets.load import loader as loader_module
-from dixa_assets.load.loader import DAYS_PER_THREAD, FAILED_DAYS_BEFORE_STOPPING, Loader, Task
+from dixa_assets.load.loader import DAYS_PER_THREAD, Loader
+from dixa_assets.load.queue import FAILED_DAYS_BEFORE_STOPPING, Task
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import days_from
 from dixa_assets.model.options import LoadSpec
@@ -65,7 +66,7 @@ def loaded_days(warehouse: Warehouse, key: str = "dixa_records/ratings") -> dict
         ("America/Santiago", 23, date(2025, 9, 6)),
         ("Africa/Cairo", 25, date(2025, 10, 29)),
         ("Australia/Lord_Howe", 24.5, date(2025, 4, 5)),
-        ("Australia/Lord_Howe", 23.5, date(2025, 10, 4)),
+        ("Australia/Lord_Howe", 23.5, date(2024, 10, 5)),
     ],
 )
 def test_each_day_is_requested_alone_and_has_the_simulators_rows(

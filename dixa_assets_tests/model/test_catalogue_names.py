@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dixa_assets.model.catalogue import (
-    RESERVED_METRIC_NAME,
+    METRIC_TABLES,
     Catalogue,
     distinct_identifier,
     to_identifier,
@@ -62,7 +62,7 @@ def test_names_of_any_ids_are_distinct_without_case(ids: list[str]) -> None:
     assert set(names) == set(ids)
     lowered = [name.lower() for name in names.values()]
     assert len(set(lowered)) == len(ids)
-    assert RESERVED_METRIC_NAME not in lowered
+    assert {*METRIC_TABLES}.isdisjoint(lowered)
 
 
 def names_of(catalogue: Catalogue) -> Mapping[str, str]:
@@ -92,9 +92,9 @@ def test_of_two_colliding_ids_the_plain_one_is_its_own_name() -> None:
     assert names == {"a b": f"a_b_{digest}", "a_b": "a_b"}
 
 
-def test_no_metric_has_the_name_of_the_table_of_all_metrics() -> None:
-    name = names_of(fresh({"id": RESERVED_METRIC_NAME}))[RESERVED_METRIC_NAME]
-    assert name.startswith(f"{RESERVED_METRIC_NAME}_")
+@pytest.mark.parametrize("table", METRIC_TABLES)
+def test_no_metric_has_the_name_of_a_table_of_all_metrics(table: str) -> None:
+    assert names_of(fresh({"id": table}))[table].startswith(f"{table}_")
 
 
 def test_an_id_equal_to_the_distinct_name_of_another_still_gets_a_distinct_name() -> None:

@@ -2,13 +2,22 @@
 
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import get_args
 
 import dagster as dg
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dixa_assets.model.days import MILLISECOND, Day, Period, days_from, local_date
+from dixa_assets.model.days import (
+    MILLISECOND,
+    Day,
+    Period,
+    Weekday,
+    days_from,
+    local_date,
+    spans_ending,
+)
 
 ZONES = (
     "Europe/Copenhagen",
@@ -162,3 +171,51 @@ def test_rows_that_are_spread_or_unknown_are_requested_in_halves() -> None:
 
 def test_the_date_of_an_instant_is_the_local_one() -> None:
     assert local_date("2025-01-01T23:30:00+00:00", "Europe/Copenhagen") == date(2025, 1, 2)
+
+
+# Weeks and months.
+
+weekdays = st.sampled_from(get_args(Weekday))
+
+
+@given(zones, dates, st.sampled_from(["week", "month"]), weekdays)
+def test_periods_touch_and_each_ends_with_one_day(
+    zone: str, first: date, name: str, weekday: Weekday
+) -> None:
+    days = days_from(first, 70, zone)
+    ends = {day: spans_ending(day, [name], weekday) for day in days}
+    spans = [span for found in ends.values() for span in found]
+    assert len(spans) >= (9 if name == "week" else 2)
+    for before, after in pairwise(spans):
+        assert before.period.end == after.period.start
+        assert before.first_day < after.first_day
+    for day, found in ends.items():
+        for span in found:
+            assert span.period.end == day.period.end
+            assert span.period.start == Day.of(span.first_day, zone).period.start
+            is_first = name == "month" or get_args(Weekday)[span.first_day.weekday()] == weekday
+            assert is_first
+            assert name == "week" or span.first_day.day == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "last", "hours"),
+    [
+        ("Europe/Copenhagen", date(2025, 3, 30), 7 * 24 - 1),
+        ("Europe/Copenhagen", date(2025, 10, 26), 7 * 24 + 1),
+        ("America/Santiago", date(2025, 9, 7), 7 * 24 - 1),
+        ("Australia/Lord_Howe", date(2025, 4, 6), 7 * 24 + 0.5),
+        # Samoa has no 2011-12-30.
+        ("Pacific/Apia", date(2012, 1, 1), 6 * 24),
+    ],
+)
+def test_a_week_has_the_hours_of_its_days(zone: str, last: date, hours: float) -> None:
+    (week,) = spans_ending(Day.of(last, zone), ["week"], "monday")
+    assert (week.period.end - week.period.start).total_seconds() / 3600 == hours
+
+
+def test_a_week_whose_last_day_never_was_ends_with_the_day_before() -> None:
+    thursday, skipped = days_from(date(2011, 12, 29), 2, "Pacific/Apia")
+    (week,) = spans_ending(thursday, ["week"], "saturday")
+    assert week.first_day == date(2011, 12, 24)
+    assert spans_ending(skipped, ["week"], "saturday") == []

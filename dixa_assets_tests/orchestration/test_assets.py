@@ -23,7 +23,7 @@ from dixa_assets_tests.support.scenario import (
     tampered,
 )
 from dixa_assets_tests.support.simulator import NOW, Simulator
-from dixa_assets_tests.support.truth import assert_equal
+from dixa_assets_tests.support.truth import PERIODS, Rows, assert_equal, period_rows_of, rows_in
 
 CSAT, RATINGS = "dixa_metrics/csat", "dixa_records/ratings"
 CLOCK_CHANGES = {
@@ -157,6 +157,58 @@ def test_a_breakdown_adds_a_row_per_value_to_the_total(
             only = (Filter(attribute, (str(row.breakdown_value),)),)
             found = world.aggregate("closed_conversations", filters=only, **window)
             assert row.value == found[0]["value"]
+
+
+def test_weeks_of_two_accounts_and_of_a_new_metric_are_the_simulators(
+    simulator: Simulator, world: World, tmp_path: Path
+) -> None:
+    zones = {"acme": "Europe/Copenhagen", "other": "America/Santiago"}
+    accounts = {
+        account: component(
+            simulator,
+            tmp_path,
+            account=account,
+            timezone=zone,
+            periods=["week"],
+            duckdb_path=str(tmp_path / f"{account}.duckdb"),
+        )
+        for account, zone in zones.items()
+    }
+    simulator.tell("metrics", entry={"id": "added"}, like="csat")
+    for account, analytics in accounts.items():
+        keys = [f"{account}/dixa_metrics/{name}" for name in ("csat", "added")]
+        assert load(analytics, keys, "2025-10-26", "2025-10-27").success
+        found = rows_in(analytics.duckdb_path, PERIODS)
+        expected = period_rows_of(world, ["csat"], "2025-10-26", zones[account])
+        added = Rows(row.replace('"csat"', '"added"') for row in expected)
+        assert found == {(PERIODS, "2025-10-26"): expected + added}
+
+
+def test_views_of_weeks_and_months_are_assets_if_they_are_loaded(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    def views(**settings: Any) -> dict[str, Any]:
+        definitions = component(simulator, tmp_path, **settings).build_definitions(catalogue)
+        graph = definitions.resolve_asset_graph()
+        keys = graph.get_all_asset_keys()
+        return {key.path[-1]: graph.get(key) for key in keys if key.path[-1].startswith("metrics_")}
+
+    assert {*views()} == {"metrics_daily"}
+    found = views(periods=["week", "month"], account="acme")
+    assert {*found} == {"metrics_daily", "metrics_weekly", "metrics_monthly"}
+    for view in found.values():
+        assert view.kinds == {"duckdb", "view"}
+        assert {key.to_user_string() for key in view.parent_keys} == {
+            f"acme/dixa_metrics/{name}" for name in METRICS
+        }
+    # The report materializes them, because a view has no step.
+    analytics = component(simulator, tmp_path, periods=["week"])
+    assert load(analytics, [CSAT], "2025-11-09", catalogue=catalogue).success
+    report = load(analytics, ["dixa/report"], catalogue=catalogue)
+    made = {
+        event.asset_key.path[-1] for event in report.asset_materializations_for_node("dixa__report")
+    }
+    assert made == {"metrics_daily", "metrics_weekly", "report"}
 
 
 def test_the_error_of_an_unknown_breakdown_names_the_attributes_of_the_metric(

@@ -8,7 +8,7 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.tables import catalogue_rows
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.orchestration.partitions import build_partitions_def, range_request
 from dixa_assets_tests.support.processes import child, hold
 from dixa_assets_tests.support.reports import Reader

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -90,6 +91,35 @@ def test_no_history_is_loaded_for_zero_days(
 ) -> None:
     analytics = component(simulator, tmp_path, history_days=0)
     assert ranges_of(history_tick(analytics, catalogue, instance)) == []
+
+
+def test_weeks_and_months_that_are_switched_on_later_are_loaded_for_the_history(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, instance: dg.DagsterInstance
+) -> None:
+    chosen: dict[str, Any] = {"history_days": 10, "include": ["csat", "ratings"]}
+    daily = component(simulator, tmp_path, **chosen)
+    known = first_seen(catalogue)
+    # Longer than the history: the week to 2025-10-26 is not in it.
+    loaded = load(
+        daily, [CSAT, RATINGS], "2025-10-26", "2025-11-09", instance=instance, catalogue=known
+    )
+    assert loaded.success
+    before = history_tick(daily, known, instance)
+    assert ranges_of(before) == []
+    weekly = component(simulator, tmp_path, periods=["week", "month"], **chosen)
+    tick = history_tick(weekly, known, instance, before.cursor)
+    ends = ["2025-10-31", "2025-11-02", "2025-11-09"]
+    assert ranges_of(tick) == [(day, day) for day in ends]
+    assert keys_of(tick) == {CSAT}
+    assert load(weekly, [CSAT], ends[0], ends[-1], instance=instance, catalogue=known).success
+    done = history_tick(weekly, known, instance, tick.cursor)
+    assert not done.run_requests
+    # Another first day is another week.
+    sunday = component(
+        simulator, tmp_path, periods=["week", "month"], week_starts_on="sunday", **chosen
+    )
+    tick = history_tick(sunday, known, instance, done.cursor)
+    assert ranges_of(tick) == [("2025-11-01", "2025-11-01"), ("2025-11-08", "2025-11-08")]
 
 
 def test_a_changed_catalogue_loads_its_tables_again(

@@ -13,8 +13,8 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.options import Adaptation
-from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dagster_internals import DefsStateStorage
 from dixa_assets.probe.questions import QUESTIONS, Verdict
@@ -347,10 +347,14 @@ def test_the_page_does_not_repeat_the_message_of_a_refusal(
 def test_names_of_dixa_on_the_page_are_no_markup_and_content_is_not_on_it(
     simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path
 ) -> None:
-    simulator.withdraw("metrics", RECORD)
     odd = "a | b <b>*x*</b> [y](https://evil.example)"
-    about = {"filters": [{"filterAttribute": "channel"}], "relatedRecordIds": [RECORD]}
+    about: dict[str, Any] = {
+        "filters": [{"filterAttribute": "channel"}],
+        "aggregations": [{"measure": "Count"}],
+        "relatedRecordIds": [RECORD],
+    }
     simulator.tell("metrics", entry={"id": odd, **about}, like=RECORD)
+    simulator.withdraw("metrics", RECORD)
     data = {"_type": "vip@example.com", "value": "vip@example.com"}
     simulator.tell("records/fields", id=RECORD, field="odd", data=data)
     facts, _ = probed(analytics)

@@ -32,12 +32,13 @@ from dixa_assets_tests.stress.loads import (
     missing_ranges,
     partitions_of,
     stored_catalogue,
+    with_period_rows,
     work_place,
 )
 from dixa_assets_tests.support.processes import run, running
 from dixa_assets_tests.support.scenario import component, load
 from dixa_assets_tests.support.simulator import Simulator
-from dixa_assets_tests.support.truth import Partition, Rows, rows_in, rows_of
+from dixa_assets_tests.support.truth import Partition, Rows, period_rows_of, rows_in, rows_of
 
 ASSETS = (
     "dixa_metrics/agent_presence_duration",
@@ -90,7 +91,7 @@ class Crash:
         catalogue = stored_catalogue(self._simulator, self._folder / "catalogue")
         while self.tally.kills < kills:
             folder = self._folder / f"backfill_{self.tally.backfills}"
-            with work_place(self._simulator, folder, catalogue) as place:
+            with work_place(self._simulator, folder, catalogue, DIXA_PERIODS="week,month") as place:
                 self._kill_backfill(place, kills)
                 self._resume(place)
                 self._compare_whole(place)
@@ -102,12 +103,16 @@ class Crash:
     def _load_undisturbed(self) -> dict[Partition, Rows]:
         """The simulator's rows by partition; a load that is not killed has the same."""
         self._undisturbed.mkdir(parents=True)
-        analytics = component(self._simulator, self._undisturbed)
+        analytics = component(self._simulator, self._undisturbed, periods=["week", "month"])
         with redirect_stderr(io.StringIO()):
             assert load(analytics, *self._backfill).success
         world = World()
         truth = {(asset, day): rows_of(world, asset, day) for asset, day in self._wanted}
-        found = rows_in(analytics.duckdb_path, *self._assets)
+        for asset, day in self._wanted:
+            if asset.startswith("dixa_metrics/"):
+                truth[asset, day] += period_rows_of(world, [asset.partition("/")[2]], day)
+        database = Path(analytics.duckdb_path)
+        found = with_period_rows(rows_in(database, *self._assets), database)
         assert found == {key: rows for key, rows in truth.items() if rows}
         return truth
 

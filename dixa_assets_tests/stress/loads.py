@@ -3,6 +3,7 @@
 Needs Linux: /proc tells whether a load is writing.
 """
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from dixa_assets.orchestration.partitions import build_partitions_def, to_ranges
 from dixa_assets_tests.support.processes import PROJECT, run, settings_for
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
-from dixa_assets_tests.support.truth import Partition, Rows, rows_in
+from dixa_assets_tests.support.truth import PERIODS, Partition, Rows, rows_in
 
 # Assets, the first day and the last one.
 Job = tuple[tuple[str, ...], str, str]
@@ -112,10 +113,11 @@ def judge(database: Path, truth: Mapping[Partition, Rows], assets: Collection[st
             ).fetchall()
             wrong_columns = undescribed_columns(connection)
     found = rows_in(database, *assets)
+    with_periods = with_period_rows(found, database)
     noted = {(asset, day): rows for asset, day, rows in logged}
     keys = found.keys() | noted.keys()
-    wrong = {key for key in keys if found.get(key, Rows()) != truth.get(key)}
-    duplicated = {key for key in wrong & found.keys() if found[key] > truth.get(key, Rows())}
+    wrong = {key for key in keys if with_periods.get(key, Rows()) != truth.get(key)}
+    duplicated = {key for key in wrong & found.keys() if with_periods[key] > truth.get(key, Rows())}
     disagreeing = {
         f"{key}: {found.get(key, Rows()).total()} rows, {noted.get(key)} in the log"
         for key in keys
@@ -129,6 +131,16 @@ def judge(database: Path, truth: Mapping[Partition, Rows], assets: Collection[st
         half_written=frozenset(wrong - duplicated),
         disagreeing=frozenset(disagreeing).union(wrong_columns),
     )
+
+
+def with_period_rows(found: Mapping[Partition, Rows], database: Path) -> dict[Partition, Rows]:
+    """The rows of partitions, with those of the weeks and months that end with their days."""
+    whole = dict(found)
+    for (_, day), rows in rows_in(database, PERIODS).items():
+        for row in rows.elements():
+            key = f"dixa_metrics/{json.loads(row)['metric']}", day
+            whole[key] = whole.get(key, Rows()) + Rows([row])
+    return whole
 
 
 def undescribed_columns(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -155,10 +167,10 @@ def stored_catalogue(simulator: Simulator, folder: Path) -> Path:
 
 
 @contextmanager
-def work_place(simulator: Simulator, folder: Path, catalogue: Path) -> Iterator[Place]:
-    """A new work folder that knows the catalogue."""
+def work_place(simulator: Simulator, folder: Path, catalogue: Path, **more: str) -> Iterator[Place]:
+    """A new work folder that knows the catalogue; `more` are environment variables."""
     shutil.copytree(catalogue, folder / "dagster_home")
-    settings = settings_for(simulator, folder)
+    settings = settings_for(simulator, folder, **more)
     with dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance:
         yield Place(settings, instance)
 

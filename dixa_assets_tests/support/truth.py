@@ -19,6 +19,8 @@ from dixa_assets_tests.support.simulator import COPENHAGEN, NOW, Json
 
 # An asset's key as `schema/name`, and a day as text.
 Partition = tuple[str, str]
+# The table of weeks and months.
+PERIODS = "dixa_metrics/period_values"
 Rows = Counter[str]
 
 
@@ -40,13 +42,29 @@ def rows_of(world: World, key: str, day: date | str, zone: str = COPENHAGEN) -> 
     if schema == "dixa_records":
         rows = [_record_row(row) for row in sent_rows(world, name, day, zone)]
     else:
-        own = {"interval_start": _stamp(period["start"]), "interval_end": _stamp(period["end"])}
-        rows = [
-            own | {"timezone": zone} | values
-            for aggregate in world.aggregate(name, **period)
-            for values in _metric_rows(aggregate)
-        ]
+        rows = _metric_rows(world, name, period, zone)
     return Rows(_text({"partition_date": str(day)} | row) for row in rows)
+
+
+def period_rows_of(
+    world: World, metrics: Iterable[str], day: date | str, zone: str = COPENHAGEN
+) -> Rows:
+    """The rows of the weeks, from Monday on, and the months that end with a day."""
+    last = date.fromisoformat(str(day))
+    after = last + timedelta(days=1)
+    firsts = {"week": after - timedelta(days=7)} if after.weekday() == 0 else {}
+    firsts |= {"month": last.replace(day=1)} if after.day == 1 else {}
+    return Rows(
+        _text(
+            {"partition_date": str(last), "period": name, "first_day": str(first), "metric": metric}
+            | row
+        )
+        for name, first in firsts.items()
+        for metric in metrics
+        for row in _metric_rows(
+            world, metric, period_of(last, zone) | {"start": midnight(first, zone)}, zone
+        )
+    )
 
 
 def sent_rows(world: World, name: str, day: date | str, zone: str = COPENHAGEN) -> list[Json]:
@@ -82,7 +100,16 @@ def rows_in(database: Path | str, *keys: str) -> dict[Partition, Rows]:
     return found
 
 
-def _metric_rows(aggregate: Mapping[str, Any]) -> list[Json]:
+def _metric_rows(world: World, name: str, period: Mapping[str, datetime], zone: str) -> list[Json]:
+    own = {"interval_start": _stamp(period["start"]), "interval_end": _stamp(period["end"])}
+    return [
+        own | {"timezone": zone} | values
+        for aggregate in world.aggregate(name, **period)
+        for values in _aggregate_rows(aggregate)
+    ]
+
+
+def _aggregate_rows(aggregate: Mapping[str, Any]) -> list[Json]:
     if not isinstance(aggregate["value"], list):
         return [{"measure": aggregate["measure"], "value": aggregate["value"]}]
     return [

@@ -9,7 +9,8 @@ import pytest
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Fact
-from dixa_assets.model.tables import Relation, catalogue_rows
+from dixa_assets.model.catalogue_rows import catalogue_rows
+from dixa_assets.model.tables import Relation
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -89,6 +90,17 @@ def test_a_database_of_another_account_remembers_nothing(tmp_path: Path) -> None
     assert first.catalogue() == Catalogue()
 
 
+# Versions without weeks and months.
+BEFORE_PERIODS = (
+    "DROP VIEW dixa.metrics_weekly",
+    "DROP VIEW dixa.metrics_monthly",
+    "DROP TABLE dixa_metrics.period_values",
+    "ALTER TABLE dixa_catalogue.loads DROP COLUMN periods",
+    "DELETE FROM dixa_catalogue.columns WHERE table_name = 'period_values' "
+    "OR (table_name = 'loads' AND column_name = 'periods')",
+)
+
+
 def test_a_database_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
     path = tmp_path / "test.duckdb"
     warehouse = Warehouse(path)
@@ -96,6 +108,8 @@ def test_a_database_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
     write_tables(warehouse, grown())
     with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.5.0"}) as old:
         old.execute("DROP TABLE dixa_catalogue.catalogue_json")
+        for statement in BEFORE_PERIODS:
+            old.execute(statement)
         old.execute("ALTER TABLE dixa_catalogue.loads ADD COLUMN reach BIGINT")
         old.execute("UPDATE dixa_catalogue.loads SET reach = 1")
 
@@ -108,6 +122,7 @@ def test_a_database_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
     assert again.catalogue() == fresh()
     log = "SELECT rows FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL ORDER BY ALL"
     assert selected(again, log) == [(0,), (2,)]
+    assert len(again.query("FROM dixa.metrics_weekly, dixa.metrics_monthly")) == 0
     adopted = Warehouse(tmp_path / "another.duckdb")
     assert adopted.copy_from(path)['"dixa_catalogue"."catalogue_json"'] == 1
     assert adopted.catalogue() == fresh()

@@ -251,14 +251,14 @@ def test_a_table_that_cannot_be_copied_is_named_and_the_others_are_copied(
 
 def publish(path: str, copy: str, pipe: Connection) -> None:
     """Stop in the middle of a copy, when its rows are in a file."""
-    ensure = read_copy.ensure_daily_view
+    ensure = read_copy.ensure_views
 
     def stop(*given: object, **more: object) -> None:
         pipe.send("copied")
         pipe.recv()
         ensure(*given, **more)  # type: ignore[arg-type]
 
-    read_copy.ensure_daily_view = stop
+    read_copy.ensure_views = stop
     Warehouse(path).publish(Path(copy))
 
 
