@@ -150,13 +150,16 @@ def _dbt(component: DixaAnalytics, folder: Path) -> None:
 
 
 def _publish_again(component: DixaAnalytics) -> None:
-    """Replace the read copy and the report, if they exist."""
+    """Replace the read copy, the report and the Parquet files, if they exist."""
     copy, report = component.read_copy_path, component.report_file
     if copy and Path(copy).exists():
         component.build_warehouse().publish(Path(copy))
         print(f"✓ {copy}: made anew")
     if report and report.exists():
         _report(component, None, DAYS)
+    if component.parquet_path:
+        component.build_warehouse().export(component.parquet_path)
+        print(f"✓ {component.parquet_path}: made anew")
 
 
 def _report(component: DixaAnalytics, output: str | None, days: int) -> None:

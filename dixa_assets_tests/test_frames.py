@@ -138,7 +138,7 @@ def test_metadata_of_an_input_selects_columns_rows_and_the_zone(
 @pytest.mark.parametrize(
     ("key", "metadata", "message"),
     [
-        (RATINGS, {"columns": ["colour"]}, "dixa_records.ratings cannot be read from .*colour"),
+        (RATINGS, {"columns": ["colour"]}, "dixa_records.ratings cannot be read: .*colour"),
         (
             dg.AssetKey(["dixa_records", "closed_conversations"]),
             {},

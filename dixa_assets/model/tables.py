@@ -248,6 +248,7 @@ OWNER = Table(
         Column("hash_key", VARCHAR, "The fingerprint of DIXA_HASH_KEY, if digests are stored."),
         Column("erasures", BIGINT, "The number of forgotten values."),
         Column("holds_removed", BOOLEAN, "Whether free blocks may hold removed values."),
+        Column("removals", BIGINT, "How often values were removed from all days of a table."),
     ),
 )
 ERASURES = Table(

@@ -98,16 +98,10 @@ def build_history_sensor(
         for key, days in shown.items():
             loads, spec = held.loads.get(assets[key].table, {}), assets[key].spec
             gone = _lost_days(instance, key, events.get(key), days, loads)
-            wanted = {""} if spec is None else set[str]()
-            partial = set[str]()
-            if spec and spec.entry.is_live:
-                wanted = {*history(spec.entry.first_seen)}
-                partial = _without_periods(spec, loads, {*wanted, *latest})
-                wanted |= partial
-            if spec:
-                first = str(settings.first_kept_day(spec.entry, datetime.now(UTC)))
-                gone = {day for day in gone if day >= first}
-                wanted = {day for day in wanted if day >= first}
+            own = history(spec.entry.first_seen) if spec else ()
+            wanted, partial = _wanted_days(spec, loads, own, latest)
+            first = str(settings.first_kept_day(spec.entry, datetime.now(UTC))) if spec else ""
+            gone, wanted = ({day for day in each if day >= first} for each in (gone, wanted))
             if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
@@ -203,6 +197,18 @@ def _lost_days(
         for record in later
         if not _is_held(record.event_log_entry, loads)
     }
+
+
+def _wanted_days(
+    spec: LoadSpec | None, loads: Mapping[str, Held], history: Sequence[str], latest: Sequence[str]
+) -> tuple[set[str], set[str]]:
+    """The days that should be loaded, and the loaded ones among them that lack a week or month."""
+    if spec is None:
+        return {""}, set()
+    if not spec.entry.is_live:
+        return set(), set()
+    partial = _without_periods(spec, loads, {*history, *latest})
+    return {*history} | partial, partial
 
 
 def _without_periods(spec: LoadSpec, loads: Mapping[str, Held], days: Collection[str]) -> set[str]:

@@ -112,11 +112,13 @@ class Frames(ABC):
         """
         try:
             return self.query(*selection.statement(), timezone=timezone)
-        except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
+        except (duckdb.ProgrammingError, WarehouseError) as error:
+            if isinstance(error, WarehouseError) and error.retryable:
+                raise
             reason = str(error).partition("\n")[0]
             raise WarehouseError(
-                f"{selection.table} cannot be read from {self.name}: {reason}. Is it loaded, and "
-                "are `columns` and `where` right?"
+                f"{selection.table} cannot be read: {reason}. Is it loaded, and are `columns` and "
+                "`where` right?"
             ) from None
 
 

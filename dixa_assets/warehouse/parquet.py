@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from dixa_assets.errors import WarehouseError
-from dixa_assets.model.tables import METRIC_VALUES, Table
+from dixa_assets.model.tables import METRIC_VALUES, OWNER, PERIOD_VALUES, Table
 from dixa_assets.warehouse.extensions import load_extension
 from dixa_assets.warehouse.sql import literal, name_of, rows_of
 
@@ -22,20 +22,24 @@ LISTING = "_exported.parquet"
 # Files that are written while the database is locked.
 FILES_PER_LOCK = 50
 # The load log names metrics by their views. Their rows are in one table, so they share a file.
-# A file is written anew if the columns of its table change.
+# A file is written anew if the columns of its table change, or if values were removed or blanked.
 FILES = f"""
     SELECT table_schema, table_name, coalesce(day::VARCHAR, '') AS day,
-        concat_ws(' ', max(loaded_at), count(*), any_value(columns)) AS version
+        concat_ws(' ', max(loaded_at), count(*), any_value(columns), any_value(removals)) AS version
     FROM (
         SELECT partition_date AS day, loaded_at,
             IF(asset_key LIKE 'dixa_metrics/%', '{METRIC_VALUES.key}', asset_key) AS key
-        FROM dixa_catalogue.loads
+        FROM dixa_catalogue.loads WHERE removed_at IS NULL
+        UNION ALL
+        SELECT partition_date, loaded_at, '{PERIOD_VALUES.key}' FROM dixa_catalogue.loads
+        WHERE coalesce(periods::VARCHAR, '[]') <> '[]'
     )
     JOIN (
         SELECT schema_name AS table_schema, table_name,
             md5(string_agg(concat(column_name, data_type), ', ' ORDER BY column_index)) AS columns
         FROM duckdb_columns() WHERE database_name = current_database() GROUP BY ALL
     ) ON key = concat(table_schema, '/', table_name)
+    CROSS JOIN (SELECT concat_ws(' ', erasures, removals) AS removals FROM {name_of(OWNER)})
     GROUP BY ALL ORDER BY ALL
 """
 

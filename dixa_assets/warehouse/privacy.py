@@ -6,7 +6,15 @@ import duckdb
 
 from dixa_assets.errors import ConfigError, ErasedMeanwhile
 from dixa_assets.model.privacy import FieldPolicy, Treatment
-from dixa_assets.model.tables import ERASURES, LOADS, METRIC_VALUES, OWNER, Relation
+from dixa_assets.model.tables import (
+    ERASURES,
+    LOADS,
+    METRIC_VALUES,
+    OWNER,
+    PERIOD_VALUES,
+    Relation,
+    Table,
+)
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.sql import Query, literal, name_of, rows_of
 
@@ -60,9 +68,14 @@ def claim_key(connection: duckdb.DuckDBPyConnection, policy: FieldPolicy) -> Non
         connection.execute(f"UPDATE {name_of(OWNER)} SET hash_key = ?", [policy.fingerprint])
 
 
-def note_removed(connection: duckdb.DuckDBPyConnection) -> None:
-    """Note that free blocks may hold removed values until they are overwritten."""
-    connection.execute(f"UPDATE {name_of(OWNER)} SET holds_removed = true")
+def note_removed(connection: duckdb.DuckDBPyConnection, *, days: bool = False) -> None:
+    """Note that free blocks may hold removed values until they are overwritten.
+
+    With `days`, whole days were removed. Otherwise values of any day were, so that every copy of
+    the table must be made anew.
+    """
+    removals = "coalesce(removals, 0)" if days else "coalesce(removals, 0) + 1"
+    connection.execute(f"UPDATE {name_of(OWNER)} SET holds_removed = true, removals = {removals}")
 
 
 def holds_removed(query: Query) -> bool:
@@ -88,30 +101,33 @@ def remove_other_rows(
     if policy.is_plain:
         return removed
     if relation.row_filter:
-        table, attribute, value = METRIC_VALUES, "breakdown_attribute", "breakdown_value"
+        tables: Sequence[Table] = (METRIC_VALUES, PERIOD_VALUES)
+        attribute, value = "breakdown_attribute", "breakdown_value"
         condition = " AND ".join(f"{name} = ?" for name in relation.row_filter)
     elif relation.table.schema == "dixa_filters":
-        table, attribute, value = relation.table, literal(relation.table.name), "value"
+        tables = (relation.table,)
+        attribute, value = literal(relation.table.name), "value"
         condition = "true"
     else:
         return removed
     keys = [*relation.row_filter.values()]
-    found = rows_of(
-        connection,
-        f"SELECT {attribute} AS attribute, count(*) FILTER "
-        f"(NOT regexp_full_match({value}, '{DIGEST}')) AS plain FROM {name_of(table)} "
-        f"WHERE {condition} AND {attribute} IS NOT NULL GROUP BY ALL",
-        keys,
-    )
-    for row in found:
-        treatment = policy.treatment(row.attribute)
-        if not treatment.is_kept or (treatment is Treatment.HASHED and row.plain):
-            removed.append(f"removed values of {row.attribute} ({treatment})")
-            if not dry_run:
-                connection.execute(
-                    f"DELETE FROM {name_of(table)} WHERE {condition} AND {attribute} = ?",
-                    [*keys, row.attribute],
-                )
+    for table in tables:
+        found = rows_of(
+            connection,
+            f"SELECT {attribute} AS attribute, count(*) FILTER "
+            f"(NOT regexp_full_match({value}, '{DIGEST}')) AS plain FROM {name_of(table)} "
+            f"WHERE {condition} AND {attribute} IS NOT NULL GROUP BY ALL",
+            keys,
+        )
+        for row in found:
+            treatment = policy.treatment(row.attribute)
+            if not treatment.is_kept or (treatment is Treatment.HASHED and row.plain):
+                removed.append(f"removed values of {row.attribute} ({treatment})")
+                if not dry_run:
+                    connection.execute(
+                        f"DELETE FROM {name_of(table)} WHERE {condition} AND {attribute} = ?",
+                        [*keys, row.attribute],
+                    )
     if removed and not dry_run:
         note_removed(connection)
     return removed

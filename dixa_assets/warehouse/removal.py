@@ -62,5 +62,5 @@ def remove_days(warehouse: Warehouse, before: date) -> int:
                 "AND removed_at IS NULL",
                 [row.asset_key, before],
             )
-            note_removed(connection)
+            note_removed(connection, days=True)
     return sum(row.days for row in old)
