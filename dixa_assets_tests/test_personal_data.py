@@ -279,7 +279,9 @@ def test_forget_shows_asks_blanks_and_publishes_again(
     rows = analytics.build_warehouse().query("SELECT count(*) AS n FROM dixa_records.ratings").n[0]
     assert files_with(tmp_path, PERSON) == {"test.duckdb", "read.duckdb"}
 
+    before = (tmp_path / "test.duckdb").read_bytes()
     shown = project("forget", f" {PERSON.upper()} ", "--dry-run", DIXA_HASH_KEY=key)
+    assert (tmp_path / "test.duckdb").read_bytes() == before
     assert shown.code == 0
     assert f"dixa_records.ratings.Contact_Point: {rows} rows on 2 days" in shown.out
     assert f"dixa_records.ratings.odd: {rows} rows on 2 days" in shown.out

@@ -229,6 +229,18 @@ def test_days_that_are_too_old_lose_their_rows_and_are_marked(
     assert metric.days[0] == len(DAYS)
 
 
+def test_a_field_with_lists_of_labels_can_have_a_single_label_too(warehouse: Warehouse) -> None:
+    several = {"_type": "ListField", "values": [text("agent-1", AGENT), text("agent-2", "Abe")]}
+    rows = [{"agent_id": each} for each in (several, text("agent-3"), text("agent-1", AGENT))]
+
+    load(warehouse, People(rows), options(), DAYS[:1])
+
+    labels = selected(
+        warehouse, "SELECT agent_id_label::VARCHAR FROM dixa_records.calls ORDER BY ALL"
+    )
+    assert [label for (label,) in labels][:2] == [f'"{AGENT}"', f'["{AGENT}","Abe"]']
+
+
 # Forgotten people
 
 words = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6, max_size=12)

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +302,23 @@ def test_a_deleted_database_is_filled_again_and_its_older_days_are_named(
     parts = [(first, "2025-11-07"), (last, last)] if is_made_again else []
     assert ranges_of(tick) == [HISTORY, *parts] or ranges_of(tick) == [*parts, HISTORY]
     assert f"{CSAT} (1 days from 2025-11-01 to 2025-11-01)" in place.said()
+
+
+def test_lost_days_of_a_record_that_are_not_kept_are_neither_named_nor_requested(
+    place: Place,
+) -> None:
+    place.load("2025-11-01", "2025-11-01")
+    place.database.unlink()
+    kept = (datetime.now(UTC).date() - date(2025, 11, 8)).days
+    place.analytics = place.analytics.model_copy(update={"keep_days": kept})
+
+    tick = place.tick()
+
+    requested = {each for each in ranges_of(tick) if each}
+    assert requested == {HISTORY, ("2025-11-08", "2025-11-09")}
+    said = place.said()
+    assert f"{CSAT} (1 days from 2025-11-01 to 2025-11-01)" in said
+    assert RATINGS not in said
 
 
 def test_lost_tables_without_days_are_loaded_again(place: Place) -> None:
