@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +110,9 @@ def published_assets(
     return published
 
 
-def can_report() -> bool:
-    """True if the drawing libraries of `dixa-assets[report]` are installed."""
-    return find_spec("plotly") is not None
-
-
 def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Published:
     def run(warehouse: Warehouse) -> Mapping[str, Any]:
-        # Only this step needs the drawing libraries.
+        # Only this step needs the template engine.
         from dixa_assets.report.render import write_report
 
         written = write_report(warehouse, path, options=options)
@@ -131,7 +125,7 @@ def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Publis
 
     return Published(
         "report",
-        "One HTML file with a page for each metric and record. It is replaced after loads.",
+        "One HTML file for managers, with every metric and record. It is replaced after loads.",
         "html",
         run,
         deps,

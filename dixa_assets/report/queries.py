@@ -1,0 +1,160 @@
+"""Every query of the report.
+
+A statement that the report shows, to be copied, has no parameters and is run as it is shown.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from dixa_assets.model.tables import METRIC_VALUES
+from dixa_assets.warehouse.sql import Query, literal, name_of, quote
+
+VALUES = name_of(METRIC_VALUES)
+# A day is ripe when this share of its ratings has arrived.
+RIPE_PERCENT = 95
+ENDINGS = {"day": "daily", "week": "weekly", "month": "monthly"}
+LAST_DAYS = {"day": "day", "week": "week + 6", "month": "last_day(month)"}
+
+Totals = Mapping[str, Mapping[str, Mapping[str, Mapping[date, float]]]]
+
+
+@dataclass(frozen=True)
+class Marts:
+    """The marts of a database. A mart or column that the database lacks has no values."""
+
+    query: Query
+
+    @cached_property
+    def columns(self) -> Mapping[str, set[str]]:
+        """The columns of each mart."""
+        columns: defaultdict[str, set[str]] = defaultdict(set)
+        for row in self.query(
+            "SELECT table_name, column_name FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND schema_name = 'dixa_marts'"
+        ):
+            columns[row.table_name].add(row.column_name)
+        return columns
+
+    def overview(self, period: str, wanted: Iterable[str], first: date) -> str:
+        """The statement for figures of the whole account by day, week or month."""
+        mart = f"overview_{ENDINGS[period]}"
+        source, has = mart, self.columns[mart] | {period}
+        if "still_open" in wanted and "backlog_daily" in self.columns:
+            has |= {"still_open"}
+            source += (
+                "\nLEFT JOIN (SELECT day AS at_day, coalesce(still_open, not_yet_closed) AS "
+                f"still_open FROM dixa_marts.backlog_daily) ON at_day = {LAST_DAYS[period]}"
+            )
+        return self._select(source, period, wanted, has, f"{period} >= DATE '{first}'")
+
+    def parts(self, mart: str, wanted: Iterable[str], first: date, last: date) -> str:
+        """The statement for the figures of each queue, agent, channel or tag by week."""
+        between = f"week BETWEEN DATE '{first}' AND DATE '{last}'"
+        return self._select(mart, "week", wanted, self.columns[mart], between)
+
+    def by_hour(self, mart: str, value: str, first: date, last: date) -> str:
+        """The statement for the mean of a value by weekday and hour, over some days."""
+        return (
+            f"SELECT weekday, hour, sum({value}) / count(DISTINCT hour_start) AS mean\n"
+            f"FROM dixa_marts.{mart}\nWHERE day BETWEEN DATE '{first}' AND DATE '{last}'\n"
+            "GROUP BY weekday, hour\nORDER BY weekday, hour;"
+        )
+
+    def revisions(self, since: date) -> str:
+        """The statement for the totals that a reload changed since a day, the latest first."""
+        return (
+            "SELECT metric, day, measure, status, old_value, new_value, new_loaded_at\n"
+            f"FROM dixa_marts.revisions\nWHERE new_loaded_day >= DATE '{since}'\n"
+            "ORDER BY new_loaded_at DESC, metric, day, measure, status;"
+        )
+
+    def ripe_after(self) -> int | None:
+        """The days after which nearly all ratings of a day have arrived; None if unknown."""
+        if "rating_delay" not in self.columns:
+            return None
+        (found,) = self.query(
+            "SELECT min(days_late) FILTER (arrived >= ?) AS days FROM dixa_marts.rating_delay",
+            [RIPE_PERCENT],
+        )
+        return None if found.days is None else int(found.days)
+
+    def missing(self) -> list[Any]:
+        """What the catalogue lacks for the marts, by kind, name and consequence."""
+        return self.query("FROM dixa_marts.missing") if "missing" in self.columns else []
+
+    def _select(
+        self, source: str, key: str, wanted: Iterable[str], has: Set[str], where: str
+    ) -> str:
+        columns = ", ".join(dict.fromkeys([key, *(each for each in wanted if each in has)]))
+        return f"SELECT {columns}\nFROM dixa_marts.{source}\nWHERE {where}\nORDER BY ALL;"
+
+
+def loads(query: Query) -> dict[str, Any]:
+    """The first and the last loaded day of each asset, and its latest load."""
+    found = query(
+        "SELECT asset_key, min(partition_date) AS first, max(partition_date) AS last, "
+        "max(loaded_at) AS loaded_at FROM dixa_catalogue.loads WHERE partition_date IS NOT NULL "
+        "GROUP BY asset_key ORDER BY asset_key"
+    )
+    return {row.asset_key: row for row in found}
+
+
+def load_log(query: Query, days: Sequence[date]) -> Mapping[str, Mapping[date, Any]]:
+    """The load log by asset and day: rows, filters, whole days from the day's end to its load."""
+    logs: defaultdict[str, dict[date, Any]] = defaultdict(dict)
+    for row in query(
+        "SELECT asset_key, partition_date AS day, rows, filters, "
+        "(epoch(loaded_at - interval_end) // 86400)::INTEGER AS lag "
+        "FROM dixa_catalogue.loads WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
+        [days[0], days[-1]],
+    ):
+        logs[row.asset_key][row.day] = row
+    return logs
+
+
+def totals(query: Query, days: Sequence[date]) -> tuple[Totals, Counter[str]]:
+    """Totals by metric, measure, status and day; the number of unknown shapes by metric."""
+    found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    unknown: Counter[str] = Counter()
+    for row in query(
+        "SELECT metric, partition_date AS day, coalesce(measure, '') AS measure, "
+        f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_unknown FROM {VALUES} "
+        "WHERE partition_date BETWEEN ? AND ? AND breakdown_attribute IS NULL "
+        "ORDER BY metric, measure, status",
+        [days[0], days[-1]],
+    ):
+        if row.is_unknown:
+            unknown[row.metric] += 1
+        else:
+            found[row.metric][row.measure][row.status][row.day] = row.value
+    return found, unknown
+
+
+def by_day(
+    source: str, columns: Mapping[str, str], days: Sequence[date], where: str = "true"
+) -> str:
+    """The statement for columns of a metric or record by day.
+
+    Args:
+        source: The quoted name of a table or view.
+        columns: The expression of each column over the rows of a day.
+        days: The days.
+        where: A further condition.
+    """
+    chosen = "".join(f",\n       {text} AS {quote(name)}" for name, text in columns.items())
+    return (
+        f"SELECT partition_date AS day{chosen}\nFROM {source}\n"
+        f"WHERE {where} AND partition_date BETWEEN DATE '{days[0]}' AND DATE '{days[-1]}'\n"
+        "GROUP BY partition_date\nORDER BY partition_date;"
+    )
+
+
+def total_of(measure: str, status: str) -> str:
+    """The expression of one total of a metric by day."""
+    tests = {"measure": measure, "status": status, "breakdown_attribute": ""}
+    conditions = [f"{k} = {literal(v)}" if v else f"{k} IS NULL" for k, v in tests.items()]
+    return f"sum(value) FILTER ({' AND '.join(conditions)})"
