@@ -13,6 +13,7 @@ from dotenv import load_dotenv
 from dixa_assets import doctor
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError
+from dixa_assets.marts.builder import Marts
 from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import load_components
@@ -74,6 +75,8 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
 def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
+    if component.marts is not False:
+        Marts.of(warehouse.catalogue(), component.wants, component.marts).make(warehouse)
     for name, rows in moved.items():
         print(f"  {name}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")

@@ -4,10 +4,10 @@ One description serves the DDL, the Columns tab of the Dagster UI and the `schem
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
-from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Catalogue, Entry
+from dixa_assets.model.catalogue import RESERVED_METRIC_NAME, Entry
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 # Prefix of the address of a lake, a database that several machines write.
@@ -239,48 +239,6 @@ API_FACTS = _catalogue_table(
 )
 
 
-def catalogue_rows(catalogue: Catalogue) -> dict[Table, list[dict[str, Any]]]:
-    """The rows of each of the catalogue's tables."""
-    rows: dict[Table, list[dict[str, Any]]] = {
-        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
-    }
-    pairs = set()
-    for entry in catalogue.entries:
-        own = {
-            "kind": entry.kind,
-            "id": entry.id,
-            "asset_key": entry.key,
-            "description": entry.description,
-        }
-        status = {name: getattr(entry, name) for name in ("is_live", "first_seen", "retired_at")}
-        if entry.kind == "metric":
-            measures = [item.measure for item in entry.aggregations]
-            rows[METRICS].append(own | status | {"measures": measures})
-            pairs |= {(entry.id, record) for record in entry.related_ids}
-        else:
-            rows[RECORDS].append(own | status)
-            pairs |= {(metric, entry.id) for metric in entry.related_ids}
-        # The description of a part replaces the description of its entry.
-        rows[FILTERS] += [
-            own | {"filter_attribute": item.attribute, "description": item.description}
-            for item in entry.filters
-        ]
-        rows[AGGREGATIONS] += [
-            own | {"measure": item.measure, "description": item.description}
-            for item in entry.aggregations
-        ]
-        rows[FIELDS] += [
-            own
-            | {"field": item.field, "description": item.description, "is_nullable": item.nullable}
-            for item in entry.fields
-        ]
-    rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
-    rows[CHANGES] = [asdict(change) for change in catalogue.changes]
-    if catalogue.facts:
-        rows[API_FACTS] = [asdict(fact) for fact in catalogue.facts]
-    return rows
-
-
 # The warehouse's own notes.
 
 LOADS = Table(
@@ -343,8 +301,27 @@ CATALOGUE_JSON = Table(
         Column("written_at", TIMESTAMPTZ, "When it was written."),
     ),
 )
+REVISIONS = Table(
+    "dixa_catalogue",
+    "revisions",
+    "Totals of metrics that a reload changed; a row is never changed or removed.",
+    (
+        METRIC_NAME,
+        PARTITION_DATE,
+        Column("measure", VARCHAR, "Dixa's measure: Count, Sum, Average, Percentage and so on."),
+        Column("status", VARCHAR, "Presence status; only presence durations have one."),
+        Column("old_value", DOUBLE, "The total before the reload; NULL if there was none."),
+        Column("new_value", DOUBLE, "The total after it; NULL if there is none any more."),
+        Column("old_loaded_at", TIMESTAMPTZ, "When the old total was loaded."),
+        Column("new_loaded_at", TIMESTAMPTZ, "When the new total was loaded."),
+        Column("run_id", VARCHAR, "The Dagster run that reloaded the day."),
+    ),
+)
 # The tables that every database has from the beginning.
-OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON)
+OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, OWNER, CATALOGUE_JSON, REVISIONS)
+
+# The schema of the marts, which `marts/` describes.
+MARTS = "dixa_marts"
 
 
 def column_name(field: str, part: str, taken: Iterable[str]) -> str:

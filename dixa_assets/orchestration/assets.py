@@ -18,9 +18,10 @@ from dixa_assets.errors import DaysFailed, DixaAssetsError
 from dixa_assets.load.loader import Loader, Task
 from dixa_assets.load.progress import Progress
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec, Options
-from dixa_assets.model.tables import METRICS_DAILY, Relation, Table, catalogue_rows, filter_relation
+from dixa_assets.model.tables import METRICS_DAILY, Relation, Table, filter_relation
 from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
 from dixa_assets.orchestration.dagster_internals import (

@@ -19,7 +19,7 @@ from dixa_assets.orchestration.assets import (
 )
 from dixa_assets.orchestration.naming import DixaAsset, Specs
 from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.published import Published, published_assets
+from dixa_assets.orchestration.published import published_assets
 from dixa_assets.orchestration.schedules import build_daily_schedule, build_published_schedule
 from dixa_assets.orchestration.sensors import (
     Unpartitioned,
@@ -84,10 +84,11 @@ class _AccountDefinitions:
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
         self._published = published_assets(
             account,
+            marts=account.marts(catalogue),
             shown=[self._view.spec.key, *records],
             tables=[each.spec.key for each in (*self._tables, *self._filters)],
         )
-        published = [each.describe(names) for each in self._published]
+        published = [asset for each in self._published for asset in each.assets]
         described = [*self._tables, *self._filters, self._view, *entries, *published]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
@@ -116,10 +117,11 @@ class _AccountDefinitions:
 
     def job(self) -> Any:
         """Build the job of the sensors and schedules."""
-        published = [self._published_key(each) for each in self._published]
         return dg.define_asset_job(
             self._account.names.of("dixa_load"),
-            selection=dg.AssetSelection.assets(*self._live, *self._unpartitioned, *published),
+            selection=dg.AssetSelection.assets(
+                *self._live, *self._unpartitioned, *self._published_keys()
+            ),
             # Loads wait for the API, not for a processor, so one process runs all steps in turn.
             executor_def=dg.in_process_executor,
             tags=MAX_RUNTIME_TAG,
@@ -139,19 +141,18 @@ class _AccountDefinitions:
             )
         ]
         loaded = {*self._unpartitioned, *self._live}
-        after_loads = [self._published_key(each) for each in self._published if not each.cron]
-        if after_loads:
+        if after_loads := self._published_keys(cron=""):
             sensors.append(build_publish_sensor(account, job=job, keys=after_loads, loaded=loaded))
         if alert_webhook():
-            published = map(self._published_key, self._published)
-            sensors.append(build_failure_sensor(account, own={*loaded, *published}))
+            own = {*loaded, *self._published_keys()}
+            sensors.append(build_failure_sensor(account, own=own))
         return sensors
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:
         """Build the daily refresh, and a schedule for each published asset with its own time."""
         schedules = [
             build_published_schedule(
-                self._account, each.name, job=job, key=self._published_key(each), cron=each.cron
+                self._account, each.name, job=job, keys=[*each.keys(self._specs)], cron=each.cron
             )
             for each in self._published
             if each.cron
@@ -171,5 +172,7 @@ class _AccountDefinitions:
     def _key(self, asset: DixaAsset) -> dg.AssetKey:
         return self._specs.key(asset.schema, asset.name)
 
-    def _published_key(self, published: Published) -> dg.AssetKey:
-        return self._specs.key(*published.schema_and_name)
+    def _published_keys(self, cron: str | None = None) -> dict[dg.AssetKey, str]:
+        """The published assets with their versions; with `cron`, the assets made at that time."""
+        chosen = [each for each in self._published if cron in (None, each.cron)]
+        return {key: version for each in chosen for key, version in each.keys(self._specs).items()}

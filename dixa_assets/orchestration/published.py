@@ -1,20 +1,20 @@
-"""Assets made of the whole database: the read copy, the report, the lake's maintenance.
+"""Assets made of the whole database: marts, report, read copy, the lake's maintenance.
 
 To add one, write a function that returns a `Published`, and add it to `published_assets`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from dixa_assets.model.options import Options
-from dixa_assets.model.tables import METRICS_DAILY
-from dixa_assets.orchestration.assets import as_failure, step_name
+from dixa_assets.marts.builder import MISSING, Marts
+from dixa_assets.model.tables import MARTS, METRICS_DAILY
+from dixa_assets.orchestration.assets import as_failure, describe_table, step_name
 from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
 from dixa_assets.orchestration.resources import WAREHOUSE
 from dixa_assets.orchestration.settings import Account
@@ -28,128 +28,153 @@ NIGHTLY = "30 4 * * *"
 
 @dataclass(frozen=True)
 class Published:
-    """An asset made of the whole database.
+    """Assets that one step makes of the whole database.
 
     Args:
-        name: Its name in the schema `dixa`.
-        description: Its description in Dagster.
-        kind: Its kind in Dagster.
-        run: Makes it and returns the metadata of the materialization.
-        deps: The assets it reads.
-        metadata: Its metadata before any run.
-        cron: When it is made. Empty: after loads, by the publish sensor.
-        views: Views, by schema and name, that are materialized with it.
+        name: The name of the step, without `dixa`.
+        assets: The assets, before translation.
+        run: Makes them, and returns the metadata of each materialization by name.
+        cron: When they are made. Empty: after loads, by the publish sensor.
+        views: Views, by schema and name, that are materialized with them.
     """
 
     name: str
-    description: str
-    kind: str
-    run: Callable[[Warehouse], Mapping[str, Any]]
-    deps: Sequence[dg.AssetKey] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    assets: Sequence[DixaAsset]
+    run: Callable[[Warehouse], Mapping[str, Mapping[str, Any]]]
     cron: str = ""
     views: Sequence[tuple[str, str]] = ()
 
-    @property
-    def schema_and_name(self) -> tuple[str, str]:
-        """Its schema and name."""
-        return METRICS_DAILY.schema, self.name
-
-    def describe(self, names: Names) -> DixaAsset:
-        """Describe the asset before translation."""
-        spec = dg.AssetSpec(
-            names.key(*self.schema_and_name),
-            deps=self.deps,
-            group_name=names.of("dixa"),
-            description=self.description,
-            kinds={self.kind},
-            metadata=self.metadata,
-        )
-        return DixaAsset(*self.schema_and_name, spec)
+    def keys(self, specs: Specs) -> dict[dg.AssetKey, str]:
+        """The keys of the assets after translation, with their code versions."""
+        translated = [specs[each.schema, each.name] for each in self.assets]
+        return {spec.key: spec.code_version or "" for spec in translated}
 
     def build(self, names: Names, specs: Specs) -> dg.AssetsDefinition:
-        """Build the asset."""
+        """Build the assets."""
         warehouse = names.of(WAREHOUSE)
 
         @dg.multi_asset(
-            name=step_name(names.key(*self.schema_and_name)),
-            specs=[specs[self.schema_and_name]],
+            name=step_name(names.key(METRICS_DAILY.schema, self.name)),
+            specs=[specs[each.schema, each.name] for each in self.assets],
             required_resource_keys={warehouse},
         )
-        def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def publish(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             started = time.monotonic()
             with as_failure():
                 made = self.run(getattr(context.resources, warehouse))
             for view in self.views:
                 # A view has no step of its own. Without an event Dagster shows it as missing.
                 context.log_event(dg.AssetMaterialization(specs.key(*view)))
-            return dg.MaterializeResult(
-                metadata={**made, "seconds": round(time.monotonic() - started, 3)}
-            )
+            seconds = round(time.monotonic() - started, 3)
+            for asset in self.assets:
+                spec = specs[asset.schema, asset.name]
+                own = {"version": spec.code_version} if spec.code_version else {}
+                yield dg.MaterializeResult(
+                    asset_key=spec.key, metadata={**made[asset.name], "seconds": seconds} | own
+                )
 
         return publish
 
 
 def published_assets(
-    account: Account, *, shown: Sequence[dg.AssetKey], tables: Sequence[dg.AssetKey]
+    account: Account,
+    *,
+    marts: Marts | None,
+    shown: Sequence[dg.AssetKey],
+    tables: Sequence[dg.AssetKey],
 ) -> list[Published]:
     """List the assets that an account publishes.
 
     Args:
         account: The account.
+        marts: Its marts, if it has any.
         shown: The view of all metrics, and the records. The report shows them.
         tables: All other tables. The read copy has them too.
     """
-    published = []
+    published = [_marts(account, marts)] if marts else []
+    shown = [*shown, *(each.spec.key for step in published for each in step.assets)]
     if account.report:
-        published.append(_report(account.report, account.options, shown))
+        published.append(_report(account, account.report, shown))
     if account.read_copy:
-        published.append(_read_copy(account.read_copy, [*shown, *tables]))
+        published.append(_read_copy(account, account.read_copy, [*shown, *tables]))
     if account.is_lake:
-        published.append(_lake_maintenance())
+        published.append(_lake_maintenance(account))
     return published
 
 
-def _report(path: Path, options: Options, deps: Sequence[dg.AssetKey]) -> Published:
-    def run(warehouse: Warehouse) -> Mapping[str, Any]:
+def _one(account: Account, name: str, kind: str, description: str, **more: Any) -> DixaAsset:
+    """Describe an asset of the schema `dixa`."""
+    schema, names = METRICS_DAILY.schema, account.names
+    spec = dg.AssetSpec(
+        names.key(schema, name),
+        group_name=names.of(schema),
+        description=description,
+        kinds={kind},
+        **more,
+    )
+    return DixaAsset(schema, name, spec)
+
+
+def _marts(account: Account, marts: Marts) -> Published:
+    def run(warehouse: Warehouse) -> Mapping[str, Mapping[str, Any]]:
+        problems = marts.make(warehouse)
+        return {
+            name: {"not made": problems[name]} if name in problems else {} for name in described
+        }
+
+    names = account.names
+    described = {}
+    for mart in marts.possible:
+        spec = describe_table(mart.table, names).spec.replace_attributes(
+            deps=[names.key(*each) for each in marts.upstream(mart)],
+            kinds={"duckdb", "view"},
+            code_version=marts.version(mart),
+        )
+        described[mart.name] = DixaAsset(MARTS, mart.name, spec)
+    described[MISSING.name] = describe_table(MISSING, names)
+    return Published("marts", [*described.values()], run)
+
+
+def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Published:
+    def run(warehouse: Warehouse) -> Mapping[str, Mapping[str, Any]]:
         # Only this step needs the template engine.
         from dixa_assets.report.render import write_report
 
-        written = write_report(warehouse, path, options=options)
+        written = write_report(warehouse, path, options=account.options)
         return {
-            "path": dg.MetadataValue.path(path),
-            "pages": len(written.pages),
-            "days": len(written.days),
-            "bytes": path.stat().st_size,
+            "report": {
+                "path": dg.MetadataValue.path(path),
+                "pages": len(written.pages),
+                "days": len(written.days),
+                "bytes": path.stat().st_size,
+            }
         }
 
-    return Published(
-        "report",
-        "One HTML file for managers, with every metric and record. It is replaced after loads.",
-        "html",
-        run,
-        deps,
-        views=[(METRICS_DAILY.schema, METRICS_DAILY.name)],
-    )
+    about = "One HTML file for managers, with every metric and record. Loads renew it."
+    views = [(METRICS_DAILY.schema, METRICS_DAILY.name)]
+    asset = _one(account, "report", "html", about, deps=deps)
+    return Published("report", [asset], run, views=views)
 
 
-def _read_copy(path: Path, deps: Sequence[dg.AssetKey]) -> Published:
+def _read_copy(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Published:
+    about = "A compact copy of the database for programs that keep it open. Each run replaces it."
+    metadata = {"path": str(path)}
+    asset = _one(account, "read_copy", "duckdb", about, deps=deps, metadata=metadata)
     return Published(
         "read_copy",
-        "A compact copy of the database for programs that keep it open. Each run replaces it.",
-        "duckdb",
-        lambda warehouse: {"bytes": warehouse.publish(path)},
-        deps,
-        {"path": str(path)},
+        [asset],
+        lambda warehouse: {"read_copy": {"bytes": warehouse.publish(path)}},
     )
 
 
-def _lake_maintenance() -> Published:
+def _lake_maintenance(account: Account) -> Published:
+    about = (
+        "Maintenance of the lake's files: it merges small files and removes files that no reader "
+        "needs."
+    )
     return Published(
         "lake",
-        "Maintenance of the lake's files: it merges small files and removes files that no reader "
-        "needs.",
-        "ducklake",
-        lambda warehouse: warehouse.maintain(SNAPSHOT_RETENTION),
+        [_one(account, "lake", "ducklake", about)],
+        lambda warehouse: {"lake": warehouse.maintain(SNAPSHOT_RETENTION)},
         cron=NIGHTLY,
     )

@@ -48,7 +48,7 @@ def build_daily_schedule(
 
 
 def build_published_schedule(
-    account: Account, name: str, *, job: AssetJob, key: dg.AssetKey, cron: str
+    account: Account, name: str, *, job: AssetJob, keys: Sequence[dg.AssetKey], cron: str
 ) -> dg.ScheduleDefinition:
     """Build the schedule that makes a published asset, in the account's zone."""
 
@@ -61,6 +61,6 @@ def build_published_schedule(
         description=f"Runs the asset dixa/{name}.",
     )
     def published() -> dg.RunRequest:
-        return dg.RunRequest(asset_selection=[key])
+        return dg.RunRequest(asset_selection=list(keys))
 
     return published

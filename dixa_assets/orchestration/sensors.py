@@ -9,8 +9,9 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Set
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import NamedTuple
 
 import dagster as dg
@@ -101,6 +102,8 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
             state.save(storage, state_key, live)
         notes = [*_summary(known, live), *problems]
         notes += [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
+        if (marts := account.marts(live)) and (lacking := [name for _, name, _ in marts.gaps()]):
+            notes.append(f"The marts lack {', '.join(lacking)}; see dixa_marts.missing")
         if is_new:
             notes.append(reload_code_location(context.code_location_origin))
         return dg.SkipReason(". ".join(notes) + ".")
@@ -227,7 +230,7 @@ def build_publish_sensor(
     account: Account,
     *,
     job: AssetJob,
-    keys: Sequence[dg.AssetKey],
+    keys: Mapping[dg.AssetKey, str],
     loaded: Collection[dg.AssetKey],
 ) -> dg.SensorDefinition:
     """Build the sensor that makes assets of the whole database after loads.
@@ -235,19 +238,21 @@ def build_publish_sensor(
     Args:
         account: The account.
         job: The job to run.
-        keys: The assets to make.
+        keys: The assets to make, with the versions that they should have, if any.
         loaded: The sensor waits until no run loads one of these assets.
     """
     warehouse = account.open_warehouse()
     own = {*keys, *loaded}
+    versions = "".join(keys.values())
+    digest = f" {sha256(versions.encode()).hexdigest()[:8]}" if versions else ""
 
     @dg.sensor(
         name=account.names.of("dixa_publish"),
         job=job,
         minimum_interval_seconds=PUBLISH_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description="Renews the report and the read copy when the database has changed and no "
-        "load is running.",
+        description="Renews marts, report and read copy when the database has changed and no load "
+        "is running.",
     )
     def publish_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         changed = warehouse.changed_at()
@@ -255,11 +260,11 @@ def build_publish_sensor(
             return dg.SkipReason("There is no database yet.")
         if not _assets_in_progress(context.instance).isdisjoint(own):
             return dg.SkipReason("Loads are running; their rows are published afterwards.")
-        events = map(context.instance.get_latest_materialization_event, keys)
-        if all(event is not None and event.timestamp > changed for event in events):
+        latest = context.instance.get_latest_materialization_event
+        if all(_is_current(latest(key), version, changed) for key, version in keys.items()):
             return dg.SkipReason("The database has not changed.")
-        # One run per state of the database: a failed run is repeated only after a change.
-        return dg.RunRequest(run_key=f"{changed}", asset_selection=list(keys))
+        # One run per state of database and versions: a failed run is repeated only after a change.
+        return dg.RunRequest(run_key=f"{changed}{digest}", asset_selection=list(keys))
 
     return publish_sensor
 
@@ -348,8 +353,8 @@ def _assets_of(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Set[dg.Asset
     return {event.asset_key for event in events if event and event.asset_key}
 
 
-def _is_current(event: dg.EventLogEntry | None, version: str) -> bool:
-    materialization = event.asset_materialization if event else None
+def _is_current(event: dg.EventLogEntry | None, version: str, since: float = 0.0) -> bool:
+    materialization = event.asset_materialization if event and event.timestamp > since else None
     if materialization is None:
         return False
     loaded = materialization.metadata.get("version")

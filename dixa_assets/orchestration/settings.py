@@ -3,19 +3,22 @@
 `DixaAnalytics` inherits them. `Account` passes them to the builders of definitions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dixa_assets.api.client import DixaClient
+from dixa_assets.errors import ConfigError
+from dixa_assets.marts.builder import Marts
+from dixa_assets.marts.roles import RECORD_ROLES
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import Options
 from dixa_assets.orchestration.naming import DixaAsset, Names
-from dixa_assets.settings.misspelt import Mistake
+from dixa_assets.settings.misspelt import Mistake, hint
 from dixa_assets.warehouse.warehouse import Warehouse
 
 
@@ -41,6 +44,12 @@ class OrchestrationSettings(BaseModel):
     )
     windows_at_a_time: int = Field(default=6, description="Requests in flight at most.")
     report: bool = Field(default=True, description="Whether the HTML report is an asset.")
+    marts: bool | Mapping[str, str] = Field(
+        default=True,
+        description="Whether views answer the questions of a support team; or the records behind "
+        "some of their roles, if Dixa calls them otherwise.",
+        examples=[{"first_responses": "first_reply_time"}],
+    )
     default_sensor_status: Literal["RUNNING", "STOPPED"] = Field(
         default="RUNNING", description="Whether the sensors run from the start."
     )
@@ -50,6 +59,14 @@ class OrchestrationSettings(BaseModel):
     owners: Sequence[str] = Field(
         default=(), description="Owners of every asset: e-mail addresses, or 'team:name'."
     )
+
+    @field_validator("marts")
+    @classmethod
+    def _require_roles(cls, marts: bool | Mapping[str, str]) -> bool | Mapping[str, str]:
+        for role in marts if isinstance(marts, Mapping) else ():
+            if role not in RECORD_ROLES:
+                raise ConfigError("marts", f"'{role}' is not a role{hint(role, RECORD_ROLES)}")
+        return marts
 
     @property
     def sensor_status(self) -> dg.DefaultSensorStatus:
@@ -101,3 +118,9 @@ class Account:
     report: Path | None
     translate: Callable[[DixaAsset], dg.AssetSpec]
     find_unknown_names: Callable[[Catalogue, DixaClient | None], list[Mistake]]
+
+    def marts(self, catalogue: Catalogue) -> Marts | None:
+        """The marts of a catalogue; None if the setting is false."""
+        if self.settings.marts is False:
+            return None
+        return Marts.of(catalogue, self.options.settings.wants, self.settings.marts)

@@ -18,10 +18,11 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from dixa_assets.errors import ConfigError
+from dixa_assets.model.tables import MARTS
 from dixa_assets.warehouse.schema import ensure_daily_view
 from dixa_assets.warehouse.sql import literal, quote
 
-SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue"})
+SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue", MARTS})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
 STORAGE_VERSION = "v1.5.0"
 # The read copy's name while it is written.

@@ -102,9 +102,10 @@ def _add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Col
     connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
 
 
-def _create_view(
+def create_view(
     connection: duckdb.DuckDBPyConnection, view: Table, select: str, is_lake: bool
 ) -> None:
+    """Create or replace a view and its schema, with comments."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
     connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
     # A lake takes no comments on the columns of views.
@@ -151,7 +152,7 @@ def ensure_daily_view(connection: duckdb.DuckDBPyConnection, *, is_lake: bool = 
     if found == (0,):
         select = f"SELECT {names_of(view.columns)} FROM {name_of(METRIC_VALUES)}"
         with transaction(connection):
-            _create_view(connection, view, select, is_lake)
+            create_view(connection, view, select, is_lake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ def apply_plan(
             f"SELECT {names} FROM {name_of(relation.stored_in)} WHERE {' AND '.join(conditions)}"
         )
         with transaction(connection):
-            _create_view(connection, relation.table, select, is_lake)
+            create_view(connection, relation.table, select, is_lake)
 
 
 def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:

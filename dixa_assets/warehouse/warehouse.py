@@ -18,7 +18,7 @@ import duckdb
 from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation
+from dixa_assets.model.tables import LAKE_SCHEME, OWN_TABLES, OWNER, Column, Relation, Table
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse import load_log
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
@@ -28,6 +28,7 @@ from dixa_assets.warehouse.file import DuckDBFile
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.ownership import Ownership
+from dixa_assets.warehouse.revisions import append_revisions, read_totals
 from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import (
     Plan,
@@ -46,6 +47,7 @@ from dixa_assets.warehouse.sql import (
     rows_of,
     transaction,
 )
+from dixa_assets.warehouse.views import View, replace_rows, replace_views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,8 +118,8 @@ class Warehouse:
         """Replace the days of the loads, or the whole table, with the staged rows.
 
         Columns are added and widened first, in transactions of their own. One transaction then
-        deletes the old rows, inserts the new ones and writes the load log. If a statement
-        fails, no partition changes.
+        deletes the old rows, inserts the new ones, writes the load log and appends the totals
+        that changed to the revisions. If a statement fails, no partition changes.
 
         Raises:
             WarehouseError: The rows cannot be written.
@@ -147,10 +149,12 @@ class Warehouse:
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
+            before = read_totals(connection, relation, days)
             connection.execute(f"DELETE FROM {scope_sql}", values)
             for part, run_id in parts:
                 insert_rows(connection, part, plan.columns, run_id)
             load_log.write_loads(connection, relation.key, loads, plan.changes)
+            append_revisions(connection, relation, before)
             plain = [column for column in plan.columns if column.type in PREVIEW_TYPES]
             preview = connection.execute(
                 f"SELECT {names_of(plain) or 'NULL'} FROM {scope_sql} "
@@ -207,6 +211,23 @@ class Warehouse:
             return set(), {}
         with self.reading() as query:
             return load_log.unknown_types(query), fields_of(query)
+
+    def replace_views(self, schema: str, views: Sequence[View]) -> dict[str, str]:
+        """Make the project's views in a schema, each after the views that it reads.
+
+        Views that are no longer wanted are dropped. Relations of other people stay as they are.
+
+        Returns:
+            The views that could not be made, by name, with the reason.
+        """
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            return replace_views(connection, schema, views, is_lake=self._engine.is_shared)
+
+    def replace_rows(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Replace all rows of a table. Return False if other people made the table."""
+        with self._connect() as connection:
+            return replace_rows(connection, table, rows, is_lake=self._engine.is_shared)
 
     def publish(self, path: Path) -> int:
         """Replace the file at `path` with a compact copy. Return the size of the copy in bytes.

@@ -13,8 +13,8 @@ from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import DixaAssetsError
 from dixa_assets.model.catalogue import Catalogue, Listing
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.merge import merge
-from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,

@@ -13,8 +13,8 @@ import pytest
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue, Fact
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.options import Adaptation
-from dixa_assets.model.tables import catalogue_rows
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dagster_internals import DefsStateStorage
 from dixa_assets.probe.questions import QUESTIONS, Verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from dixa_assets.model.catalogue import Catalogue, Fact
-from dixa_assets.model.tables import catalogue_rows
+from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.orchestration import state
 from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.processes import settings_for

@@ -9,7 +9,8 @@ import pytest
 
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue, Fact
-from dixa_assets.model.tables import Relation, catalogue_rows
+from dixa_assets.model.catalogue_rows import catalogue_rows
+from dixa_assets.model.tables import Relation
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.settings import WarehouseSettings
