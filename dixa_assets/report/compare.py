@@ -1,7 +1,7 @@
 """Figures of a period against earlier ones, and the changes that noise explains."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import sqrt
 from statistics import mean, median
@@ -35,6 +35,7 @@ class Measure:
         n: The column with the number of cases of a percentage.
         cases: The name of the cases.
         ripens: True if late ratings change it.
+        short: Its name below its theme.
     """
 
     column: str
@@ -44,6 +45,7 @@ class Measure:
     n: str = ""
     cases: str = ""
     ripens: bool = False
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +55,27 @@ class Compared:
     Args:
         measure: The measure.
         label: Its name, with the name of its part.
-        start: The first day of the period.
+        starts: The first days of the period and of the one before.
         now: Its value.
         before: Its value one period earlier.
         usual: The mean of the earlier periods; for a day, the median of its weekday.
-        n: The number of cases of a percentage.
-        change: The change against `usual`; None if it cannot be judged.
+        n: The number of cases of a percentage that is judged.
         is_ripe: False if late ratings still change the value.
+        judged: The value that is compared with `usual`: the one of the ripe days.
+        change: The change of `judged` against `usual`; None if it cannot be judged.
         recent: The values of the last periods.
     """
 
     measure: Measure
     label: str
-    start: date
+    starts: tuple[date, date]
     now: float | None
     before: float | None
     usual: float | None
     n: float | None
-    change: Change | None
     is_ripe: bool
+    judged: float | None
+    change: Change | None
     recent: Values
 
     @property
@@ -100,6 +104,7 @@ class Periods:
         rows: The rows by first day.
         whole: The first days of the periods that are loaded as a whole.
         ripe_until: The last day whose ratings have arrived.
+        ripe_answers: CSAT and the number of answers of the ripe days of a period that is not ripe.
     """
 
     name: str
@@ -107,6 +112,7 @@ class Periods:
     rows: Mapping[date, Any]
     whole: Set[date]
     ripe_until: date
+    ripe_answers: Mapping[date, tuple[float | None, float]] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -154,25 +160,28 @@ class Periods:
         if measure.n and m:
             usual = sum(value * n for value, n in known) / m
         is_ripe, change = self.is_ripe(at) or not measure.ripens, None
-        if is_ripe and measure.n:
+        judged, n = values[at], ns[at]
+        if not is_ripe:
+            judged, n = self.ripe_answers.get(self.starts[at], (None, 0))
+        if measure.n:
             errors = LIKELY if part is None else SURE
-            change = change_of_share(values[at], ns[at], usual, m, errors)
+            change = change_of_share(judged, n, usual, m, errors)
         elif is_ripe and self.name == "week" and days and usual is not None:
             change = self._change_by_weekday(days, measure, at, usual)
         elif is_ripe and (part is None or measure.unit == "count"):
-            # The number of rare events varies by the root of it at least.
-            floor = sqrt(mean(earlier)) if measure.unit == "count" and earlier else 0
-            change = change_of_mean([values[at]], [earlier], floor)
+            is_count = measure.unit == "count"
+            change = change_of_mean([values[at]], [earlier], is_count=is_count)
         return Compared(
             measure=measure,
-            label=measure.label if part is None else f"{part}: {measure.label.lower()}",
-            start=self.starts[at],
+            label=measure.label if part is None else f"{part}: {measure.label}",
+            starts=(self.starts[at], self.starts[max(at - step, 0)]),
             now=values[at],
             before=values[at - step] if at >= step and self.is_whole(at - step) else None,
             usual=usual,
-            n=ns[at] if measure.n else None,
-            change=change,
+            n=n if measure.n else None,
             is_ripe=is_ripe,
+            judged=judged,
+            change=change,
             recent=values[max(at + 1 - RECENT[self.name], 0) : at + 1],
         )
 
@@ -186,7 +195,8 @@ class Periods:
             [by_day.get(day - timedelta(weeks=back + 1)) for back in range(EARLIER["week"])]
             for day in week
         ]
-        change = change_of_mean([by_day.get(day) for day in week], before)
+        is_count = measure.unit == "count"
+        change = change_of_mean([by_day.get(day) for day in week], before, is_count=is_count)
         known = [value for values in before for value in values if value is not None]
         if change is None or measure.unit not in SUMMED or not any(known):
             return change
@@ -222,25 +232,30 @@ def change_of_share(
 
 
 def change_of_mean(
-    now: Sequence[float | None], before: Sequence[Sequence[float | None]], floor: float = 0
+    now: Sequence[float | None], before: Sequence[Sequence[float | None]], *, is_count: bool
 ) -> Change | None:
-    """The change of the mean of values against earlier values.
+    """The change of the mean of values against the medians of earlier values.
 
     Args:
         now: The values, such as the seven days of a week.
         before: For each value the earlier ones, such as earlier days of the same weekday.
-        floor: The least standard deviation of a value.
+        is_count: True if the values are counts, which vary by their root at least.
     """
     pairs = [
         (value, known)
         for value, earlier in zip(now, before, strict=True)
         if value is not None and (known := [each for each in earlier if each is not None])
     ]
-    spare = sum(len(known) - 1 for _, known in pairs)
+    errors = [each - median(known) for _, known in pairs for each in known]
+    spare = len(errors) - len(pairs)
     # Two values tell little about the spread, and half a week little about a week.
     if len(pairs) < len(now) or spare < 2:
         return None
-    squares = sum((each - mean(known)) ** 2 for _, known in pairs for each in known)
-    spread = max(sqrt(squares / spare), floor)
+    if is_count:
+        # One bad week must not hide the next one.
+        level = mean(median(known) for _, known in pairs)
+        spread = max(1.4826 * median(map(abs, errors)), sqrt(level))
+    else:
+        spread = sqrt(sum(error * error for error in errors) / spare)
     error = spread * sqrt(sum(1 + 1 / len(known) for _, known in pairs)) / len(pairs)
-    return mean(value - mean(known) for value, known in pairs), SURE * error
+    return mean(value - median(known) for value, known in pairs), SURE * error

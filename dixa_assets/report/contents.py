@@ -63,7 +63,7 @@ class Report:
     @property
     def first_screen(self) -> str:
         """The period that is shown first: weeks, or days if no week is whole."""
-        return "week" if (week := self.screens.get("week")) and week.starts else "day"
+        return "week" if (week := self.screens.get("week")) and week.start else "day"
 
     def section(self, name: str, make: Callable[[], T | None]) -> T | None:
         """Make a section. An error costs this section only, and is named in the report."""

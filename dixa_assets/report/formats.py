@@ -32,10 +32,19 @@ def duration(seconds: float) -> str:
     return f"{sign}{big:,} {units[0]}" + (f" {rest:02} {units[1]}" if rest else "")
 
 
+def brief(value: float | None, unit: str) -> str:
+    """Format a number for a summary, rounded: `21 min`, `1,204`."""
+    if value is None or unit not in SECONDS:
+        return shown(value if value is None or unit == "percent" else round(value), unit)
+    seconds = value * SECONDS[unit]
+    step = 1 if abs(seconds) < 120 else 60 if abs(seconds) < 36000 else 3600
+    return duration(round(seconds / step) * step)
+
+
 def size(change: float, unit: str) -> str:
     """Format a difference without its sign: percentages differ by points."""
     if unit != "percent":
-        return shown(abs(change), unit)
+        return brief(abs(change), unit)
     return f"{abs(change):.1f} points" if abs(change) >= 0.05 else "less than 0.1 points"
 
 
@@ -45,7 +54,8 @@ def difference(value: float, usual: float | None, unit: str) -> str:
         return ""
     if abs(value - usual) <= 1e-9 * max(1.0, abs(value)):
         return "the same"
-    return f"{size(value - usual, unit)} {'above' if value > usual else 'below'}"
+    off = size(value - usual, unit) if unit == "percent" else shown(abs(value - usual), unit)
+    return f"{off} {'above' if value > usual else 'below'}"
 
 
 def human(id_: str) -> str:

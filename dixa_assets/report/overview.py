@@ -1,7 +1,7 @@
 """The first tab: four themes, what moved, and tables of queues, channels, agents and topics."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -10,26 +10,32 @@ from dixa_assets.report.charts import Chart, Figure
 from dixa_assets.report.compare import EARLIER, Compared, Measure, Periods, next_start
 from dixa_assets.report.queries import Marts
 
-CSAT = Measure("csat", "Satisfied (CSAT)", "percent", 1, "answers", "answers", ripens=True)
-TYPICAL = Measure("first_response_median", "First response, typical", "seconds", -1)
-SLOW = Measure("first_response_p90", "One in ten waits longer than", "seconds", -1)
+CSAT = Measure("csat", "satisfied (CSAT)", "percent", 1, "answers", "answers", ripens=True)
+TYPICAL = Measure("first_response_median", "first response, median", "seconds", -1, short="median")
+SLOW = Measure("first_response_p90", "one in ten over", "seconds", -1)
 WITHIN = Measure(
-    "within_sla", "Within the promised time", "percent", 1, "first_responses", "responses"
+    "within_sla",
+    "in the promised time",
+    "percent",
+    1,
+    "first_responses",
+    "responses",
+    short="in time",
 )
-CREATED, CLOSED = Measure("created", "Came in"), Measure("closed", "Closed")
-OPEN = Measure("still_open", "Still open at the end", better=-1)
-HANDLING = Measure("handling_median", "Handling time, typical", "seconds", -1)
-ACCEPTED = Measure("acceptance", "Offers accepted", "percent", 1, "offers", "offers")
-HOURS = Measure("working_hours", "Hours at work", "hours worked")
+CREATED, CLOSED = Measure("created", "came in"), Measure("closed", "closed")
+OPEN = Measure("still_open", "still open", better=-1)
+HANDLING = Measure("handling_median", "handling time, median", "seconds", -1)
+ACCEPTED = Measure("acceptance", "offers accepted", "percent", 1, "offers", "offers")
+HOURS = Measure("working_hours", "hours at work", "hours worked")
 THEMES = {
     "Satisfaction": (
         CSAT,
-        Measure("answers", "Answers", ripens=True),
-        Measure("nps", "Would recommend (NPS)", "number", 1, ripens=True),
+        Measure("answers", "answers", ripens=True),
+        Measure("nps", "NPS", "number", 1, ripens=True),
     ),
     "Speed": (TYPICAL, SLOW, WITHIN),
     "Volume": (CREATED, CLOSED, OPEN),
-    "People": (Measure("agents", "People at work"), HOURS, ACCEPTED),
+    "People": (Measure("agents", "people at work"), HOURS, ACCEPTED),
 }
 # The tables of parts: mart, column of the name, measures.
 PARTS = {
@@ -38,9 +44,9 @@ PARTS = {
     "Agents": (
         "agents_weekly",
         "agent",
-        (Measure("closed_by_agent", "Closed"), HOURS, ACCEPTED, HANDLING, CSAT),
+        (Measure("closed_by_agent", "closed"), HOURS, ACCEPTED, HANDLING, CSAT),
     ),
-    "Topics": ("tags_weekly", "tag", (Measure("conversations", "Conversations"),)),
+    "Topics": ("tags_weekly", "tag", (Measure("conversations", "conversations"),)),
 }
 CHARTS = {
     "Satisfied customers": (CSAT,),
@@ -54,8 +60,8 @@ HEAT_MAPS = {
     "People at work": ("staffing", "working_hours"),
 }
 MEASURES = [measure for measures in THEMES.values() for measure in measures]
-# The most changes that are listed.
-MOST_MOVED = 8
+# The most changes that are listed, of the whole account and of its parts.
+MOST_MOVED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,13 @@ class Screen:
     """The first screen for days, weeks or months.
 
     Args:
-        starts: The first days of the last whole period and of the one before; none without one.
+        start: The first day of the last whole period; None without one.
         themes: The figures of the four themes.
-        moved: The changes that are larger than noise, the clearest first.
+        moved: The changes that are larger than noise: of the account, then of its parts.
         charts: The charts of the themes.
     """
 
-    starts: Sequence[date]
+    start: date | None
     themes: Mapping[str, Sequence[Compared]]
     moved: Sequence[Compared]
     charts: Sequence[Chart]
@@ -83,15 +89,19 @@ class Part:
     id: str
     cells: Sequence[Compared]
 
+    @property
+    def is_silent(self) -> bool:
+        """True if nothing happened."""
+        return not any(cell.now for cell in self.cells)
+
 
 @dataclass(frozen=True, slots=True)
 class PartTable:
-    """The parts of the account, the largest first, and their changes in the last ripe week."""
+    """The parts of the account in the last whole week, the largest first."""
 
     title: str
     noun: str
     parts: Sequence[Part]
-    changes: Sequence[Compared]
     figure: Figure
 
 
@@ -126,26 +136,23 @@ class Overview:
         for name in EARLIER:
             rows = marts.query(marts.overview(name, wanted, days[0]))
             by_start = {getattr(row, name): row for row in rows}
-            starts = [*days] if name == "day" else [*by_start][:1]
-            while starts and starts[-1] < max(by_start):
-                starts.append(next_start(starts[-1], name))
-            whole = {start for start, row in by_start.items() if row.is_whole}
-            self.periods[name] = Periods(name, starts, by_start, whole, ripe_until)
-
-    def screen(self, period: str, tables: Sequence[PartTable]) -> Screen:
-        """The first screen for days, weeks or months, with the changes of some tables."""
-        periods = self.periods[period]
-        at = periods.latest(ripe=False)
-        starts = [] if at is None else [periods.starts[max(at - n, 0)] for n in (0, periods.step)]
-        themes, ripe = self._themes(period, ripe=period == "day"), self._themes(period, ripe=True)
-        found = [each for figures in ripe.values() for each in figures]
-        found += [each for table in tables for each in table.changes]
-        moved = [each for each in found if each.verdict not in ("", "noise")]
-        moved.sort(key=lambda each: each.clarity, reverse=True)
+            themes = {
+                theme: [
+                    periods.compare(each, place, days=self.periods["day"])
+                    for each in measures
+                    # An unripe week has ripe days; instead of an unripe day there is an earlier one.
+                    if (place := periods.latest(ripe=each.ripens and period == "day")) is not None
+                ]
+                for theme, measures in THEMES.items()
+            }
+        moved = [
+            *_clearest(each for figures in themes.values() for each in figures),
+            *_clearest(each for table in tables for part in table.parts for each in part.cells),
+        ]
         return Screen(
-            starts,
+            None if at is None else periods.starts[at],
             themes,
-            moved[:MOST_MOVED],
+            moved,
             [chart for title in CHARTS for chart in self._chart(period, title)],
         )
 
@@ -153,7 +160,7 @@ class Overview:
         """A table of parts; None if its mart has no whole week."""
         mart, noun, measures = PARTS[title]
         weeks = self.periods["week"]
-        at, ripe = weeks.latest(ripe=False), weeks.latest(ripe=True)
+        at = weeks.latest(ripe=False)
         if at is None or mart not in self.marts.columns:
             return None
         wanted = [noun, f"{noun}_id", *(e.column for e in measures), *(e.n for e in measures)]
@@ -161,21 +168,21 @@ class Overview:
         sql = self.marts.parts(mart, wanted, first, weeks.starts[at])
         rows = self.marts.query(sql)
         by_part: defaultdict[str | None, dict[date, Any]] = defaultdict(dict)
+        key = f"{noun}_id" if f"{noun}_id" in self.marts.columns[mart] else noun
         for row in rows:
-            name = getattr(row, noun)
-            by_part[getattr(row, f"{noun}_id", None if name == "none" else name)][row.week] = row
-        parts, changes = [], []
+            id_ = getattr(row, key)
+            by_part[None if key == noun and id_ == "none" else id_][row.week] = row
+        answers = self._ripe_answers(weeks, key) if CSAT in measures else {}
+        parts = []
         for id_, by_week in by_part.items():
             name = None if id_ is None else getattr(by_week[max(by_week)], noun)
-            own, label = replace(weeks, rows=by_week), name or f"no {noun}"
-            cells = [own.compare(each, at, part=label) for each in measures]
+            ripe = {weeks.starts[at]: answers[id_]} if id_ in answers else {}
+            own = replace(weeks, rows=by_week, ripe_answers=ripe)
+            cells = [own.compare(each, at, part=name or f"no {noun}") for each in measures]
             parts.append(Part(name, id_ or "", cells))
-            changes += [each for each in cells if each.is_ripe]
-            if ripe not in (None, at):
-                late = [each for each in measures if each.ripens]
-                changes += [own.compare(each, ripe, part=label) for each in late]
         parts.sort(key=lambda part: (part.name is None, -(part.cells[0].now or 0), part.name or ""))
-        return PartTable(title, noun, parts, changes, _figure(title, sql, rows)) if parts else None
+        parts = [part for part in parts if part.name or not part.is_silent]
+        return PartTable(title, noun, parts, _figure(title, sql, rows)) if parts else None
 
     def heat_map(self, title: str) -> HeatMap | None:
         """The mean of a value by weekday and hour over the last whole weeks; None without one."""
@@ -201,17 +208,16 @@ class Overview:
         rows = self.marts.query(sql)
         return _figure("revisions", sql, rows) if rows else None
 
-    def _themes(self, period: str, *, ripe: bool) -> dict[str, list[Compared]]:
-        """The figures of each theme in the last whole period, or in the last ripe one."""
-        periods = self.periods[period]
-        return {
-            theme: [
-                periods.compare(each, at, days=self.periods["day"])
-                for each in measures
-                if (at := periods.latest(ripe=ripe and each.ripens)) is not None
-            ]
-            for theme, measures in THEMES.items()
-        }
+    def _ripe_answers(self, periods: Periods, key: str | None) -> Mapping[Any, Any]:
+        """CSAT and answers of the ripe days of the last whole period, if it is not ripe.
+
+        They are by its first day; by the part in the column `key` if there is one.
+        """
+        at = periods.latest(ripe=False)
+        if at is None or periods.is_ripe(at):
+            return {}
+        start = periods.starts[at]
+        return self.marts.ripe_answers(key or f"DATE '{start}'", start, periods.ripe_until)
 
     def _chart(self, period: str, title: str) -> Iterator[Chart]:
         """The chart of a theme, if its first measure has values."""
@@ -252,6 +258,11 @@ def period_name(start: date, period: str) -> str:
         return f"{start:%a} {start.day} {start:%b}"
     # Only weeks that begin on Monday have a number.
     return f"week {start:%V}" if start.isoweekday() == 1 else f"week of {start.day} {start:%b}"
+
+
+def _clearest(found: Iterable[Compared]) -> list[Compared]:
+    moved = [each for each in found if each.clarity > 1]
+    return sorted(moved, key=lambda each: -each.clarity)[:MOST_MOVED]
 
 
 def _figure(name: str, sql: str, rows: Sequence[Any]) -> Figure:

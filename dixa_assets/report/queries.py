@@ -82,6 +82,17 @@ class Marts:
         )
         return None if found.days is None else int(found.days)
 
+    def ripe_answers(self, part: str, first: date, last: date) -> dict[Any, tuple[float, int]]:
+        """CSAT and the number of answers over some days, by a column of `satisfaction`."""
+        if "satisfaction" not in self.columns:
+            return {}
+        found = self.query(
+            f"SELECT {part} AS part, 100 * avg(is_satisfied::INTEGER) AS csat, count(score) AS n "
+            "FROM dixa_marts.satisfaction WHERE day BETWEEN ? AND ? GROUP BY ALL",
+            [first, last],
+        )
+        return {row.part: (row.csat, row.n) for row in found}
+
     def missing(self) -> list[Any]:
         """What the catalogue lacks for the marts, by kind, name and consequence."""
         return self.query("FROM dixa_marts.missing") if "missing" in self.columns else []

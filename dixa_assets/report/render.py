@@ -67,21 +67,18 @@ def write_report(
 def judgement(compared: Compared) -> str:
     """Whether a figure is as usual, with the reason, as a sentence."""
     unit = compared.measure.unit
-    if not compared.is_ripe:
-        return "Not final: ratings still come in."
-    if compared.now is None:
-        return "No value."
     if compared.change is None:
+        if not compared.is_ripe:
+            return "Not final: ratings still come in."
         few = compared.n is not None and compared.n < FEW
-        return f"Fewer than {FEW} cases: no verdict." if few else "Too few earlier values to judge."
+        return f"Fewer than {FEW} {compared.measure.cases}." if few else "Too little to compare."
     change, noise = compared.change
+    normal = "" if compared.is_ripe else "ripe days, "
+    normal = f"({normal}normal ±{formats.size(noise, unit).removesuffix(' points')})"
     if abs(change) <= noise:
-        return f"As usual: noise is up to {formats.size(noise, unit)}."
+        return f"As usual {normal}"
     direction = "above" if change > 0 else "below"
-    return (
-        f"{formats.size(change, unit)} {direction} usual; noise is up to "
-        f"{formats.size(noise, unit)}."
-    )
+    return f"{formats.size(change, unit)} {direction} usual {normal}"
 
 
 class Figures:
@@ -125,7 +122,7 @@ def _to_html(report: Report) -> str:
     )
     zone, figures = ZoneInfo(report.timezone), Figures()
     environment.globals.update(
-        {name: getattr(formats, name) for name in ("difference", "human", "link_of", "size")},
+        {name: getattr(formats, name) for name in ("difference", "human", "link_of")},
         **{"WEEKS": WEEKS, "MARKS": MARKS, "FEW": FEW, "RIPE_PERCENT": RIPE_PERCENT},
         judgement=judgement,
         period_name=period_name,
@@ -134,6 +131,8 @@ def _to_html(report: Report) -> str:
     )
     environment.filters.update(
         shown=formats.shown,
+        brief=formats.brief,
+        size=formats.size,
         day=formats.day_name,
         weekday=lambda day: f"{day:%A}",
         instant=lambda at: f"{formats.day_name(local := at.astimezone(zone))}, {local:%H:%M %Z}",
