@@ -136,15 +136,26 @@ class Overview:
         for name in EARLIER:
             rows = marts.query(marts.overview(name, wanted, days[0]))
             by_start = {getattr(row, name): row for row in rows}
-            themes = {
-                theme: [
-                    periods.compare(each, place, days=self.periods["day"])
-                    for each in measures
-                    # An unripe week has ripe days; instead of an unripe day there is an earlier one.
-                    if (place := periods.latest(ripe=each.ripens and period == "day")) is not None
-                ]
-                for theme, measures in THEMES.items()
-            }
+            starts = [*days] if name == "day" else [*by_start][:1]
+            while starts and starts[-1] < max(by_start):
+                starts.append(next_start(starts[-1], name))
+            whole = {start for start, row in by_start.items() if row.is_whole}
+            periods = Periods(name, starts, by_start, whole, ripe_until)
+            self.periods[name] = replace(periods, ripe_answers=self._ripe_answers(periods))
+
+    def screen(self, period: str, tables: Sequence[PartTable]) -> Screen:
+        """The first screen for days, weeks or months, with the changes of some tables."""
+        periods = self.periods[period]
+        at = periods.latest(ripe=False)
+        themes = {
+            theme: [
+                periods.compare(each, place, days=self.periods["day"])
+                for each in measures
+                # An unripe week has ripe days. An unripe day is replaced by an earlier one.
+                if (place := periods.latest(ripe=each.ripens and period == "day")) is not None
+            ]
+            for theme, measures in THEMES.items()
+        }
         moved = [
             *_clearest(each for figures in themes.values() for each in figures),
             *_clearest(each for table in tables for part in table.parts for each in part.cells),
@@ -208,7 +219,7 @@ class Overview:
         rows = self.marts.query(sql)
         return _figure("revisions", sql, rows) if rows else None
 
-    def _ripe_answers(self, periods: Periods, key: str | None) -> Mapping[Any, Any]:
+    def _ripe_answers(self, periods: Periods, key: str = "") -> Mapping[Any, Any]:
         """CSAT and answers of the ripe days of the last whole period, if it is not ripe.
 
         They are by its first day; by the part in the column `key` if there is one.
