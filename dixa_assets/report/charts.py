@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import islice
 from math import ceil, floor, isfinite, log10
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from dixa_assets.report.formats import SECONDS
 
 Values = Sequence[float | None]
-# The size of every drawing in its own units.
-WIDTH = HEIGHT = 1000
+# The width and height of a drawing in units of its own.
+SIZE = 1000
 ROUND_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
@@ -18,10 +19,7 @@ ROUND_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 
 class Figure:
     """The numbers of a chart or a table, and the SQL that returns them.
 
-    Args:
-        name: The name of its CSV file.
-        sql: The statement.
-        columns: The columns by their names in the statement, the axis first. None is absent.
+    `name` is the name of the CSV file. `columns` are in the order of the statement, the axis first.
     """
 
     name: str
@@ -35,27 +33,18 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over days, weeks or months.
+    """Lines over days, weeks or months, all of one unit.
 
-    Args:
-        title: The title.
-        unit: The unit of all values.
-        figure: The numbers.
-        lines: The labels of the lines, by column.
-        texts: The texts of the axis.
-        note: A sentence below the title.
-        band: The columns with the lowest and the highest likely values of the first line.
-        hollow: The places whose values are not final.
-        missing: The places that are not loaded.
-        marks: Texts above some places.
+    `lines` has the label of each drawn column of the figure, `starts` the first day of each place.
+    `band` names the columns with the ends of the likely range of the first line. Values at `hollow`
+    places are not final; `missing` places are not loaded; `marks` are texts over some places.
     """
 
     title: str
     unit: str
     figure: Figure
     lines: Mapping[str, str]
-    texts: Sequence[str]
-    note: str = ""
+    starts: Sequence[date]
     band: tuple[str, str] | None = None
     hollow: frozenset[int] = frozenset()
     missing: frozenset[int] = frozenset()
@@ -69,8 +58,9 @@ class Chart:
     @property
     def ticks(self) -> list[float]:
         """Round values of the upright axis, from the bottom to the top. Zero is one of them."""
-        values = [v for column in self._drawn() for v in column if v is not None]
-        low, high = min([0.0, *values]), max([0.0, *values])
+        drawn = (self.figure.columns[column] for column in (*self.lines, *(self.band or ())))
+        values = [0, *(value for column in drawn for value in column if value is not None)]
+        low, high = min(values), max(values)
         if self.unit == "percent" and low >= 0 and high <= 100:
             return [0, 25, 50, 75, 100]
         step = _step((high - low) or 1, self.unit)
@@ -83,64 +73,62 @@ class Chart:
         return [(100 * (ticks[-1] - each) / (ticks[-1] - ticks[0]), each) for each in ticks]
 
     def places(self, most: int) -> list[tuple[float, str]]:
-        """At most `most` texts of the axis, each with its place in percent."""
-        every = max(1, ceil(len(self.texts) / most))
-        return [(self.place(at), self.texts[at]) for at in range(0, len(self.texts), every)]
+        """At most `most` texts of the axis, each with its place in percent of the width."""
+        every = max(1, ceil(len(self.starts) / most))
+        is_long = (self.starts[-1] - self.starts[0]).days > 300
+        return [
+            (self.place(at), f"{day:%b %Y}" if is_long else f"{day.day} {day:%b}")
+            for at, day in enumerate(self.starts)
+            if at % every == 0
+        ]
 
     def place(self, at: int) -> float:
         """The middle of a place, in percent of the width."""
-        return 100 * (at + 0.5) / len(self.texts)
+        return 100 * (at + 0.5) / len(self.starts)
 
     def line(self, values: Values, only: Iterable[int] | None = None) -> str:
-        """The path of a line with its gaps; or a dot for each of some places."""
+        """The path of a line with its gaps; or a dot at each of some places."""
         ticks = self.ticks
-        return path(values, (ticks[0], ticks[-1]), only)
+        return path(values, ticks[0], ticks[-1], only)
 
     def area(self) -> str:
-        """The path of the band: a bar for each place."""
-        if not self.band:
-            return ""
-        low, high = (self.figure.columns[column] for column in self.band)
-        ticks, width = self.ticks, WIDTH / len(self.texts)
-        bounds = ticks[0], ticks[-1]
+        """The path of the band: a bar at each place."""
+        low, high = (self.figure.columns[column] for column in self.band) if self.band else ((), ())
+        ticks, width = self.ticks, SIZE / len(self.starts)
         return "".join(
-            f"M{at * width:.0f} {_y(a, bounds)}h{width:.1f}V{_y(b, bounds)}h-{width:.1f}z"
+            f"M{at * width:.0f} {_y(a, ticks[0], ticks[-1])}h{width:.1f}"
+            f"V{_y(b, ticks[0], ticks[-1])}h-{width:.1f}z"
             for at, (a, b) in enumerate(zip(low, high, strict=True))
             if a is not None and b is not None
         )
 
     def stripes(self, places: Iterable[int]) -> str:
         """The path of upright stripes, as wide as a place."""
-        width = WIDTH / max(len(self.texts), 1)
-        return "".join(f"M{at * width:.1f} 0h{width:.1f}v{HEIGHT}h-{width:.1f}z" for at in places)
-
-    def _drawn(self) -> list[Values]:
-        return [*self.series.values(), *(self.figure.columns[each] for each in self.band or ())]
+        width = SIZE / len(self.starts)
+        return "".join(f"M{at * width:.1f} 0h{width:.1f}v{SIZE}h-{width:.1f}z" for at in places)
 
 
-def path(values: Values, bounds: tuple[float, float], only: Iterable[int] | None = None) -> str:
-    """The path of values, with a gap for each that is absent."""
-    chosen, parts, drawn = None if only is None else set(only), [], False
+def path(values: Values, low: float, high: float, only: Iterable[int] | None = None) -> str:
+    """The path of values between two bounds, with a gap for each that is absent."""
+    chosen, parts, is_drawn = None if only is None else {*only}, [], False
     for at, value in enumerate(values):
         if value is None or (chosen is not None and at not in chosen):
-            drawn = False
+            is_drawn = False
             continue
-        x = round(WIDTH * (at + 0.5) / len(values))
         # The round ends of a line without length are a dot.
-        parts.append(f"{'L' if drawn else 'M'}{x} {_y(value, bounds)}{'' if drawn else 'h0'}")
-        drawn = chosen is None
+        start, end = ("L", "") if is_drawn else ("M", "h0")
+        x = round(SIZE * (at + 0.5) / len(values))
+        parts.append(f"{start}{x} {_y(value, low, high)}{end}")
+        is_drawn = chosen is None
     return "".join(parts)
 
 
 def spark(values: Values, only: Iterable[int] | None = None) -> str:
-    """The path of a small line, or of some of its dots. It shows at least a change of a fifth."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    room = max(high - low, abs(high) / 4, 1e-9)
-    middle = (low + high) / 2
-    return path(values, (middle - room * 0.6, middle + room * 0.6), only)
+    """The path of a small line, or of some of its dots. A change below a fifth stays small."""
+    known = [value for value in values if value is not None] or [0]
+    middle = (min(known) + max(known)) / 2
+    half = 0.6 * max(max(known) - min(known), abs(max(known)) / 4, 1e-9)
+    return path(values, middle - half, middle + half, only)
 
 
 def number(value: float | None) -> float | None:
@@ -150,9 +138,8 @@ def number(value: float | None) -> float | None:
     return int(value) if value == int(value) else value
 
 
-def _y(value: float, bounds: tuple[float, float]) -> int:
-    low, high = bounds
-    return round(HEIGHT * (high - value) / ((high - low) or 1))
+def _y(value: float, low: float, high: float) -> int:
+    return round(SIZE * (high - value) / ((high - low) or 1))
 
 
 def _step(span: float, unit: str) -> float:
@@ -162,5 +149,5 @@ def _step(span: float, unit: str) -> float:
         hours = _step(span / 3600, "number") * 3600
         return next((step for step in ROUND_SECONDS if span <= 4 * step), hours) / SECONDS[unit]
     power = 10.0 ** floor(log10(span / 4))
-    least = 1 if unit == "count" else 0
-    return next(max(each * power, least) for each in (1, 2, 5, 10) if span <= 4 * each * power)
+    step = next(each * power for each in (1, 2, 5, 10) if span <= 4 * each * power)
+    return max(step, 1) if unit == "count" else step

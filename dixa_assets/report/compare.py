@@ -1,4 +1,4 @@
-"""Figures of a period against earlier ones, and the changes that noise explains."""
+"""Figures of a period against earlier ones, and the changes that are normal."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -14,28 +14,21 @@ EARLIER = {"day": 8, "week": 4, "month": 4}
 RECENT = {"day": 28, "week": 12, "month": 12}
 # A percentage of fewer cases has no bar and no verdict.
 FEW = 30
-# The standard errors that are noise: of one figure, and of one among many or with a known spread.
+# The standard errors that are normal: for one percentage, and for one figure among many.
 LIKELY, SURE = 1.96, 3.0
 # Units of figures that grow with the length of a period.
 SUMMED = ("count", "hours worked")
 
-# A change, and the largest change that is noise.
+# A change, and the largest change that is normal.
 Change = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A column of the marts.
+    """A column of the marts, its names for people, and its unit.
 
-    Args:
-        column: The column.
-        label: Its name for people.
-        unit: Its unit.
-        better: 1 if more is better, -1 if less is, 0 if neither.
-        n: The column with the number of cases of a percentage.
-        cases: The name of the cases.
-        ripens: True if late ratings change it.
-        short: Its name below its theme.
+    `better` is 1 if more is better, -1 if less is, and 0 if neither. A percentage has the column
+    `n` with the number of its `cases`. Late ratings change a measure that `ripens`.
     """
 
     column: str
@@ -50,20 +43,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A measure in a period and in earlier ones.
+    """A measure in a period, in the one before, and usually: the mean of earlier periods.
 
-    Args:
-        measure: The measure.
-        label: Its name, with the name of its part.
-        starts: The first days of the period and of the one before.
-        now: Its value.
-        before: Its value one period earlier.
-        usual: The mean of the earlier periods; for a day, the median of its weekday.
-        n: The number of cases of a percentage that is judged.
-        is_ripe: False if late ratings still change the value.
-        judged: The value that is compared with `usual`: the one of the ripe days.
-        change: The change of `judged` against `usual`; None if it cannot be judged.
-        recent: The values of the last periods.
+    `starts` has the first days of the period and of the one before. `judged` is the value that is
+    compared with `usual`: of a period that is not ripe, the value of its ripe days. `change` is
+    None if it cannot be judged. `recent` has the last periods.
     """
 
     measure: Measure
@@ -80,31 +64,25 @@ class Compared:
 
     @property
     def clarity(self) -> float:
-        """The size of the change in relation to noise."""
+        """The size of the change, in multiples of the normal one."""
         return abs(self.change[0]) / (self.change[1] or 1e-9) if self.change else 0
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or `moved` if neither; `noise`; empty if it cannot be judged."""
-        if self.change is None:
-            return ""
-        if self.clarity <= 1:
-            return "noise"
+        """`better`, `worse`, or `moved` if neither; `normal`; empty if it cannot be judged."""
+        if self.change is None or self.clarity <= 1:
+            return "normal" if self.change else ""
         direction = self.measure.better * self.change[0]
         return "better" if direction > 0 else "worse" if direction < 0 else "moved"
 
 
 @dataclass(frozen=True)
 class Periods:
-    """The rows of a mart by day, week or month.
+    """The rows of a mart by day, week or month (`name`), for periods without a gap.
 
-    Args:
-        name: `day`, `week` or `month`.
-        starts: The first day of each period, without a gap.
-        rows: The rows by first day.
-        whole: The first days of the periods that are loaded as a whole.
-        ripe_until: The last day whose ratings have arrived.
-        ripe_answers: CSAT and the number of answers of the ripe days of a period that is not ripe.
+    `whole` has the first days of the periods that are loaded as a whole. The ratings of all days
+    until `ripe_until` have arrived. `ripe_answers` has CSAT and the number of answers of the ripe
+    days of a period that is not ripe.
     """
 
     name: str
@@ -113,11 +91,6 @@ class Periods:
     whole: Set[date]
     ripe_until: date
     ripe_answers: Mapping[date, tuple[float | None, float]] = field(default_factory=dict)
-
-    @property
-    def step(self) -> int:
-        """The distance of comparable periods: a day is compared with its weekday."""
-        return 7 if self.name == "day" else 1
 
     def values(self, column: str) -> list[float | None]:
         """The values of a column; None where it is absent."""
@@ -132,22 +105,19 @@ class Periods:
         return self.starts[at] in self.whole
 
     def latest(self, *, ripe: bool) -> int | None:
-        """The last whole period; the last one with all its ratings if `ripe`."""
+        """The place of the last whole period, which also has its ratings if `ripe`."""
         whole = (at for at in reversed(range(len(self.starts))) if self.is_whole(at))
         return next((at for at in whole if self.is_ripe(at) or not ripe), None)
 
-    def compare(
-        self, measure: Measure, at: int, *, days: "Periods | None" = None, part: str | None = None
-    ) -> Compared:
-        """Compare a measure in a period with earlier ones.
+    def compare(self, measure: Measure, at: int, days: "Periods", part: str = "") -> Compared:
+        """Compare a measure at a place with earlier ones.
 
-        Args:
-            measure: The measure.
-            at: The place of the period.
-            days: The same by day, which tell how much the days of a week vary.
-            part: The part of the account, such as a queue; None for the whole.
+        `days` tell how much the days of a week vary. `part` is the name of a queue, agent and so
+        on; empty for the whole account.
         """
-        values, ns, step = self.values(measure.column), self.values(measure.n), self.step
+        values, ns = self.values(measure.column), self.values(measure.n)
+        # A day is compared with its weekday.
+        step = 7 if self.name == "day" else 1
         places = range(at - step, max(at - step * EARLIER[self.name], 0) - 1, -step)
         known = [
             (value, ns[each] or 0)
@@ -159,21 +129,19 @@ class Periods:
             usual = (median if self.name == "day" else mean)(earlier)
         if measure.n and m:
             usual = sum(value * n for value, n in known) / m
-        is_ripe, change = self.is_ripe(at) or not measure.ripens, None
-        judged, n = values[at], ns[at]
+        judged, n, is_ripe = values[at], ns[at], self.is_ripe(at) or not measure.ripens
         if not is_ripe:
             judged, n = self.ripe_answers.get(self.starts[at], (None, 0))
+        change, is_count = None, measure.unit == "count"
         if measure.n:
-            errors = LIKELY if part is None else SURE
-            change = change_of_share(judged, n, usual, m, errors)
-        elif is_ripe and self.name == "week" and days and usual is not None:
+            change = change_of_share(judged, n or 0, usual, m, SURE if part else LIKELY)
+        elif is_ripe and self.name == "week" and not part and usual is not None:
             change = self._change_by_weekday(days, measure, at, usual)
-        elif is_ripe and (part is None or measure.unit == "count"):
-            is_count = measure.unit == "count"
-            change = change_of_mean([values[at]], [earlier], is_count=is_count)
+        elif is_ripe and (is_count or not part):
+            change = change_of_mean([judged], [earlier], is_count=is_count)
         return Compared(
             measure=measure,
-            label=measure.label if part is None else f"{part}: {measure.label}",
+            label=f"{part}: {measure.label}" if part else measure.label,
             starts=(self.starts[at], self.starts[max(at - step, 0)]),
             now=values[at],
             before=values[at - step] if at >= step and self.is_whole(at - step) else None,
@@ -195,8 +163,8 @@ class Periods:
             [by_day.get(day - timedelta(weeks=back + 1)) for back in range(EARLIER["week"])]
             for day in week
         ]
-        is_count = measure.unit == "count"
-        change = change_of_mean([by_day.get(day) for day in week], before, is_count=is_count)
+        now = [by_day.get(day) for day in week]
+        change = change_of_mean(now, before, is_count=measure.unit == "count")
         known = [value for values in before for value in values if value is not None]
         if change is None or measure.unit not in SUMMED or not any(known):
             return change
@@ -211,35 +179,22 @@ def next_start(start: date, period: str) -> date:
     return start + timedelta(days=7 if period == "week" else 1)
 
 
-def wilson(share: float, n: float, errors: float) -> tuple[float, float]:
-    """The Wilson interval of a percentage of `n` cases."""
-    p, z = share / 100, errors * errors / n
-    middle, half = p + z / 2, errors * sqrt(p * (1 - p) / n + z / n / 4)
-    return 100 * (middle - half) / (1 + z), 100 * (middle + half) / (1 + z)
-
-
 def change_of_share(
-    now: float | None, n: float | None, before: float | None, m: float, errors: float
+    now: float | None, n: float, before: float | None, m: float, errors: float
 ) -> Change | None:
-    """The change of a percentage of `m` cases to one of `n` cases, by Newcombe's interval."""
-    if now is None or before is None or min(n or 0, m) < FEW:
+    """The change of a percentage of `m` cases to one of `n` cases; None for too few cases."""
+    if now is None or before is None or min(n, m) < FEW:
         return None
-    low, high = wilson(now, n or 0, errors)
-    low_before, high_before = wilson(before, m, errors)
-    if now > before:
-        return now - before, sqrt((now - low) ** 2 + (high_before - before) ** 2)
-    return now - before, sqrt((high - now) ** 2 + (before - low_before) ** 2)
+    pooled = (now * n + before * m) / (n + m)
+    return now - before, errors * sqrt(max(pooled * (100 - pooled), 0) * (1 / n + 1 / m))
 
 
 def change_of_mean(
     now: Sequence[float | None], before: Sequence[Sequence[float | None]], *, is_count: bool
 ) -> Change | None:
-    """The change of the mean of values against the medians of earlier values.
+    """The change of the mean of values against the medians of the earlier ones of each value.
 
-    Args:
-        now: The values, such as the seven days of a week.
-        before: For each value the earlier ones, such as earlier days of the same weekday.
-        is_count: True if the values are counts, which vary by their root at least.
+    The values may be the days of a week; then the earlier ones of each are days of its weekday.
     """
     pairs = [
         (value, known)
@@ -251,11 +206,10 @@ def change_of_mean(
     # Two values tell little about the spread, and half a week little about a week.
     if len(pairs) < len(now) or spare < 2:
         return None
+    spread = sqrt(sum(error * error for error in errors) / spare)
     if is_count:
-        # One bad week must not hide the next one.
+        # A count varies by its root at least. One bad week must not hide the next one.
         level = mean(median(known) for _, known in pairs)
         spread = max(1.4826 * median(map(abs, errors)), sqrt(level))
-    else:
-        spread = sqrt(sum(error * error for error in errors) / spare)
     error = spread * sqrt(sum(1 + 1 / len(known) for _, known in pairs)) / len(pairs)
     return mean(value - median(known) for value, known in pairs), SURE * error

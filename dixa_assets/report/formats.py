@@ -2,8 +2,6 @@
 
 from datetime import date
 
-from dixa_assets.model.catalogue import Entry
-
 SECONDS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 # Numbers of these units have it as a suffix.
 SUFFIXES = {"percent": "%", "hours worked": " h"}
@@ -48,16 +46,6 @@ def size(change: float, unit: str) -> str:
     return f"{abs(change):.1f} points" if abs(change) >= 0.05 else "less than 0.1 points"
 
 
-def difference(value: float, usual: float | None, unit: str) -> str:
-    """The difference between a value and the usual one, in words."""
-    if usual is None:
-        return ""
-    if abs(value - usual) <= 1e-9 * max(1.0, abs(value)):
-        return "the same"
-    off = size(value - usual, unit) if unit == "percent" else shown(abs(value - usual), unit)
-    return f"{off} {'above' if value > usual else 'below'}"
-
-
 def human(id_: str) -> str:
     """The id of a metric or record as words: `First response time`, `CSAT`."""
     words = [word.upper() if word in INITIALS else word for word in id_.split("_") if word]
@@ -76,8 +64,3 @@ def ago(seconds: float) -> str:
     if hours < 1:
         return "under 1 h ago"
     return f"{hours:.0f} h ago" if hours < 48 else f"{hours / 24:.0f} days ago"
-
-
-def link_of(entry: Entry) -> str:
-    """The part after '#' of the address of an entry's page."""
-    return entry.name if entry.kind == "metric" else f"records.{entry.name}"

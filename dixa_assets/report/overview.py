@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from dixa_assets.report.charts import Chart, Figure
 from dixa_assets.report.compare import EARLIER, Compared, Measure, Periods, next_start
@@ -14,39 +14,21 @@ CSAT = Measure("csat", "satisfied (CSAT)", "percent", 1, "answers", "answers", r
 TYPICAL = Measure("first_response_median", "first response, median", "seconds", -1, short="median")
 SLOW = Measure("first_response_p90", "one in ten over", "seconds", -1)
 WITHIN = Measure(
-    "within_sla",
-    "in the promised time",
-    "percent",
-    1,
-    "first_responses",
-    "responses",
+    *("within_sla", "in the promised time", "percent", 1, "first_responses", "responses"),
     short="in time",
 )
 CREATED, CLOSED = Measure("created", "came in"), Measure("closed", "closed")
 OPEN = Measure("still_open", "still open", better=-1)
-HANDLING = Measure("handling_median", "handling time, median", "seconds", -1)
 ACCEPTED = Measure("acceptance", "offers accepted", "percent", 1, "offers", "offers")
+HANDLING = Measure("handling_median", "handling time, median", "seconds", -1)
 HOURS = Measure("working_hours", "hours at work", "hours worked")
+ANSWERS = Measure("answers", "answers", ripens=True)
+NPS = Measure("nps", "NPS", "number", 1, ripens=True)
 THEMES = {
-    "Satisfaction": (
-        CSAT,
-        Measure("answers", "answers", ripens=True),
-        Measure("nps", "NPS", "number", 1, ripens=True),
-    ),
+    "Satisfaction": (CSAT, ANSWERS, NPS),
     "Speed": (TYPICAL, SLOW, WITHIN),
     "Volume": (CREATED, CLOSED, OPEN),
     "People": (Measure("agents", "people at work"), HOURS, ACCEPTED),
-}
-# The tables of parts: mart, column of the name, measures.
-PARTS = {
-    "Queues": ("queues_weekly", "queue", (CREATED, CLOSED, TYPICAL, WITHIN, CSAT)),
-    "Channels": ("channels_weekly", "channel", (CREATED, CLOSED, TYPICAL, SLOW, CSAT)),
-    "Agents": (
-        "agents_weekly",
-        "agent",
-        (Measure("closed_by_agent", "closed"), HOURS, ACCEPTED, HANDLING, CSAT),
-    ),
-    "Topics": ("tags_weekly", "tag", (Measure("conversations", "conversations"),)),
 }
 CHARTS = {
     "Satisfied customers": (CSAT,),
@@ -55,6 +37,16 @@ CHARTS = {
     "Hours at work": (HOURS,),
 }
 BAND = ("csat_low", "csat_high")
+# The tables of parts: mart, column of the name, measures.
+PARTS: Mapping[str, tuple[str, str, Sequence[Measure]]] = {
+    "Queues": ("queues_weekly", "queue", (CREATED, CLOSED, TYPICAL, WITHIN, CSAT)),
+    "Channels": ("channels_weekly", "channel", (CREATED, CLOSED, TYPICAL, SLOW, CSAT)),
+    "Agents": (
+        *("agents_weekly", "agent"),
+        (Measure("closed_by_agent", "closed"), HOURS, ACCEPTED, HANDLING, CSAT),
+    ),
+    "Topics": ("tags_weekly", "tag", (Measure("conversations", "conversations"),)),
+}
 HEAT_MAPS = {
     "Arrivals per hour": ("hours", "created"),
     "People at work": ("staffing", "working_hours"),
@@ -64,16 +56,8 @@ MEASURES = [measure for measures in THEMES.values() for measure in measures]
 MOST_MOVED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """The first screen for days, weeks or months.
-
-    Args:
-        start: The first day of the last whole period; None without one.
-        themes: The figures of the four themes.
-        moved: The changes that are larger than noise: of the account, then of its parts.
-        charts: The charts of the themes.
-    """
+class Screen(NamedTuple):
+    """The first screen for days, weeks or months. `start` begins the last whole period."""
 
     start: date | None
     themes: Mapping[str, Sequence[Compared]]
@@ -81,8 +65,7 @@ class Screen:
     charts: Sequence[Chart]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A queue, agent, channel or topic in the last whole week; `name` is None for the rest."""
 
     name: str | None
@@ -95,8 +78,7 @@ class Part:
         return not any(cell.now for cell in self.cells)
 
 
-@dataclass(frozen=True, slots=True)
-class PartTable:
+class PartTable(NamedTuple):
     """The parts of the account in the last whole week, the largest first."""
 
     title: str
@@ -105,8 +87,7 @@ class PartTable:
     figure: Figure
 
 
-@dataclass(frozen=True, slots=True)
-class HeatMap:
+class HeatMap(NamedTuple):
     """The mean of a value by weekday and hour; None where no hour is loaded."""
 
     title: str
@@ -116,25 +97,21 @@ class HeatMap:
 
 
 class Overview:
-    """Reads the marts and compares their figures.
+    """Compares the figures of the marts, of `days` until the `last` loaded day.
 
-    Args:
-        marts: The marts.
-        days: The days of the report.
-        last: The last loaded day.
-        marks: Texts over some days, by their place.
+    `marks` are texts over some days in charts, by their place.
     """
 
     def __init__(
         self, marts: Marts, days: Sequence[date], last: date, marks: Mapping[int, str]
     ) -> None:
-        self.marts, self.marks = marts, marks
-        self.ripe_after = marts.ripe_after()
+        self.marts, self.marks, self.ripe_after = marts, marks, marts.ripe_after()
         ripe_until = last - timedelta(days=self.ripe_after or 0)
         wanted = ["is_whole", *BAND, *(each.column for each in MEASURES), *(e.n for e in MEASURES)]
+        first_days = {"day": days[0], "week": days[0], "month": days[-1] - timedelta(days=400)}
         self.periods = {}
-        for name in EARLIER:
-            rows = marts.query(marts.overview(name, wanted, days[0]))
+        for name, first in first_days.items():
+            rows = marts.query(marts.overview(name, wanted, first))
             by_start = {getattr(row, name): row for row in rows}
             starts = [*days] if name == "day" else [*by_start][:1]
             while starts and starts[-1] < max(by_start):
@@ -149,7 +126,7 @@ class Overview:
         at = periods.latest(ripe=False)
         themes = {
             theme: [
-                periods.compare(each, place, days=self.periods["day"])
+                periods.compare(each, place, self.periods["day"])
                 for each in measures
                 # An unripe week has ripe days. An unripe day is replaced by an earlier one.
                 if (place := periods.latest(ripe=each.ripens and period == "day")) is not None
@@ -160,39 +137,36 @@ class Overview:
             *_clearest(each for figures in themes.values() for each in figures),
             *_clearest(each for table in tables for part in table.parts for each in part.cells),
         ]
-        return Screen(
-            None if at is None else periods.starts[at],
-            themes,
-            moved,
-            [chart for title in CHARTS for chart in self._chart(period, title)],
-        )
+        charts = [chart for title in CHARTS for chart in self._chart(period, title)]
+        return Screen(None if at is None else periods.starts[at], themes, moved, charts)
 
     def table(self, title: str) -> PartTable | None:
         """A table of parts; None if its mart has no whole week."""
         mart, noun, measures = PARTS[title]
-        weeks = self.periods["week"]
+        weeks, columns = self.periods["week"], self.marts.columns[mart]
         at = weeks.latest(ripe=False)
-        if at is None or mart not in self.marts.columns:
+        if at is None or not columns:
             return None
-        wanted = [noun, f"{noun}_id", *(e.column for e in measures), *(e.n for e in measures)]
+        key = f"{noun}_id" if f"{noun}_id" in columns else noun
+        wanted = [noun, key, *(each.column for each in measures), *(each.n for each in measures)]
         first = weeks.starts[max(at - EARLIER["week"], 0)]
         sql = self.marts.parts(mart, wanted, first, weeks.starts[at])
         rows = self.marts.query(sql)
         by_part: defaultdict[str | None, dict[date, Any]] = defaultdict(dict)
-        key = f"{noun}_id" if f"{noun}_id" in self.marts.columns[mart] else noun
         for row in rows:
-            id_ = getattr(row, key)
-            by_part[None if key == noun and id_ == "none" else id_][row.week] = row
+            is_rest = getattr(row, noun) == "none"
+            by_part[None if is_rest else getattr(row, key)][row.week] = row
         answers = self._ripe_answers(weeks, key) if CSAT in measures else {}
         parts = []
         for id_, by_week in by_part.items():
-            name = None if id_ is None else getattr(by_week[max(by_week)], noun)
+            name = id_ and getattr(by_week[max(by_week)], noun)
             ripe = {weeks.starts[at]: answers[id_]} if id_ in answers else {}
             own = replace(weeks, rows=by_week, ripe_answers=ripe)
-            cells = [own.compare(each, at, part=name or f"no {noun}") for each in measures]
+            label = name or f"no {noun}"
+            cells = [own.compare(each, at, self.periods["day"], label) for each in measures]
             parts.append(Part(name, id_ or "", cells))
-        parts.sort(key=lambda part: (part.name is None, -(part.cells[0].now or 0), part.name or ""))
         parts = [part for part in parts if part.name or not part.is_silent]
+        parts.sort(key=lambda part: (part.name is None, -(part.cells[0].now or 0), part.name or ""))
         return PartTable(title, noun, parts, _figure(title, sql, rows)) if parts else None
 
     def heat_map(self, title: str) -> HeatMap | None:
@@ -200,7 +174,7 @@ class Overview:
         mart, column = HEAT_MAPS[title]
         weeks = self.periods["week"]
         at = weeks.latest(ripe=False)
-        if at is None or mart not in self.marts.columns:
+        if at is None or not self.marts.columns[mart]:
             return None
         first = weeks.starts[max(at + 1 - EARLIER["week"], 0)]
         last = next_start(weeks.starts[at], "week") - timedelta(days=1)
@@ -213,7 +187,7 @@ class Overview:
 
     def revisions(self, since: date) -> Figure | None:
         """The totals that a reload changed since a day; None if there is none."""
-        if "revisions" not in self.marts.columns:
+        if not self.marts.columns["revisions"]:
             return None
         sql = self.marts.revisions(since)
         rows = self.marts.query(sql)
@@ -222,7 +196,7 @@ class Overview:
     def _ripe_answers(self, periods: Periods, key: str = "") -> Mapping[Any, Any]:
         """CSAT and answers of the ripe days of the last whole period, if it is not ripe.
 
-        They are by its first day; by the part in the column `key` if there is one.
+        They are by its first day, or by the parts in the column `key`.
         """
         at = periods.latest(ripe=False)
         if at is None or periods.is_ripe(at):
@@ -240,25 +214,18 @@ class Overview:
         places = range(len(periods.starts))
         young = {at for at in places if measures[0].ripens and not periods.is_ripe(at)}
         sql = self.marts.overview(period, [*columns], periods.starts[0])
-        axis = {period: [str(each) for each in periods.starts]}
+        axis = [str(each) for each in periods.starts]
         yield Chart(
             title=title,
             unit=measures[0].unit,
-            figure=Figure(f"{title}-by-{period}", sql, axis | columns),
+            figure=Figure(f"{title}-by-{period}", sql, {period: axis, **columns}),
             lines={each.column: each.label for each in measures if each.column in columns},
-            texts=[
-                f"{d:%b %Y}" if period == "month" else f"{d.day} {d:%b}" for d in periods.starts
-            ],
+            starts=periods.starts,
             band=BAND if {*BAND} <= {*columns} else None,
             hollow=frozenset(young | {at for at in places if not periods.is_whole(at)}),
             missing=frozenset(at for at in places if periods.starts[at] not in periods.rows),
             marks=self.marks if period == "day" else {},
         )
-
-
-def short_name(start: date, period: str) -> str:
-    """A period on an axis: `9 Nov` or `Nov 2025`."""
-    return f"{start:%b %Y}" if period == "month" else f"{start.day} {start:%b}"
 
 
 def period_name(start: date, period: str) -> str:
@@ -278,5 +245,4 @@ def _clearest(found: Iterable[Compared]) -> list[Compared]:
 
 def _figure(name: str, sql: str, rows: Sequence[Any]) -> Figure:
     fields = rows[0]._fields if rows else ()
-    columns = {name: [getattr(row, name) for row in rows] for name in fields}
-    return Figure(name, sql, columns)
+    return Figure(name, sql, {each: [getattr(row, each) for row in rows] for each in fields})

@@ -4,10 +4,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from statistics import median
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import CHECKS, Finding, Subject, Verdict, checks_of, is_per_group
@@ -32,8 +31,7 @@ UNIT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(NamedTuple):
     """A line's latest value, and the median of the same weekday in earlier weeks.
 
     `weeks` is the number of those weeks that have a value; `usual` is None if none has. `recent`
@@ -41,7 +39,6 @@ class Latest:
     """
 
     label: str
-    measure: str
     unit: str
     day: date
     value: float
@@ -52,19 +49,19 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A metric or record with its charts and the findings of its checks."""
+    """A metric or record with its charts and the findings of its checks.
+
+    `freshness` is `fresh`, `late` or `stale`, as in Dagster's freshness policy, or `retired`.
+    `silent_days` are loaded days without a value.
+    """
 
     entry: Entry
     charts: Sequence[Chart]
     latest: Sequence[Latest]
-    related: Sequence[Entry]
     findings: Mapping[str, Finding]
-    first_day: date
-    last_day: date
-    loaded_at: datetime
+    load: Any
     filters: Mapping[str, Sequence[str]]
     days_with_other_filters: int
-    unknown_shapes: int
     silent_days: int
     freshness: str
 
@@ -74,6 +71,11 @@ class Page:
         return human(self.entry.id) + (" (record)" if self.entry.kind == "record" else "")
 
     @property
+    def link(self) -> str:
+        """The part after '#' of the page's address."""
+        return self.entry.name if self.entry.kind == "metric" else f"records.{self.entry.name}"
+
+    @property
     def is_per_group(self) -> bool:
         """True if a Count counts groups, such as agents."""
         return self.entry.kind == "metric" and is_per_group(self.entry)
@@ -81,58 +83,37 @@ class Page:
     @property
     def headline(self) -> Latest | None:
         """The latest value of the first measure; the largest, if it has several statuses."""
-        measures = {chart.title for chart in self.charts[:1]}
-        own = [each for each in self.latest if each.measure in measures]
+        lines = {label for chart in self.charts[:1] for label in chart.lines.values()}
+        own = (each for each in self.latest if each.label in lines)
         return max(own, key=lambda each: (each.day, each.value), default=None)
 
     @property
     def problems(self) -> dict[str, str]:
-        """The failed checks with their reasons, the most serious first, and the freshness."""
+        """What is wrong, the most serious first, each with its reason."""
         failed = {
             check.fault: found.reason
             for check in CHECKS
             if (found := self.findings.get(check.name)) and found.verdict is Verdict.FAILED
         }
         if self.freshness in ("late", "stale"):
-            failed[self.freshness] = "Not loaded for more than a day: the numbers are old."
+            failed["old numbers"] = "The latest load is more than a day ago."
         return failed
 
     @property
     def dot(self) -> tuple[str, str]:
-        """The state of the page in one word, and the reason for it."""
-        if self.problems:
-            state = "bad" if self.freshness == "stale" else "warn"
-            return state, "; ".join(self.problems)
+        """The state as a class of the page, and in words."""
         passed = sum(found.verdict is Verdict.PASSED for found in self.findings.values())
-        if not self.entry.is_live:
-            return "none", "retired"
-        return ("good", f"fresh, {passed} checks passed") if passed else ("none", "no check yet")
-
-
-def shown_days(loaded: Mapping[str, Any], now: datetime, zone: str, most: int) -> list[date]:
-    """The days of the report, at most `most`.
-
-    The last one is yesterday, or the last loaded day if the warehouse has none of these days.
-    """
-    if not loaded:
-        return []
-    yesterday = now.astimezone(ZoneInfo(zone)).date() - timedelta(days=1)
-    last = max(row.last for row in loaded.values())
-    end = max(last, yesterday) if last + timedelta(days=most) > yesterday else last
-    first = max(min(row.first for row in loaded.values()), end - timedelta(days=most - 1))
-    return [first + timedelta(days=number) for number in range((end - first).days + 1)]
+        if self.problems:
+            return "bad" if self.freshness == "stale" else "warn", "; ".join(self.problems)
+        if passed and self.entry.is_live:
+            return "good", f"fresh, {passed} of {len(self.findings)} checks passed"
+        return "none", "no check has data yet" if self.entry.is_live else "retired"
 
 
 class Pages:
-    """Makes the page of each metric and record.
+    """Makes pages about `days`; `loaded` has the first and last day of each asset.
 
-    Args:
-        query: Queries the warehouse.
-        options: How loads are configured, with the findings of the probe.
-        now: The instant of the report.
-        loaded: The first and the last loaded day of each asset, by its key.
-        days: The days of the report.
-        marks: Texts over some days, by their place.
+    `marks` are texts over some days, by their place.
     """
 
     def __init__(
@@ -146,11 +127,9 @@ class Pages:
     ) -> None:
         self.query, self.options, self.now = query, options, now
         self.loaded, self.days, self.marks = loaded, days, marks
-        self.axis = {"day": [str(day) for day in days]}
-        self.texts = [f"{day.day} {day:%b}" for day in days]
+        self.axis = [str(day) for day in days]
+        self.logs, self.totals = queries.load_log(query, days), queries.totals(query, days)
         self.entries = list(read_catalogue(query).entries)
-        self.logs = queries.load_log(query, days)
-        self.totals, self.unknown_shapes = queries.totals(query, days)
         listed = {entry.key for entry in self.entries}
         self.entries += [_unlisted(key, self.totals) for key in loaded if key not in listed]
 
@@ -159,12 +138,11 @@ class Pages:
         subject = Subject(self.options.spec(entry), self.entries, self.options, self.now)
         findings = {each.name: each.look(self.query, subject) for each in checks_of(subject)}
         load, log = self.loaded[entry.key], self.logs.get(entry.key, {})
-        charts, is_metric = (
-            self._charts(entry, log, findings["completeness"]),
-            entry.kind == "metric",
-        )
+        charts = list(self._charts(entry, log, findings["completeness"].gaps))
         first = [*charts[0].series.values()] if charts else []
         filters = [row.filters for row in log.values()] or ["{}"]
+        age = self.now - load.loaded_at
+        freshness = "fresh" if age <= FRESH_FOR else "late" if age <= STALE_AFTER else "stale"
         return Page(
             entry=entry,
             charts=charts,
@@ -172,79 +150,59 @@ class Pages:
                 latest
                 for chart in charts
                 for label, values in chart.series.items()
-                for latest in self._latest(label, values, chart)
-            ],
-            related=[
-                other
-                for other in self.entries
-                if other.key in self.loaded
-                and other.kind != entry.kind
-                and other.id in entry.related_ids
+                if (latest := self._latest(label, values, chart.unit))
             ],
             findings=findings,
-            first_day=load.first,
-            last_day=load.last,
-            loaded_at=load.loaded_at,
+            load=load,
             filters=json.loads(filters[-1]),
             days_with_other_filters=sum(each != filters[-1] for each in filters),
-            unknown_shapes=self.unknown_shapes[entry.id] if is_metric else 0,
             silent_days=sum(
                 day in log and all(values[at] is None for values in first)
                 for at, day in enumerate(self.days)
             ),
-            freshness=_freshness(entry, self.now - load.loaded_at),
+            freshness=freshness if entry.is_live else "retired",
         )
 
-    def _charts(self, entry: Entry, log: Mapping[date, Any], complete: Finding) -> list[Chart]:
+    def _charts(
+        self, entry: Entry, log: Mapping[date, Any], gaps: Sequence[tuple[date, date]]
+    ) -> Iterator[Chart]:
         """A chart for each measure, in the order of `HEADLINES`; a record's rows by day."""
-        if entry.kind == "record":
+        is_record, totals = entry.kind == "record", self.totals.get(entry.id, {})
+        source, where = f"{quote(entry.schema)}.{quote(entry.name)}", "true"
+        if is_record:
             source, where = name_of(LOADS), f"asset_key = {literal(entry.key)}"
-            lines = {"Rows": {"rows": {day: row.rows for day, row in log.items()}}}
-        else:
-            source, where = f"{quote(entry.schema)}.{quote(entry.name)}", "true"
-            found = self.totals.get(entry.id, {})
-            lines = {measure: found[measure] for measure in _in_order(entry, found)}
-        charts = []
-        for title, values in lines.items():
-            names = {status: status or title or "value" for status in values}
+            totals = {"Rows": {"": {day: row.rows for day, row in log.items()}}}
+        days = enumerate(self.days)
+        missing = frozenset(at for at, day in days if any(a <= day <= b for a, b in gaps))
+        for measure in _in_order(entry, totals):
+            statuses = {status or measure or "value": status for status in totals[measure]}
             sql = {
-                name: "sum(rows)" if entry.kind == "record" else queries.total_of(title, status)
-                for status, name in names.items()
+                name: "sum(rows)" if is_record else queries.total_of(measure, status)
+                for name, status in statuses.items()
             }
             columns = {
-                name: [number(values[status].get(day)) for day in self.days]
-                for status, name in names.items()
+                name: [number(totals[measure][status].get(day)) for day in self.days]
+                for name, status in statuses.items()
             }
-            figure = Figure(
-                f"{entry.name}-{title.lower()}",
-                queries.by_day(source, sql, self.days, where),
-                self.axis | columns,
+            statement = queries.by_day(source, sql, self.days, where)
+            yield Chart(
+                title=measure,
+                unit=unit_of(entry, measure),
+                figure=Figure(f"{entry.name}-{measure}", statement, {"day": self.axis, **columns}),
+                lines={name: name for name in columns},
+                starts=self.days,
+                missing=missing,
+                marks=self.marks,
             )
-            charts.append(
-                Chart(
-                    title=title,
-                    unit=unit_of(entry, title),
-                    figure=figure,
-                    lines={name: name for name in columns},
-                    texts=self.texts,
-                    missing=frozenset(
-                        at
-                        for at, day in enumerate(self.days)
-                        if any(first <= day <= last for first, last in complete.gaps)
-                    ),
-                    marks=self.marks,
-                )
-            )
-        return charts
 
-    def _latest(self, label: str, values: Values, chart: Chart) -> Iterator[Latest]:
+    def _latest(self, label: str, values: Values, unit: str) -> Latest | None:
         for at in reversed(range(len(values))):
             if (value := values[at]) is not None:
                 weeks = range(at - 7, max(at - 7 * WEEKS, 0) - 1, -7)
                 before = [each for each in (values[week] for week in weeks) if each is not None]
-                usual, day, recent = median(before) if before else None, self.days[at], values[-28:]
-                yield Latest(label, chart.title, chart.unit, day, value, usual, len(before), recent)
-                return
+                usual, day = median(before) if before else None, self.days[at]
+                return Latest(label, unit, day, value, usual, len(before), values[-28:])
+        return None
 
 
 def unit_of(entry: Entry, measure: str) -> str:
@@ -259,16 +217,8 @@ def unit_of(entry: Entry, measure: str) -> str:
 
 
 def _in_order(entry: Entry, measures: Iterable[str]) -> list[str]:
-    """The measures in the order of `HEADLINES`."""
     order = GROUP_HEADLINES if is_per_group(entry) else HEADLINES
     return sorted(measures, key=lambda each: order.index(each) if each in order else len(order))
-
-
-def _freshness(entry: Entry, age: timedelta) -> str:
-    """`fresh`, `late` or `stale`, as in Dagster's freshness policy; or `retired`."""
-    if not entry.is_live:
-        return "retired"
-    return "fresh" if age <= FRESH_FOR else "late" if age <= STALE_AFTER else "stale"
 
 
 def _unlisted(key: str, metric_ids: Iterable[str]) -> Entry:

@@ -3,7 +3,7 @@
 A statement that the report shows, to be copied, has no parameters and is run as it is shown.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
@@ -13,23 +13,23 @@ from typing import Any
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.warehouse.sql import Query, literal, name_of, quote
 
-VALUES = name_of(METRIC_VALUES)
 # A day is ripe when this share of its ratings has arrived.
 RIPE_PERCENT = 95
 ENDINGS = {"day": "daily", "week": "weekly", "month": "monthly"}
 LAST_DAYS = {"day": "day", "week": "week + 6", "month": "last_day(month)"}
 
-Totals = Mapping[str, Mapping[str, Mapping[str, Mapping[date, float]]]]
+# By metric, measure, status and day.
+Totals = Mapping[str, Mapping[str, Mapping[str, Mapping[date, float | None]]]]
 
 
 @dataclass(frozen=True)
 class Marts:
-    """The marts of a database. A mart or column that the database lacks has no values."""
+    """The marts of a database. A mart that the database lacks has no columns."""
 
     query: Query
 
     @cached_property
-    def columns(self) -> Mapping[str, set[str]]:
+    def columns(self) -> Mapping[str, Set[str]]:
         """The columns of each mart."""
         columns: defaultdict[str, set[str]] = defaultdict(set)
         for row in self.query(
@@ -41,20 +41,20 @@ class Marts:
 
     def overview(self, period: str, wanted: Iterable[str], first: date) -> str:
         """The statement for figures of the whole account by day, week or month."""
-        mart = f"overview_{ENDINGS[period]}"
-        source, has = mart, self.columns[mart] | {period}
-        if "still_open" in wanted and "backlog_daily" in self.columns:
+        source = f"overview_{ENDINGS[period]}"
+        has = self.columns[source]
+        if "still_open" in wanted and self.columns["backlog_daily"]:
             has |= {"still_open"}
             source += (
                 "\nLEFT JOIN (SELECT day AS at_day, coalesce(still_open, not_yet_closed) AS "
                 f"still_open FROM dixa_marts.backlog_daily) ON at_day = {LAST_DAYS[period]}"
             )
-        return self._select(source, period, wanted, has, f"{period} >= DATE '{first}'")
+        return _select(source, period, wanted, has, f"{period} >= DATE '{first}'")
 
     def parts(self, mart: str, wanted: Iterable[str], first: date, last: date) -> str:
         """The statement for the figures of each queue, agent, channel or tag by week."""
-        between = f"week BETWEEN DATE '{first}' AND DATE '{last}'"
-        return self._select(mart, "week", wanted, self.columns[mart], between)
+        where = f"week BETWEEN DATE '{first}' AND DATE '{last}'"
+        return _select(mart, "week", wanted, self.columns[mart], where)
 
     def by_hour(self, mart: str, value: str, first: date, last: date) -> str:
         """The statement for the mean of a value by weekday and hour, over some days."""
@@ -74,17 +74,18 @@ class Marts:
 
     def ripe_after(self) -> int | None:
         """The days after which nearly all ratings of a day have arrived; None if unknown."""
-        if "rating_delay" not in self.columns:
+        if not self.columns["rating_delay"]:
             return None
         (found,) = self.query(
             "SELECT min(days_late) FILTER (arrived >= ?) AS days FROM dixa_marts.rating_delay",
             [RIPE_PERCENT],
         )
-        return None if found.days is None else int(found.days)
+        days: int | None = found.days
+        return days
 
     def ripe_answers(self, part: str, first: date, last: date) -> dict[Any, tuple[float, int]]:
         """CSAT and the number of answers over some days, by a column of `satisfaction`."""
-        if "satisfaction" not in self.columns:
+        if not self.columns["satisfaction"]:
             return {}
         found = self.query(
             f"SELECT {part} AS part, 100 * avg(is_satisfied::INTEGER) AS csat, count(score) AS n "
@@ -95,13 +96,7 @@ class Marts:
 
     def missing(self) -> list[Any]:
         """What the catalogue lacks for the marts, by kind, name and consequence."""
-        return self.query("FROM dixa_marts.missing") if "missing" in self.columns else []
-
-    def _select(
-        self, source: str, key: str, wanted: Iterable[str], has: Set[str], where: str
-    ) -> str:
-        columns = ", ".join(dict.fromkeys([key, *(each for each in wanted if each in has)]))
-        return f"SELECT {columns}\nFROM dixa_marts.{source}\nWHERE {where}\nORDER BY ALL;"
+        return self.query("FROM dixa_marts.missing") if self.columns["missing"] else []
 
 
 def loads(query: Query) -> dict[str, Any]:
@@ -115,47 +110,33 @@ def loads(query: Query) -> dict[str, Any]:
 
 
 def load_log(query: Query, days: Sequence[date]) -> Mapping[str, Mapping[date, Any]]:
-    """The load log by asset and day: rows, filters, whole days from the day's end to its load."""
+    """The rows and the filters of each load, by asset and day."""
     logs: defaultdict[str, dict[date, Any]] = defaultdict(dict)
     for row in query(
-        "SELECT asset_key, partition_date AS day, rows, filters, "
-        "(epoch(loaded_at - interval_end) // 86400)::INTEGER AS lag "
-        "FROM dixa_catalogue.loads WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
+        "SELECT asset_key, partition_date AS day, rows, filters FROM dixa_catalogue.loads "
+        "WHERE partition_date BETWEEN ? AND ? ORDER BY partition_date",
         [days[0], days[-1]],
     ):
         logs[row.asset_key][row.day] = row
     return logs
 
 
-def totals(query: Query, days: Sequence[date]) -> tuple[Totals, Counter[str]]:
-    """Totals by metric, measure, status and day; the number of unknown shapes by metric."""
+def totals(query: Query, days: Sequence[date]) -> Totals:
+    """All totals of all metrics. Values of unknown shape are left out."""
     found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
-    unknown: Counter[str] = Counter()
     for row in query(
-        "SELECT metric, partition_date AS day, coalesce(measure, '') AS measure, "
-        f"coalesce(status, '') AS status, value, aggregate IS NOT NULL AS is_unknown FROM {VALUES} "
+        "SELECT metric, coalesce(measure, '') AS measure, coalesce(status, '') AS status, "
+        f"partition_date AS day, value FROM {name_of(METRIC_VALUES)} "
         "WHERE partition_date BETWEEN ? AND ? AND breakdown_attribute IS NULL "
-        "ORDER BY metric, measure, status",
+        "AND aggregate IS NULL ORDER BY metric, measure, status",
         [days[0], days[-1]],
     ):
-        if row.is_unknown:
-            unknown[row.metric] += 1
-        else:
-            found[row.metric][row.measure][row.status][row.day] = row.value
-    return found, unknown
+        found[row.metric][row.measure][row.status][row.day] = row.value
+    return found  # type: ignore[no-any-return]
 
 
-def by_day(
-    source: str, columns: Mapping[str, str], days: Sequence[date], where: str = "true"
-) -> str:
-    """The statement for columns of a metric or record by day.
-
-    Args:
-        source: The quoted name of a table or view.
-        columns: The expression of each column over the rows of a day.
-        days: The days.
-        where: A further condition.
-    """
+def by_day(source: str, columns: Mapping[str, str], days: Sequence[date], where: str) -> str:
+    """The statement for columns by day, each an expression over the rows of a day."""
     chosen = "".join(f",\n       {text} AS {quote(name)}" for name, text in columns.items())
     return (
         f"SELECT partition_date AS day{chosen}\nFROM {source}\n"
@@ -169,3 +150,8 @@ def total_of(measure: str, status: str) -> str:
     tests = {"measure": measure, "status": status, "breakdown_attribute": ""}
     conditions = [f"{k} = {literal(v)}" if v else f"{k} IS NULL" for k, v in tests.items()]
     return f"sum(value) FILTER ({' AND '.join(conditions)})"
+
+
+def _select(source: str, key: str, wanted: Iterable[str], has: Set[str], where: str) -> str:
+    columns = dict.fromkeys([key, *(each for each in wanted if each in has)])
+    return f"SELECT {', '.join(columns)}\nFROM dixa_marts.{source}\nWHERE {where}\nORDER BY ALL;"

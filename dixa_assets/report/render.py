@@ -24,7 +24,6 @@ from dixa_assets.report.charts import Chart, Figure, spark
 from dixa_assets.report.compare import FEW, Compared
 from dixa_assets.report.contents import DAYS, Report, gather
 from dixa_assets.report.overview import period_name
-from dixa_assets.report.pages import WEEKS
 from dixa_assets.report.queries import RIPE_PERCENT
 from dixa_assets.warehouse.warehouse import Warehouse
 
@@ -122,8 +121,10 @@ def _to_html(report: Report) -> str:
     )
     zone, figures = ZoneInfo(report.timezone), Figures()
     environment.globals.update(
-        {name: getattr(formats, name) for name in ("difference", "human", "link_of")},
-        **{"WEEKS": WEEKS, "MARKS": MARKS, "FEW": FEW, "RIPE_PERCENT": RIPE_PERCENT},
+        MARKS=MARKS,
+        FEW=FEW,
+        RIPE_PERCENT=RIPE_PERCENT,
+        human=formats.human,
         judgement=judgement,
         period_name=period_name,
         spark=spark,
