@@ -152,6 +152,9 @@ class Overview:
         first = weeks.starts[max(at - EARLIER["week"], 0)]
         sql = self.marts.parts(mart, wanted, first, weeks.starts[at])
         rows = self.marts.query(sql)
+        measures = [m for m in measures if any(getattr(row, m.column, None) for row in rows)]
+        if not measures:
+            return None
         by_part: defaultdict[str | None, dict[date, Any]] = defaultdict(dict)
         for row in rows:
             is_rest = getattr(row, noun) == "none"
@@ -167,7 +170,7 @@ class Overview:
             parts.append(Part(name, id_ or "", cells))
         parts = [part for part in parts if part.name or not part.is_silent]
         parts.sort(key=lambda part: (part.name is None, -(part.cells[0].now or 0), part.name or ""))
-        return PartTable(title, noun, parts, _figure(title, sql, rows)) if parts else None
+        return PartTable(title, noun, parts, _figure(title, sql, rows))
 
     def heat_map(self, title: str) -> HeatMap | None:
         """The mean of a value by weekday and hour over the last whole weeks; None without one."""
