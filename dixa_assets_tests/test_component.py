@@ -21,6 +21,7 @@ from dixa_assets.orchestration.resources import DixaResource, WarehouseResource
 from dixa_assets.project import load_component
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
+from dixa_assets_tests.support.marts import MART_KEYS
 from dixa_assets_tests.support.processes import run, settings_for
 from dixa_assets_tests.support.projects import stored_catalogue
 from dixa_assets_tests.support.scenario import component, fetched, load
@@ -113,7 +114,8 @@ def test_the_report_is_made_after_loads_and_not_by_the_daily_schedule(
     request = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(request, dg.RunRequest)
     assert report in (request.asset_selection or ())
-    result = load(analytics, ["dixa/report"], "2025-11-05", instance=instance)
+    keys = ["dixa/report", *MART_KEYS]
+    result = load(analytics, keys, "2025-11-05", instance=instance)
     assert isinstance(sensor(dg.build_sensor_context(instance=instance)), dg.SkipReason)
     view, event = result.asset_materializations_for_node("dixa__report")
     assert view.asset_key == dg.AssetKey(["dixa", "metrics_daily"])
@@ -207,6 +209,8 @@ def test_the_command_line_refreshes_the_catalogue_and_materializes_a_range(
         ("account", "1st"),
         ("account", "with space"),
         ("account", "ö"),
+        ("marts", {"first_reply": "first_response_time"}),
+        ("marts", "some"),
         ("no_such_attribute", 1),
     ],
 )

@@ -23,7 +23,7 @@ from dixa_assets_tests.support.staged import spec_of
 
 PAGE = Path(__file__).with_suffix(".md")
 # A query, and the table below it.
-BLOCK = re.compile(r"(```sql\n(.+?)```\n)(?:\n(?:\|.*\n)+)?", re.DOTALL)
+BLOCK = re.compile(r"(```sql\n((?s:.+?))```\n)(?:\n(?:\|.*\n)+)?")
 # Five whole weeks.
 FIRST, LAST = date(2025, 10, 6), date(2025, 11, 9)
 RECORDS = [role.ids[0] for role in ROLES if role.kind == "record"]
@@ -58,7 +58,7 @@ def page(query: Query) -> str:
 
 
 def _line(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(_text, cells))} |".replace("|  |", "| |")
+    return f"|{'|'.join(f' {text} ' if text else ' ' for text in map(_text, cells))}|"
 
 
 def _text(cell: Any) -> str:

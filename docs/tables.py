@@ -11,6 +11,8 @@ from pathlib import Path
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
+from dixa_assets.warehouse.views import MARK
+from dixa_assets_tests.support.marts import MART_KEYS
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import NOW, running_simulator
 
@@ -32,12 +34,13 @@ COLUMNS = """
 
 
 def load_everything(analytics: DixaAnalytics) -> None:
-    """Load a day of every metric and record, the filter values and the catalogue."""
+    """Load a day of every metric and record, the filter values, the catalogue and the marts."""
     keys = [*(f"dixa_metrics/{name}" for name in METRICS), *(f"dixa_records/{n}" for n in RECORDS)]
     catalogue = fetched(analytics)
     assert load(analytics, keys, "2025-11-05", catalogue=catalogue).success
     filters = [f"dixa_filters/{name}" for name in catalogue.filter_names.values()]
     assert load(analytics, [*filters, *CATALOGUE], catalogue=catalogue).success
+    assert load(analytics, MART_KEYS, catalogue=catalogue).success
 
 
 def described(analytics: DixaAnalytics) -> str:
@@ -48,7 +51,8 @@ def described(analytics: DixaAnalytics) -> str:
     for relation in relations:
         if relation.schema == "dixa_metrics" and relation.kind == "view":
             continue
-        lines += [f"## {relation.schema}.{relation.name}", "", str(relation.comment), ""]
+        about = MARK.sub("", str(relation.comment))
+        lines += [f"## {relation.schema}.{relation.name}", "", about, ""]
         lines += ["| column | type | |", "|---|---|---|"]
         lines += [
             f"| `{column.column_name}` | {column.type} | {column.comment} |"

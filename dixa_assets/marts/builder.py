@@ -183,12 +183,13 @@ class Marts:
         held = columns.get(source, ()) if source and columns is not None else None
         cells = []
         for name, field in role.fields.items():
-            found = [each for each in field.columns if held is None or each in held]
+            found = [each for each in field.columns if source and (held is None or each in held)]
             # A cast keeps the type of the view when a column of the table is widened.
-            value = quote(found[0]) if source and found else "NULL"
-            cells.append(f"TRY_CAST({value} AS {field.type}) AS {name}")
-        exists = source and (held is None or held)
-        rows = f"FROM {quote(source.schema)}.{quote(source.name)}" if exists else "WHERE false"
+            values = [f"TRY_CAST({quote(each)} AS {field.type})" for each in found]
+            cells.append(f"coalesce({', '.join([*values, f'NULL::{field.type}'])}) AS {name}")
+        rows = "WHERE false"
+        if source and (held is None or held):
+            rows = f"FROM {quote(source.schema)}.{quote(source.name)}"
         return f"SELECT {', '.join(cells)} {rows}"
 
     def _mart(self, mart: Mart) -> str:

@@ -14,7 +14,7 @@ LIST = f"{VARCHAR}[]"
 
 
 class Field(NamedTuple):
-    """A field of a role: its type, and the columns that may hold it, the best first."""
+    """A field of a role: its type, and the columns that may hold it. The first value counts."""
 
     type: str
     columns: tuple[str, ...]

@@ -56,6 +56,7 @@ class Published:
         @dg.multi_asset(
             name=step_name(names.key(METRICS_DAILY.schema, self.name)),
             specs=[specs[each.schema, each.name] for each in self.assets],
+            can_subset=True,
             required_resource_keys={warehouse},
         )
         def publish(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
@@ -68,6 +69,8 @@ class Published:
             seconds = round(time.monotonic() - started, 3)
             for asset in self.assets:
                 spec = specs[asset.schema, asset.name]
+                if spec.key not in context.selected_asset_keys:
+                    continue
                 own = {"version": spec.code_version} if spec.code_version else {}
                 yield dg.MaterializeResult(
                     asset_key=spec.key, metadata={**made[asset.name], "seconds": seconds} | own

@@ -1,6 +1,14 @@
 """All benchmarks: their names, what each measures, and the targets, by the page with the table."""
 
-from dixa_assets_tests.bench import accounts, catalogue, dagster_runs, history, many, pipeline
+from dixa_assets_tests.bench import (
+    accounts,
+    catalogue,
+    dagster_runs,
+    history,
+    many,
+    marts,
+    pipeline,
+)
 from dixa_assets_tests.bench.table import Case, Row
 
 LARGE = "Backfill, 20 metrics and 5 records x 60 days"
@@ -8,6 +16,7 @@ SMALL = "Backfill, 10 metrics and 2 records x 30 days"
 REFRESH = "Daily refresh, all assets x 7 days"
 SPAN = ": first to last request"
 SECONDS = "+{:.1f} s"
+TAKEN = "{:.1f} s"
 SHARED = ", ≤ 0.5% refused, ≥ 50% of a share"
 
 BENCHMARKS = (
@@ -59,6 +68,15 @@ BENCHMARKS = (
         "file",
         history.file_size,
         (Row("Database file, 30 assets x 30 days, each replaced three times", "≤", 1.5),),
+        runs="whole",
+    ),
+    Case(
+        "marts",
+        marts.marts,
+        (
+            Row("Slowest mart, 4,000 conversations in 30 days, one thread", "≤", 0.3, TAKEN),
+            Row("Slowest mart, 700,000 conversations in three years, one thread", "≤", 15, TAKEN),
+        ),
         runs="whole",
     ),
     Case(

@@ -24,6 +24,7 @@ from dixa_assets_tests.support.truth import period_of
 
 Cells = dict[str, Any]
 Days = Sequence[date]
+NAMES: Mapping[str | None, str] = {one.id: one.label for one in (*AGENTS, *QUEUES)}
 HOUR = timedelta(hours=1)
 # The fields of each record that the marts use. The first one names the conversation.
 FIELDS = {
@@ -90,7 +91,7 @@ def differences(warehouse: Warehouse, oracle: "Oracle") -> tuple[list[Any], int]
                 for name in found[key].keys() | expected[key].keys():
                     pair = expected[key].get(name, "absent"), found[key].get(name, "absent")
                     compared += 1
-                    if not _is_equal(*pair):
+                    if not is_equal(*pair):
                         differing.append((mart, key, name, *pair))
     return differing, compared
 
@@ -99,7 +100,7 @@ def _by_key(mart: str, rows: Sequence[Cells]) -> dict[tuple[Any, ...], Cells]:
     return {tuple(row[name] for name in KEYS[mart].split()): row for row in rows}
 
 
-def _is_equal(expected: Any, found: Any) -> bool:
+def is_equal(expected: Any, found: Any) -> bool:
     if expected is None or (isinstance(expected, float) and math.isnan(expected)):
         return found is None
     if isinstance(expected, float):
@@ -287,7 +288,7 @@ class Oracle:
         by_agent = messages.author_type == "AGENT"
         rated, handled = of(RATINGS), of(HANDLING)
         day = created.get("day") or shut["day"]
-        begun, names = created.get("at"), {one.id: one.label for one in (*AGENTS, *QUEUES)}
+        begun = created.get("at")
         channels = (created, shut, reply, first(messages))
         labels = [each.get("initial_channel_label", each.get("channel_label")) for each in channels]
         counts = {
@@ -307,15 +308,12 @@ class Oracle:
             "direction": (created or shut)["initial_direction_label"],
             "language": created.get("language"),
             "customer_id": created.get("requester_id"),
-            "first_queue_id": created.get("queue_id"),
-            "first_queue": names.get(created.get("queue_id", "")),
-            "last_queue_id": last.get("queue_id"),
-            "last_queue": names.get(last.get("queue_id", "")),
+            **named("first_queue", created),
+            **named("last_queue", last),
             "first_response_at": reply.get("at"),
             "first_response_seconds": reply.get("value"),
             "is_within_sla": reply.get("is_within_sla"),
-            "first_agent_id": reply.get("agent_id"),
-            "first_agent": names.get(reply.get("agent_id", "")),
+            **named("first_agent", reply),
             "wait_seconds": first(accepted).get("value"),
             "first_closed_at": shut.get("at"),
             "first_closed_day": shut.get("day"),
@@ -325,8 +323,7 @@ class Oracle:
             "first_resolution_seconds": seconds(begun, shut.get("at")),
             "resolution_seconds": seconds(begun, last.get("at")),
             "closed_by": last.get("closed_by"),
-            "last_agent_id": last.get("agent_id"),
-            "last_agent": names.get(last.get("agent_id", "")),
+            **named("last_agent", last),
             "tags": last.get("tags_label"),
             "offers": count(OFFERS, offers),
             "acceptances": count(OFFERS, accepted),
@@ -346,7 +343,6 @@ class Oracle:
         return frame.assign(channel=[known.get(csid) or "none" for csid in frame.conversation_id])
 
     def satisfaction(self) -> Iterator[Cells]:
-        names = {one.id: one.label for one in (*AGENTS, *QUEUES)}
         for row in self.events[RATINGS].to_dict("records"):
             about = self.conversations.get(row["conversation_id"], {})
             answered_day = self.local(row["answered_at"]).date()
@@ -361,8 +357,8 @@ class Oracle:
                 "answered_at": row["answered_at"],
                 "answered_day": answered_day,
                 "days_late": (answered_day - row["day"]).days,
-                "agent": names.get(row["agent_id"] or ""),
-                "queue": names.get(row["queue_id"] or ""),
+                "agent": NAMES.get(row["agent_id"]),
+                "queue": NAMES.get(row["queue_id"]),
                 **{name: row[name] for name in ("agent_id", "queue_id", "comment")},
                 **{
                     name: about.get(name)
@@ -480,9 +476,7 @@ class Oracle:
         queues = [(row["queue_id"], row["queue"]) for row in self.people("queue", QUEUES)]
         for week, days in self.periods("week"):
             moved = self.of(TRANSFERS, days)
-            moved = moved[
-                [a != b for a, b in zip(moved.from_queue_id, moved.to_queue_id, strict=True)]
-            ]
+            moved = moved[moved.from_queue_id.fillna("") != moved.to_queue_id.fillna("")]
             for queue_id, queue in (*queues, (None, "none")):
                 own = {
                     record: self.of(record, days, queue_id=queue_id)
@@ -681,6 +675,12 @@ def _fields(row: Any) -> Cells:
                     else (None if value is None else str(value))
                 )
     return cells
+
+
+def named(name: str, row: Cells) -> Cells:
+    """The id of an agent or queue in an event, and its name."""
+    found = row.get(f"{name.partition('_')[2]}_id")
+    return {f"{name}_id": found, name: NAMES.get(found)}
 
 
 def first(frame: pd.DataFrame) -> Cells:

@@ -59,29 +59,30 @@ class Case:
 
 
 CASES = {
-    "a week with a day of 25 hours": Case(COPENHAGEN, "2025-10-20", "2025-10-27"),
+    "a day of 25 hours": Case(COPENHAGEN, "2025-10-25", "2025-10-27"),
     "days before and after a day of 23 hours, with gaps": Case(
         "America/Santiago",
-        "2025-09-05",
+        "2025-09-06",
         "2025-09-08",
         gaps=[
-            (CREATED, "2025-09-06"),
-            (MESSAGES, "2025-09-05"),
-            (OFFERS, "2025-09-05"),
+            (CREATED, "2025-09-07"),
+            (MESSAGES, "2025-09-06"),
+            (OFFERS, "2025-09-06"),
             (RATINGS, "2025-09-08"),
-            (PRESENCE, "2025-09-07"),
+            (PRESENCE, "2025-09-06"),
         ],
     ),
-    "the two documented records, without lists": Case(
+    "a week of the two documented records, without lists": Case(
         COPENHAGEN,
-        "2025-10-24",
-        "2025-10-28",
+        "2025-10-19",
+        "2025-10-26",
         records=DOCUMENTED,
         first_weekday=("sunday", 6),
         has_lists=False,
     ),
 }
 LONG_CASES = {
+    "a week with a day of 25 hours": Case(COPENHAGEN, "2025-10-20", "2025-10-27"),
     "a month with a day of 23 hours": Case(COPENHAGEN, "2025-02-26", "2025-04-02"),
     "a day of 24 hours and a half": Case("Australia/Lord_Howe", "2025-03-31", "2025-04-08"),
     "a day of 25 hours in Santiago": Case("America/Santiago", "2025-03-31", "2025-04-08"),
@@ -102,7 +103,7 @@ def assert_equal(account: Account, folder: Path, case: Case) -> None:
     oracle = Oracle(account.world, case.zone, case.loaded, case.has_lists, number)
     differing, compared = differences(warehouse, oracle)
     assert differing[:20] == []
-    assert compared > 3_000
+    assert compared > 5_000
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -120,7 +121,7 @@ def test_every_column_equals_the_events_of_a_larger_account(name: str, tmp_path:
 
 
 def test_the_oracle_notices_a_wrong_figure(small: Account, tmp_path: Path) -> None:
-    case = CASES["the two documented records, without lists"]
+    case = Case(COPENHAGEN, "2025-10-25", "2025-10-26", DOCUMENTED)
     warehouse, _ = filled(small, tmp_path, case.zone, case.loaded, has_lists=False)
     oracle = Oracle(small.world, case.zone, case.loaded, has_lists=False)
     assert differences(warehouse, oracle)[0] == []

@@ -20,6 +20,7 @@ from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dixa_assets_tests.support.marts import MART_KEYS
 from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.projects import stored_catalogue
 from dixa_assets_tests.support.scenario import component, fetched, load
@@ -334,7 +335,8 @@ def test_the_read_copy_and_the_report_are_requested_once_when_loads_have_ended(
     assert dg.AssetKey(["dixa", "read_copy"]) in request.asset_selection
     assert [one.run_key for one in tick().run_requests or ()] == [request.run_key]
 
-    assert load(analytics, ["dixa/read_copy", "dixa/report"], instance=instance).success
+    published = ["dixa/read_copy", "dixa/report", *MART_KEYS]
+    assert load(analytics, published, instance=instance).success
     assert (tmp_path / "read.duckdb").exists()
     assert "The database has not changed" in str(tick().skip_message)
     with analytics.build_warehouse().reading() as query:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dixa_assets.load.loader import Task
 from dixa_assets.marts.builder import Marts
+from dixa_assets.marts.files import read_marts
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import Day
-from dixa_assets.model.tables import filter_relation
+from dixa_assets.model.tables import MARTS, filter_relation
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -17,6 +18,7 @@ from dixa_assets_tests.support.loading import loader_for
 from dixa_assets_tests.support.simulator import Simulator
 from dixa_assets_tests.support.staged import spec_of
 
+MART_KEYS = [*(f"{MARTS}/{mart.name}" for mart in read_marts()), f"{MARTS}/missing"]
 LISTS = ("agent_id", "queue_id", "tag_id")
 
 

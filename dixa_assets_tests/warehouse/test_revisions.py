@@ -23,7 +23,7 @@ def revisions(warehouse: Warehouse) -> list[tuple[Any, ...]]:
     with warehouse.reading() as query:
         found = query(
             "SELECT metric, partition_date::VARCHAR, measure, status, old_value, new_value "
-            "FROM dixa_catalogue.revisions ORDER BY new_loaded_at, ALL"
+            "FROM dixa_catalogue.revisions ORDER BY new_loaded_at, measure, status"
         )
     return [tuple(row) for row in found]
 
