@@ -56,7 +56,7 @@ class Report:
 
     @property
     def concerns(self) -> dict[str, list[Page]]:
-        """What is wrong with the data, each with the pages where it is."""
+        """The faults of the data, each with the pages that have it."""
         concerns: defaultdict[str, list[Page]] = defaultdict(list)
         for page in self.pages:
             for fault in page.problems:
@@ -100,7 +100,8 @@ def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -
     shown = [first + timedelta(days=number) for number in range((end - first).days + 1)]
     report = Report(options.timezone, now, shown)
     marks = {shown.index(day): f"{hours:g} h" for day, hours in report.odd_days.items()}
-    pages = Pages(query, options, now, loaded, shown, marks)
+    totals = report.section("Metrics", queries.totals, query, shown) or {}
+    pages = Pages(query, options, now, loaded, shown, marks, totals)
     report.never_loaded = [e for e in pages.entries if e.is_live and e.key not in loaded]
     report.pages = [
         page

@@ -89,7 +89,7 @@ class Page:
 
     @property
     def problems(self) -> dict[str, str]:
-        """What is wrong, the most serious first, each with its reason."""
+        """The faults of the data, the most serious first, each with its reason."""
         failed = {
             check.fault: found.reason
             for check in CHECKS
@@ -124,14 +124,15 @@ class Pages:
         loaded: Mapping[str, Any],
         days: Sequence[date],
         marks: Mapping[int, str],
+        totals: queries.Totals,
     ) -> None:
         self.query, self.options, self.now = query, options, now
         self.loaded, self.days, self.marks = loaded, days, marks
         self.axis = [str(day) for day in days]
-        self.logs, self.totals = queries.load_log(query, days), queries.totals(query, days)
+        self.logs, self.totals = queries.load_log(query, days), totals
         self.entries = list(read_catalogue(query).entries)
         listed = {entry.key for entry in self.entries}
-        self.entries += [_unlisted(key, self.totals) for key in loaded if key not in listed]
+        self.entries += [_unlisted(key, totals) for key in loaded if key not in listed]
 
     def page(self, entry: Entry) -> Page:
         """The page of an entry."""

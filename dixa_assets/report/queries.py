@@ -95,7 +95,7 @@ class Marts:
         return {row.part: (row.csat, row.n) for row in found}
 
     def missing(self) -> list[Any]:
-        """What the catalogue lacks for the marts, by kind, name and consequence."""
+        """The records, fields and marts that are missing, by kind, name and consequence."""
         return self.query("FROM dixa_marts.missing") if self.columns["missing"] else []
 
 

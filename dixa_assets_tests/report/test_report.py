@@ -288,6 +288,17 @@ def test_a_section_that_fails_is_named_and_the_others_stay(
     assert reader.pages.keys() >= {"first_response_time", "records.closed_conversations"}
 
 
+@pytest.mark.parametrize("column", ["filters", "loaded_at"])
+def test_a_page_that_cannot_be_made_is_left_out_and_named(
+    column: str, loaded: DixaAnalytics, reader: Reader, tmp_path: Path
+) -> None:
+    update = f"UPDATE dixa_catalogue.loads SET {column} = NULL"
+    with copied(loaded, tmp_path, f"{update} WHERE asset_key = 'dixa_metrics/csat'") as warehouse:
+        found = Reader(rendered(warehouse))
+    assert reader.pages.keys() - found.pages.keys() == {"csat"}
+    assert "CSAT could not be made: TypeError." in found.page("/")
+
+
 @pytest.mark.parametrize(
     ("hours", "says", "ago"),
     [(20, "fresh", "20 h"), (30, "late", "30 h"), (72, "stale", "3 days")],
