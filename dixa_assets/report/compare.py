@@ -19,9 +19,6 @@ LIKELY, SURE = 1.96, 3.0
 # Units of figures that grow with the length of a period.
 SUMMED = ("count", "hours worked")
 
-# A change, and the largest change that is normal.
-Change = tuple[float, float]
-
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -46,8 +43,9 @@ class Compared:
     """A measure in a period, in the one before, and usually: the mean of earlier periods.
 
     `starts` has the first days of the period and of the one before. `judged` is the value that is
-    compared with `usual`: of a period that is not ripe, the value of its ripe days. `change` is
-    None if it cannot be judged. `recent` has the last periods.
+    compared with `usual`: of a period that is not ripe, the value of its ripe days. `normal` is the
+    largest difference of the two that is normal; None if it is unknown. `recent` has the last
+    periods.
     """
 
     measure: Measure
@@ -59,20 +57,32 @@ class Compared:
     n: float | None
     is_ripe: bool
     judged: float | None
-    change: Change | None
+    normal: float | None
     recent: Values
 
     @property
+    def change(self) -> float | None:
+        """The difference from the usual value; None if it cannot be judged."""
+        if self.judged is None or self.usual is None or self.normal is None:
+            return None
+        return self.judged - self.usual
+
+    @property
     def clarity(self) -> float:
-        """The size of the change, in multiples of the normal one."""
-        return abs(self.change[0]) / (self.change[1] or 1e-9) if self.change else 0
+        """The size of the change, in multiples of the largest normal one."""
+        return abs(self.change or 0) / max(self.normal or 0, 1e-9)
+
+    @property
+    def has_moved(self) -> bool:
+        """True if the change is larger than a normal one."""
+        return self.clarity > 1
 
     @property
     def verdict(self) -> str:
         """`better`, `worse`, or `moved` if neither; `normal`; empty if it cannot be judged."""
-        if self.change is None or self.clarity <= 1:
-            return "normal" if self.change else ""
-        direction = self.measure.better * self.change[0]
+        if self.change is None or not self.has_moved:
+            return "" if self.change is None else "normal"
+        direction = self.measure.better * self.change
         return "better" if direction > 0 else "worse" if direction < 0 else "moved"
 
 
@@ -132,13 +142,14 @@ class Periods:
         judged, n, is_ripe = values[at], ns[at], self.is_ripe(at) or not measure.ripens
         if not is_ripe:
             judged, n = self.ripe_answers.get(self.starts[at], (None, 0))
-        change, is_count = None, measure.unit == "count"
-        if measure.n:
-            change = change_of_share(judged, n or 0, usual, m, SURE if part else LIKELY)
+        normal, is_count = None, measure.unit == "count"
+        if measure.n and judged is not None and usual is not None:
+            pooled = (judged * (n or 0) + usual * m) / ((n or 0) + m or 1)
+            normal = normal_of_share(pooled, n or 0, m, SURE if part else LIKELY)
         elif is_ripe and self.name == "week" and not part and usual is not None:
-            change = self._change_by_weekday(days, measure, at, usual)
+            normal = self._normal_of_week(days, measure, at, usual)
         elif is_ripe and (is_count or not part):
-            change = change_of_mean([judged], [earlier], is_count=is_count)
+            normal = normal_of_mean([earlier], is_count=is_count)
         return Compared(
             measure=measure,
             label=f"{part}: {measure.label}" if part else measure.label,
@@ -149,27 +160,25 @@ class Periods:
             n=n if measure.n else None,
             is_ripe=is_ripe,
             judged=judged,
-            change=change,
+            normal=normal,
             recent=values[max(at + 1 - RECENT[self.name], 0) : at + 1],
         )
 
-    def _change_by_weekday(
+    def _normal_of_week(
         self, days: "Periods", measure: Measure, at: int, usual: float
-    ) -> Change | None:
-        """The change of a week, judged by how much the same weekdays vary."""
+    ) -> float | None:
+        """The largest normal change of a week, by how much the same weekdays vary."""
         by_day = dict(zip(days.starts, days.values(measure.column), strict=True))
-        week = [self.starts[at] + timedelta(days=each) for each in range(7)]
         before = [
             [by_day.get(day - timedelta(weeks=back + 1)) for back in range(EARLIER["week"])]
-            for day in week
+            for day in (self.starts[at] + timedelta(days=each) for each in range(7))
         ]
-        now = [by_day.get(day) for day in week]
-        change = change_of_mean(now, before, is_count=measure.unit == "count")
+        normal = normal_of_mean(before, is_count=measure.unit == "count")
         known = [value for values in before for value in values if value is not None]
-        if change is None or measure.unit not in SUMMED or not any(known):
-            return change
+        if normal is None or measure.unit not in SUMMED or not any(known):
+            return normal
         # The figures of a week are larger than those of its days.
-        return change[0] * usual / mean(known), change[1] * usual / mean(known)
+        return normal * usual / mean(known)
 
 
 def next_start(start: date, period: str) -> date:
@@ -179,37 +188,27 @@ def next_start(start: date, period: str) -> date:
     return start + timedelta(days=7 if period == "week" else 1)
 
 
-def change_of_share(
-    now: float | None, n: float, before: float | None, m: float, errors: float
-) -> Change | None:
-    """The change of a percentage of `m` cases to one of `n` cases; None for too few cases."""
-    if now is None or before is None or min(n, m) < FEW:
+def normal_of_share(share: float, n: float, m: float, errors: float) -> float | None:
+    """The largest normal difference of a percentage of `n` and of `m` cases; None for few cases."""
+    if min(n, m) < FEW:
         return None
-    pooled = (now * n + before * m) / (n + m)
-    return now - before, errors * sqrt(max(pooled * (100 - pooled), 0) * (1 / n + 1 / m))
+    return errors * sqrt(max(share * (100 - share), 0) * (1 / n + 1 / m))
 
 
-def change_of_mean(
-    now: Sequence[float | None], before: Sequence[Sequence[float | None]], *, is_count: bool
-) -> Change | None:
-    """The change of the mean of values against the medians of the earlier ones of each value.
+def normal_of_mean(before: Sequence[Sequence[float | None]], *, is_count: bool) -> float | None:
+    """The largest normal change of the mean of values, by the earlier values of each.
 
     The values may be the days of a week; then the earlier ones of each are days of its weekday.
     """
-    pairs = [
-        (value, known)
-        for value, earlier in zip(now, before, strict=True)
-        if value is not None and (known := [each for each in earlier if each is not None])
-    ]
-    errors = [each - median(known) for _, known in pairs for each in known]
-    spare = len(errors) - len(pairs)
+    groups = [[each for each in earlier if each is not None] for earlier in before]
+    errors = [each - median(known) for known in groups for each in known]
+    spare = len(errors) - len(groups)
     # Two values tell little about the spread, and half a week little about a week.
-    if len(pairs) < len(now) or spare < 2:
+    if not all(groups) or spare < 2:
         return None
     spread = sqrt(sum(error * error for error in errors) / spare)
     if is_count:
         # A count varies by its root at least. One bad week must not hide the next one.
-        level = mean(median(known) for _, known in pairs)
+        level = mean(median(known) for known in groups)
         spread = max(1.4826 * median(map(abs, errors)), sqrt(level))
-    error = spread * sqrt(sum(1 + 1 / len(known) for _, known in pairs)) / len(pairs)
-    return mean(value - median(known) for value, known in pairs), SURE * error
+    return SURE * spread * sqrt(sum(1 + 1 / len(known) for known in groups)) / len(groups)

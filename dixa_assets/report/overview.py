@@ -1,7 +1,7 @@
 """The first tab: four themes, what moved, and tables of queues, channels, agents and topics."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ HEAT_MAPS = {
 }
 MEASURES = [measure for measures in THEMES.values() for measure in measures]
 # The most changes that are listed, of the whole account and of its parts.
-MOST_MOVED = 5
+MOST_MOVED = 6
 
 
 class Screen(NamedTuple):
@@ -133,10 +133,12 @@ class Overview:
             ]
             for theme, measures in THEMES.items()
         }
-        moved = [
-            *_clearest(each for figures in themes.values() for each in figures),
-            *_clearest(each for table in tables for part in table.parts for each in part.cells),
-        ]
+        parts = (each for table in tables for part in table.parts for each in part.cells)
+        clearest = sorted(
+            (each for each in parts if each.has_moved), key=lambda each: -each.clarity
+        )
+        whole = [each for figures in themes.values() for each in figures if each.has_moved]
+        moved = [*whole[:MOST_MOVED], *clearest[:MOST_MOVED]]
         charts = [chart for title in CHARTS for chart in self._chart(period, title)]
         return Screen(None if at is None else periods.starts[at], themes, moved, charts)
 
@@ -239,11 +241,6 @@ def period_name(start: date, period: str) -> str:
         return f"{start:%a} {start.day} {start:%b}"
     # Only weeks that begin on Monday have a number.
     return f"week {start:%V}" if start.isoweekday() == 1 else f"week of {start.day} {start:%b}"
-
-
-def _clearest(found: Iterable[Compared]) -> list[Compared]:
-    moved = [each for each in found if each.clarity > 1]
-    return sorted(moved, key=lambda each: -each.clarity)[:MOST_MOVED]
 
 
 def _figure(name: str, sql: str, rows: Sequence[Any]) -> Figure:

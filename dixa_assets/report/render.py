@@ -66,18 +66,18 @@ def write_report(
 def judgement(compared: Compared) -> str:
     """Whether a figure is as usual, with the reason, as a sentence."""
     unit = compared.measure.unit
-    if compared.change is None:
+    change, normal = compared.change, compared.normal
+    if change is None or normal is None:
         if not compared.is_ripe:
             return "Not final: ratings still come in."
         few = compared.n is not None and compared.n < FEW
         return f"Fewer than {FEW} {compared.measure.cases}." if few else "Too little to compare."
-    change, noise = compared.change
-    normal = "" if compared.is_ripe else "ripe days, "
-    normal = f"({normal}normal ±{formats.size(noise, unit).removesuffix(' points')})"
-    if abs(change) <= noise:
-        return f"As usual {normal}"
+    about = "" if compared.is_ripe else "ripe days, "
+    about = f"({about}normal ±{formats.size(normal, unit).removesuffix(' points')})"
+    if not compared.has_moved:
+        return f"As usual {about}"
     direction = "above" if change > 0 else "below"
-    return f"{formats.size(change, unit)} {direction} usual {normal}"
+    return f"{formats.size(change, unit)} {direction} usual {about}"
 
 
 class Figures:

@@ -4,18 +4,12 @@ from collections import namedtuple
 from datetime import date, timedelta
 from math import sqrt
 from random import Random
+from statistics import mean
 from typing import Any
 
 import pytest
 
-from dixa_assets.report.compare import (
-    LIKELY,
-    Measure,
-    Periods,
-    change_of_mean,
-    change_of_share,
-    next_start,
-)
+from dixa_assets.report.compare import Measure, Periods, next_start, normal_of_mean
 
 FIRST = date(2025, 9, 1)
 COUNT, SHARE = Measure("count", "count", better=1), Measure("share", "share", "percent", 1, "n")
@@ -38,34 +32,38 @@ def by_day(*values: float | None) -> Periods:
 NO_DAYS = by_day()
 
 
-def test_a_percentage_moves_by_more_than_chance_explains() -> None:
-    change, normal = change_of_share(80, 600, 86, 2400, LIKELY) or (0, 0)
+def test_the_normal_change_of_a_percentage_is_that_of_chance() -> None:
     share = (80 * 600 + 86 * 2400) / 3000
-    assert (change, normal) == (
-        -6,
-        pytest.approx(1.96 * sqrt(share * (100 - share) * (1 / 600 + 1 / 2400))),
-    )
-    assert abs(change) > normal
+    expected = 1.96 * sqrt(share * (100 - share) * (1 / 600 + 1 / 2400))
+    compared = weeks(Row(1, 86, 2400), Row(1, 80, 600)).compare(SHARE, 1, NO_DAYS)
+    assert (compared.change, compared.normal) == (-6, pytest.approx(expected))
+    assert compared.verdict == "worse"
 
 
 @pytest.mark.parametrize(
-    ("now", "n", "before", "m"),
-    [(80, 29, 86, 2400), (80, 600, 86, 29), (None, 600, 86, 2400), (80, 600, None, 2400)],
+    ("before", "now"),
+    [(Row(1, 86, 2400), Row(1, 50, 29)), (Row(1, 86, 29), Row(1, 50, 600))],
 )
-def test_a_percentage_of_few_cases_has_no_verdict(
-    now: float | None, n: float, before: float | None, m: float
-) -> None:
-    assert change_of_share(now, n, before, m, LIKELY) is None
+def test_a_percentage_of_few_cases_has_no_verdict(before: Row, now: Row) -> None:
+    assert weeks(before, now).compare(SHARE, 1, NO_DAYS).verdict == ""
+
+
+def test_an_absent_percentage_has_no_verdict() -> None:
+    compared = weeks(Row(1, 86, 2400), Row(1, None, None)).compare(SHARE, 1, NO_DAYS)
+    assert (compared.now, compared.change, compared.verdict) == (None, None, "")
 
 
 def test_weeks_that_differ_by_chance_are_normal() -> None:
     random = Random(1)
 
+    def week() -> list[float]:
+        return [random.gauss(100, 20) for _ in range(7)]
+
     def is_normal() -> bool:
-        earlier = [[random.gauss(100, 20) for _ in range(4)] for _ in range(7)]
-        now = [random.gauss(100, 20) for _ in range(7)]
-        change = change_of_mean(now, earlier, is_count=False)
-        return change is not None and abs(change[0]) <= change[1]
+        earlier = [week() for _ in range(4)]
+        normal = normal_of_mean([*zip(*earlier, strict=True)], is_count=False)
+        usual = mean(mean(each) for each in earlier)
+        return normal is not None and abs(mean(week()) - usual) <= normal
 
     assert sum(is_normal() for _ in range(1000)) > 970
 
@@ -74,23 +72,21 @@ def test_a_weekday_is_compared_with_its_weekday() -> None:
     week = [*[100.0] * 5, *[20.0] * 2]
     quiet = [*[101.0] * 5, *[19.0] * 2]
     days = by_day(*week, *quiet, *week, *week, *[90.0] * 7)
-    assert days.compare(COUNT, 34, days).usual == pytest.approx(20)
+    sunday = days.compare(COUNT, 34, days)
+    assert (sunday.usual, sunday.verdict) == (20, "better")
     rows = [Row(sum(each), None, None) for each in (week, quiet, week, week, [90.0] * 7)]
     compared = weeks(*rows).compare(COUNT, 4, days)
-    assert compared.verdict == "better"
-    assert compared.change is not None
-    assert compared.change[0] == pytest.approx(630 - 540, rel=0.01)
+    assert (compared.now, compared.usual, compared.verdict) == (630, 540.75, "better")
 
 
 def test_a_bad_week_does_not_hide_the_next_one() -> None:
-    change = change_of_mean([303], [[300, 12, 9, 11]], is_count=True)
-    assert change is not None
-    assert change[0] > change[1]
+    periods = weeks(*(Row(each, None, None) for each in (300, 12, 9, 11, 303)))
+    assert periods.compare(COUNT, 4, NO_DAYS, "a topic").verdict == "better"
 
 
 def test_too_few_earlier_values_give_no_verdict() -> None:
-    assert change_of_mean([5], [[4, 4]], is_count=True) is None
-    assert change_of_mean([5, None], [[4, 4, 4, 4]] * 2, is_count=True) is None
+    assert normal_of_mean([[4, 4]], is_count=True) is None
+    assert normal_of_mean([[4, 4, 4, 4], [None]], is_count=True) is None
     compared = weeks(Row(5, 80, 100)).compare(SHARE, 0, NO_DAYS)
     assert (compared.verdict, compared.usual, compared.before) == ("", None, None)
 
@@ -119,7 +115,7 @@ def test_a_week_that_is_not_ripe_is_judged_by_its_ripe_days() -> None:
     assert (compared.now, compared.judged, compared.n) == (60, 89, 150)
     assert (compared.is_ripe, compared.verdict) == (False, "normal")
     unknown = weeks(*rows, ripe_until=saturday).compare(RATED, 2, NO_DAYS)
-    assert (unknown.judged, unknown.change) == (None, None)
+    assert (unknown.judged, unknown.verdict) == (None, "")
     ripe = weeks(*rows, ripe_until=sunday).compare(RATED, 2, NO_DAYS)
     assert (ripe.judged, ripe.verdict) == (60, "worse")
     assert (young.latest(ripe=True), young.latest(ripe=False)) == (1, 2)
