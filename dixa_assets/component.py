@@ -47,7 +47,6 @@ from dixa_assets.orchestration.dagster_internals import (
 )
 from dixa_assets.orchestration.naming import DixaAsset, Names
 from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.published import can_report
 from dixa_assets.orchestration.resources import (
     API,
     LOADER,
@@ -262,7 +261,7 @@ class DixaAnalytics(
             open_warehouse=self.build_warehouse,
             is_lake=self.is_lake,
             read_copy=Path(self.read_copy_path) if self.read_copy_path else None,
-            report=self.report_file if self.report and can_report() else None,
+            report=self.report_file if self.report else None,
             translate=self.get_asset_spec,
             find_unknown_names=self.find_unknown_names,
         )

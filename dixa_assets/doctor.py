@@ -36,7 +36,7 @@ from dixa_assets.zones import rules_version
 RATE, QUOTA = 10, 864_000
 # Seconds to wait for another user of the database.
 PATIENCE = 5.0
-PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas", "plotly")
+PACKAGES = ("dagster", "dagster-duckdb", "dagster-webserver", "duckdb", "pandas")
 
 
 def diagnose(component: DixaAnalytics) -> bool:
@@ -165,12 +165,10 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
     return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"
 
 
-def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
+def check_versions(_component: DixaAnalytics, _warehouse: Warehouse) -> str:
     """Report the versions of the packages and of the time zone rules."""
     installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
     named = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name in installed)
-    if component.report and "plotly" not in installed:
-        print("! report: it needs the extra dixa-assets[report], which is not installed")
     return f"{named}; time zone rules {rules_version()}"
 
 

@@ -81,12 +81,9 @@ def build_history_sensor(
             if attempts.are_complete(marks.values(), changed):
                 return dg.SensorResult(skip_reason=NO_LOAD_IS_DUE, cursor=context.cursor)
             # Dagster is read first: the database has each load before Dagster shows it.
-            events = instance.get_latest_materialization_events(assets.keys() - busy)
-            shown = {
-                key: _days_shown(instance, key, asset, events.get(key))
-                for key, asset in assets.items()
-                if key not in busy
-            }
+            idle = [key for key in assets if key not in busy]
+            events = instance.get_latest_materialization_events(idle)
+            shown = {key: _days_shown(instance, key, assets[key], events.get(key)) for key in idle}
             held = warehouse.inventory()
         except DixaAssetsError as error:
             reason = f"Missing days cannot be determined now: {error}"
@@ -98,12 +95,11 @@ def build_history_sensor(
         for key, days in shown.items():
             loads, spec = held.loads.get(assets[key].table, {}), assets[key].spec
             gone = _lost_days(instance, key, events.get(key), days, loads)
-            wanted = {""} if spec is None else set[str]()
-            partial = set[str]()
+            wanted, partial = {""} if spec is None else set[str](), set[str]()
             if spec and spec.entry.is_live:
-                wanted = {*history(spec.entry.first_seen)}
-                partial = _without_periods(spec, loads, {*wanted, *latest})
-                wanted |= partial
+                first = history(spec.entry.first_seen)
+                partial = _without_periods(spec, loads, {*first, *latest})
+                wanted = {*first, *partial}
             if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +105,6 @@ def published_assets(
     return published
 
 
-def can_report() -> bool:
-    """True if the drawing libraries of `dixa-assets[report]` are installed."""
-    return find_spec("plotly") is not None
-
-
 def _one(account: Account, name: str, kind: str, description: str, **more: Any) -> DixaAsset:
     """Describe an asset of the schema `dixa`."""
     schema, names = METRICS_DAILY.schema, account.names
@@ -146,7 +140,7 @@ def _marts(account: Account, marts: Marts) -> Published:
 
 def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Published:
     def run(warehouse: Warehouse) -> Mapping[str, Mapping[str, Any]]:
-        # Only this step needs the drawing libraries.
+        # Only this step needs the template engine.
         from dixa_assets.report.render import write_report
 
         written = write_report(warehouse, path, options=account.options)
@@ -160,7 +154,7 @@ def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Publis
             }
         }
 
-    about = "One HTML file with a page for each metric and record. It is replaced after loads."
+    about = "One HTML file for managers, with every metric and record. Loads renew it."
     views = [(view.schema, view.name) for view in account.options.settings.views]
     asset = _one(account, "report", "html", about, deps=deps)
     return Published("report", [asset], run, views=views)
