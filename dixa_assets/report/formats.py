@@ -46,6 +46,12 @@ def size(change: float, unit: str) -> str:
     return f"{abs(change):.1f} points" if abs(change) >= 0.05 else "less than 0.1 points"
 
 
+def signed(change: float, unit: str) -> str:
+    """Format a difference with its sign: `+0.8`, `−5 min`."""
+    text = f"{abs(change):.1f}" if unit == "percent" else brief(abs(change), unit)
+    return ("−" if change < 0 else "+") + text
+
+
 def human(id_: str) -> str:
     """The id of a metric or record as words: `First response time`, `CSAT`."""
     words = [word.upper() if word in INITIALS else word for word in id_.split("_") if word]

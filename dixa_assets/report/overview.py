@@ -210,11 +210,12 @@ class Overview:
         return self.marts.ripe_answers(key or f"DATE '{start}'", start, periods.ripe_until)
 
     def _chart(self, period: str, title: str) -> Iterator[Chart]:
-        """The chart of a theme, if its first measure has values."""
+        """The chart of a theme, if one of its measures has values."""
         periods, measures = self.periods[period], CHARTS[title]
         wanted = [*(each.column for each in measures), *(BAND if CSAT in measures else ())]
         columns = {name: values for name in wanted if any(values := periods.values(name))}
-        if measures[0].column not in columns:
+        lines = {each.column: each.label for each in measures if each.column in columns}
+        if not lines:
             return
         places = range(len(periods.starts))
         young = {at for at in places if measures[0].ripens and not periods.is_ripe(at)}
@@ -224,7 +225,7 @@ class Overview:
             title=title,
             unit=measures[0].unit,
             figure=Figure(f"{title}-by-{period}", sql, {period: axis, **columns}),
-            lines={each.column: each.label for each in measures if each.column in columns},
+            lines=lines,
             starts=periods.starts,
             band=BAND if {*BAND} <= {*columns} else None,
             hollow=frozenset(young | {at for at in places if not periods.is_whole(at)}),

@@ -53,6 +53,7 @@
 
   const tip = document.body.appendChild(document.createElement("div"));
   tip.className = "tip screen";
+  tip.hidden = true;
   addEventListener("pointermove", ({ target, clientX, clientY }) => {
     const plot = target.closest?.(".plot");
     tip.hidden = !plot;

@@ -134,6 +134,7 @@ def _to_html(report: Report) -> str:
         shown=formats.shown,
         brief=formats.brief,
         size=formats.size,
+        signed=formats.signed,
         day=formats.day_name,
         weekday=lambda day: f"{day:%A}",
         instant=lambda at: f"{formats.day_name(local := at.astimezone(zone))}, {local:%H:%M %Z}",

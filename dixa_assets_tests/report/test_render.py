@@ -8,7 +8,7 @@ import pytest
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Aggregation, Entry
 from dixa_assets.report.charts import Chart, Figure, Values
-from dixa_assets.report.formats import brief, human, shown, size
+from dixa_assets.report.formats import brief, human, shown, signed, size
 from dixa_assets.report.pages import unit_of
 from dixa_assets.report.render import write_report
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -52,15 +52,15 @@ def test_numbers_have_units(value: float | None, unit: str, text: str, short: st
 
 
 @pytest.mark.parametrize(
-    ("change", "unit", "text"),
+    ("change", "unit", "text", "with_sign"),
     [
-        (0.887, "percent", "0.9 points"),
-        (-0.04, "percent", "less than 0.1 points"),
-        (-310, "seconds", "5 min"),
+        (0.887, "percent", "0.9 points", "+0.9"),
+        (-0.04, "percent", "less than 0.1 points", "−0.0"),
+        (-310, "seconds", "5 min", "−5 min"),
     ],
 )
-def test_percentages_differ_by_points(change: float, unit: str, text: str) -> None:
-    assert size(change, unit) == text
+def test_percentages_differ_by_points(change: float, unit: str, text: str, with_sign: str) -> None:
+    assert (size(change, unit), signed(change, unit)) == (text, with_sign)
 
 
 def test_ids_are_shown_as_words() -> None:
