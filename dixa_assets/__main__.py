@@ -8,16 +8,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dixa_assets import doctor
+from dixa_assets import doctor, forget
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError, DixaAssetsError, printable
 from dixa_assets.marts.builder import Marts
-from dixa_assets.orchestration import state
 from dixa_assets.probe.run import probe_account
-from dixa_assets.project import load_components, read_env_file
+from dixa_assets.project import known_catalogue, load_components, read_env_file
 from dixa_assets.report.render import write_report
 from dixa_assets.settings.messages import accept_every_character
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
+
+# The days of a report.
+DAYS = 91
 
 
 def main() -> int:
@@ -29,13 +31,22 @@ def main() -> int:
     report = commands.add_parser("report", help="write the report for managers, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
-        "--days", type=int, default=91, help="how many days it shows (default: %(default)s)"
+        "--days", type=int, default=DAYS, help="how many days it shows (default: %(default)s)"
     )
     move = commands.add_parser(
         "move", help="copy a database file into the empty database that the settings name"
     )
     move.add_argument("file", metavar="FILE", help="the file; it is not changed")
-    for command in (diagnosis, probe, report, move):
+    erase = commands.add_parser(
+        "forget", help="blank a person's values in every table, now and in later loads"
+    )
+    erase.add_argument("value", metavar="VALUE", nargs="*", help="such as an e-mail address")
+    erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument("--dry-run", action="store_true", help="only show where the values stand")
+    erase.add_argument(
+        "--excluded", action="store_true", help="remove the fields that the settings leave out"
+    )
+    for command in (diagnosis, probe, report, move, erase):
         command.add_argument(
             "--account", metavar="NAME", help="one account; by default every one of the project"
         )
@@ -62,6 +73,17 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             if len(components) > 1:
                 raise ConfigError("move", "there are several accounts; name an --account.")
             _move(components[0], arguments.file)
+        case "forget":
+            if bool(arguments.value) == arguments.excluded:
+                raise ConfigError("forget", "name one or more values, or --excluded.")
+            for component in components:
+                changed = (
+                    forget.remove_left_out(component, dry_run=arguments.dry_run)
+                    if arguments.excluded
+                    else forget.forget(component, arguments.value, arguments.yes, arguments.dry_run)
+                )
+                if changed:
+                    _publish_again(component)
         case "report":
             if arguments.output and len(components) > 1:
                 several = "is one file for several accounts; name an --account."
@@ -94,15 +116,22 @@ def _move(component: DixaAnalytics, file: str) -> None:
     print(f"✓ {warehouse.name}: {len(moved)} tables")
 
 
+def _publish_again(component: DixaAnalytics) -> None:
+    """Replace the read copy and the report, if they exist."""
+    copy, report = component.read_copy_path, component.report_file
+    if copy and Path(copy).exists():
+        component.build_warehouse().publish(Path(copy))
+        print(f"✓ {copy}: made anew")
+    if report and report.exists():
+        _report(component, None, DAYS)
+
+
 def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     warehouse = component.build_warehouse()
     path = resolved("--output", output) if output else component.report_file
     if path is None:
         raise ConfigError("report_path", "is empty, and a lake has no default. Set a path.")
-    with state.home_instance() as instance:
-        storage = instance.defs_state_storage if instance else None
-        known = state.load(storage, component.defs_state_config.key) if storage else None
-    options = component.options(known or warehouse.catalogue())
+    options = component.options(known_catalogue(component, warehouse))
     setting = "--output" if output else "report_path"
     report = write_report(warehouse, path, options=options, days=days, setting=setting)
     for part, reason in report.failures.items():

@@ -34,7 +34,7 @@ from dixa_assets.api.settings import ApiSettings
 from dixa_assets.api.transport import checked_base_url
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
-from dixa_assets.model.options import Adaptation, LoadSettings, Options
+from dixa_assets.model.options import HASH_KEY, Adaptation, LoadSettings, Options
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.alert import alert_webhook
@@ -64,7 +64,7 @@ from dixa_assets.settings.conflicts import (
     refuse_remote_runs,
 )
 from dixa_assets.settings.messages import refuse_misspelt_variables, to_config_error
-from dixa_assets.settings.misspelt import Mistake, unknown_fields, unknown_names
+from dixa_assets.settings.misspelt import FIELD_SETTINGS, Mistake, unknown_fields, unknown_names
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 
@@ -79,6 +79,7 @@ MINIMUM: Mapping[str, float] = {
     "windows_at_a_time": 1,
     "database_wait_seconds": 0,
     "days_per_run": 0,
+    "keep_days": 0,
 }
 # The checks of addresses. None of them shows an address, which may hold a password.
 ADDRESSES: Mapping[str, Callable[[str], str]] = {
@@ -270,7 +271,7 @@ class DixaAnalytics(
 
     def options(self, catalogue: Catalogue) -> Options:
         """How the entries of a catalogue are loaded."""
-        return Options(self, Adaptation.of(catalogue.facts))
+        return Options(self, Adaptation.of(catalogue.facts), os.environ.get(HASH_KEY, ""))
 
     def find_unknown_names(
         self, catalogue: Catalogue, client: DixaClient | None = None
@@ -289,7 +290,7 @@ class DixaAnalytics(
         }
         return [
             *unknown_names(catalogue, self, values),
-            *unknown_fields(catalogue, self.exclude_fields),
+            *unknown_fields(catalogue, self),
         ]
 
     def build_resources(self, api_key: str, adaptation: Adaptation | None = None) -> dict[str, Any]:
@@ -317,7 +318,7 @@ class DixaAnalytics(
         return WarehouseResource.of(self, self.duckdb_path, host, wait_seconds)
 
     def _refuse_unknown_names(self, catalogue: Catalogue) -> None:
-        """Raise if no entry is selected, or if `exclude_fields` has a misspelt field."""
+        """Raise if no entry is selected, or if a setting names a misspelt field."""
         mistakes = self.find_unknown_names(catalogue)
         if not any(map(self.wants, catalogue.entries)):
             nothing = Mistake(
@@ -325,9 +326,7 @@ class DixaAnalytics(
             )
             serious = [each for each in mistakes if each.setting == "include"] or [nothing]
         else:
-            serious = [
-                each for each in mistakes if each.setting == "exclude_fields" and each.is_sure
-            ]
+            serious = [each for each in mistakes if each.setting in FIELD_SETTINGS and each.is_sure]
         if serious:
             raise ConfigError.of(each[:2] for each in serious)
 

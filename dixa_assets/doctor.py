@@ -5,12 +5,13 @@ To add a check, write a function and add it to `CHECKS`.
 
 import itertools
 import os
+import stat
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,8 @@ from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 from dixa_assets.files import mistake_of
-from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.forget import find_left_out
+from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
 from dixa_assets.orchestration.state import dagster_home, home_instance
@@ -147,12 +149,14 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
         if instance is None:
             return "nothing has been loaded yet"
         loads = warehouse.inventory().loads
+        first = str(component.first_kept_day(Entry("record", ""), datetime.now(UTC)))
         stored = {(name, day) for name, days in loads.items() for day in days}
         shown = {
             ("/".join(key.path[-2:]), day)
             for schema in ("dixa_metrics", "dixa_records")
             for key in instance.get_asset_keys(prefix=component.names.key(schema, "").path[:-1])
             for day in loaded_partitions(instance, key)
+            if schema == "dixa_metrics" or day >= first
         }
     if lost := sorted(shown - stored):
         print(
@@ -163,6 +167,27 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
         )
     stored_days = len(shown) - len(lost)
     return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"
+
+
+def check_personal_data(component: DixaAnalytics, warehouse: Warehouse) -> str:
+    """Report fields that are stored although the settings leave them out, and readable files."""
+    if held := find_left_out(component, warehouse):
+        print(
+            f"! fields: the settings leave out values that are still stored ({'; '.join(held)}). "
+            "Loads of these tables remove them. To remove them now, run "
+            "`python -m dixa_assets forget --excluded`"
+        )
+    report = component.report_file
+    files = [Path(".env"), Path(component.read_copy_path), *([report] if report else [])]
+    files += [] if component.is_lake else [Path(component.duckdb_path)]
+    for file in files:
+        if file.is_file() and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+            print(f"! {file}: other users may have access (mode {mode:o}). Run `chmod 600 {file}`")
+    policy = component.options(Catalogue()).policy()
+    return (
+        f"kept for {component.keep_days or 'all'} days; {len(policy.excluded)} fields excluded, "
+        f"{len(policy.hashed)} hashed; docs/personal-data.md has the rest"
+    )
 
 
 def check_versions(_component: DixaAnalytics, _warehouse: Warehouse) -> str:
@@ -180,5 +205,6 @@ CHECKS: list[tuple[str, Callable[[DixaAnalytics, Warehouse], str]]] = [
     ("DAGSTER_HOME", check_dagster_home),
     ("folders", check_places),
     ("the database", check_history),
+    ("personal data", check_personal_data),
     ("versions", check_versions),
 ]

@@ -13,6 +13,7 @@
     ├── DaysFailed              some days of a load failed                   as its errors
     ├── CatalogueError          a fetched catalogue is implausible           permanent
     ├── WarehouseError          the database rejected the write              permanent
+    │   ├── ErasedMeanwhile     a value was forgotten after rows were read   retryable
     │   ├── WarehouseBusy       another process holds its lock               retryable
     │   └── WarehouseLost       its server or its file is gone               retryable
     ├── PaceUnavailable         the state of the shared rate limit           retryable
@@ -178,11 +179,17 @@ class CatalogueError(DixaAssetsError):
 
 
 class WarehouseError(DixaAssetsError):
-    """The database rejected the write. Only the two subclasses can be retried."""
+    """The database rejected the write. Only the subclasses can be retried."""
 
 
 class WarehouseBusy(WarehouseError):
     """Another process held the lock of the database for the whole time limit."""
+
+    retryable = True
+
+
+class ErasedMeanwhile(WarehouseError):
+    """A value was forgotten after rows were read that may hold it. Nothing was written."""
 
     retryable = True
 

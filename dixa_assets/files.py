@@ -1,6 +1,7 @@
-"""Files that are replaced as a whole, folders that only this user may use, and unwritable places.
+"""Files that are replaced as a whole, private files and folders, and unwritable places.
 
-A file that this project did not write is never replaced.
+Only the owner can read a new file or folder, whatever the umask is. A file that is replaced keeps
+its mode. A file that this project did not write is never replaced.
 """
 
 import os
@@ -10,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -78,19 +80,38 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
                     head = file.read(HEAD)
                 if head and not any(mark in head for mark in marks):
                     raise not_replaced(setting, path)
-            os.replace(made, path)
+            replace_file(made, path)
     except OSError as error:
         raise unwritable(setting, path, error) from None
 
 
+def replace_file(made: Path, path: Path) -> None:
+    """Move a new file to `path`. It gets the mode of the file that it replaces, or is private."""
+    made.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600)
+    os.replace(made, path)
+
+
+def open_private(path: Path) -> FileIO:
+    """Open an empty file for writing bytes. A new file is private."""
+    return FileIO(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
 def make_folder(folder: Path, setting: str) -> None:
-    """Make the folder of a file that a setting names.
+    """Make the folder of a file that a setting names, and the missing folders above it.
+
+    Folders that exist do not change.
 
     Raises:
         ConfigError: It cannot be made.
     """
+    missing = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for folder in reversed(missing):
+            folder.mkdir(0o700, exist_ok=True)
+            folder.chmod(0o700)
     except OSError as error:
         problem = f"its folder {folder} cannot be made ({error.strerror})."
         raise ConfigError(setting, problem) from None

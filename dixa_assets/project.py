@@ -12,10 +12,13 @@ from dotenv import load_dotenv
 
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ConfigError
+from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dagster_internals import CheckError
 from dixa_assets.settings.conflicts import refuse_duplicate_accounts
 from dixa_assets.settings.messages import to_config_error
 from dixa_assets.settings.misspelt import hint
+from dixa_assets.warehouse.warehouse import Warehouse
 
 PACKAGE = Path(__file__).parent
 
@@ -56,6 +59,14 @@ def load_components(account: str | None = None) -> Sequence[DixaAnalytics]:
         lacks = f"no account '{account}'{hint(account, accounts)}" if account else "no instance."
         raise ConfigError("DixaAnalytics", f"this project has {lacks}")
     return selected
+
+
+def known_catalogue(component: DixaAnalytics, warehouse: Warehouse) -> Catalogue:
+    """The catalogue in Dagster's state storage, or else the one in the database."""
+    with state.home_instance() as instance:
+        storage = instance.defs_state_storage if instance else None
+        known = state.load(storage, component.defs_state_config.key) if storage else None
+    return known or warehouse.catalogue()
 
 
 def load_component() -> DixaAnalytics:

@@ -7,13 +7,16 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from dixa_assets.errors import ApiContractBroken, WarehouseError, printable
+from dixa_assets.files import open_private
 from dixa_assets.model.counts import Counts, Types, Usage
+from dixa_assets.model.privacy import OWN_VALUE, STORE_ALL, FieldPolicy, Treatment
 from dixa_assets.model.tables import Table
 from dixa_assets.model.values import (
     BIGINT,
@@ -40,14 +43,16 @@ class Staged:
     Args:
         path: The file, which is created.
         table: The table that the rows are for.
+        policy: How fields are treated.
     """
 
-    def __init__(self, path: Path, table: Table) -> None:
+    def __init__(self, path: Path, table: Table, policy: FieldPolicy = STORE_ALL) -> None:
         self.path = path
         self.table = table
+        self.policy = policy
         self.usage = Usage()
         try:
-            self._file = path.open("wb")
+            self._file = BufferedWriter(open_private(path))
         except OSError as error:
             raise self._unwritable(error) from None
         self.clear()
@@ -65,7 +70,7 @@ class Staged:
         self.longest_line = 0
         self.keys: dict[tuple[str, str], str] = {}
         self.types = Types()
-        # The latest undocumented `_type`, by field.
+        # The latest undocumented `_type`, by field; `not allowed` for a field that is left out.
         self.unknown: dict[str, str] = {}
         # A metric's total, by measure. The load's metadata show it.
         self.totals: dict[str, float] = {}
@@ -130,8 +135,34 @@ class Staged:
         if declared not in FIELD_TYPES:
             self.unknown[found] = type_name(declared)
         elif found == name and type(typed.get("value")) is PLAIN.get(declared):
-            keys = self.keys[name, "value"], self.keys.get((name, "label"), "")
-            self._shortcuts[name] = declared, PLAIN[declared], *keys
+            # A text does not fit a column that has had lists of labels alone.
+            has_texts = self.types.of.get((name, "label")) != f"{VARCHAR}[]"
+            label = self.keys.get((name, "label"), "") * has_texts
+            self._shortcuts[name] = declared, PLAIN[declared], self.keys[name, "value"], label
+
+    def put_treated(self, line: dict[str, Any], name: str, typed: Any) -> bool:
+        """Put a value into a row as its policy treats it; nothing if its field is left out.
+
+        Returns:
+            True if a part of the value is forgotten.
+        """
+        policy, shown = self.policy, name or OWN_VALUE
+        treatment = policy.treatment(shown)
+        if treatment is Treatment.NOT_ALLOWED:
+            self.unknown[_name_of(name)] = treatment
+        try:
+            kept = policy.forget(typed, numbers=policy.is_personal(shown))
+            if treatment.is_kept:
+                self.put_field(line, name, policy.apply(shown, kept))
+            return bool(policy.forgotten) and kept != typed
+        except RecursionError:
+            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
+
+    def blank_personal(self, line: dict[str, Any], descriptions: Mapping[str, str]) -> None:
+        """Remove the values of personal fields from a row of a forgotten person."""
+        for (name, _), key in self.keys.items():
+            if key in line and self.policy.is_personal(name, descriptions.get(name, "")):
+                line[key] = None
 
     def put_value(self, line: dict[str, Any], name: str, value: Value) -> None:
         """Put a value into a row under construction, under a name that the row does not have."""

@@ -14,6 +14,7 @@ from hypothesis import settings
 from dixa_assets.__main__ import main
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
@@ -143,8 +144,8 @@ def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
     """Opens files of staged rows, which the end of the test removes."""
     made: list[Staged] = []
 
-    def open_staged(table: Any = METRIC_VALUES) -> Staged:
-        made.append(Staged(tmp_path / f"{len(made)}.jsonl", table))
+    def open_staged(table: Any = METRIC_VALUES, policy: FieldPolicy = STORE_ALL) -> Staged:
+        made.append(Staged(tmp_path / f"{len(made)}.jsonl", table, policy))
         return made[-1]
 
     yield open_staged

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"zones"},
     "model": {"errors"},
     "files": {"errors"},
-    "staging": {"errors", "model"},
+    "staging": {"errors", "files", "model"},
     "settings": {"errors", "model"},
     "api": {"errors", "files", "model", "staging"},
     "warehouse": {"errors", "files", "zones", "model", "staging"},
@@ -48,11 +48,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "component": {
         *("errors", "scaffold", "settings", "model", "api", "warehouse", "orchestration"),
     },
-    "project": {"errors", "settings", "orchestration", "component"},
+    "project": {"errors", "settings", "model", "warehouse", "orchestration", "component"},
     "probe": {"errors", "files", "model", "api", "orchestration", "component", "project"},
+    "forget": {"errors", "model", "warehouse", "component", "project"},
     "doctor": {
         *("errors", "files", "zones", "settings", "model", "api", "warehouse"),
-        *("orchestration", "component", "project"),
+        *("orchestration", "component", "project", "forget"),
     },
     "launch": {
         *("errors", "files", "zones", "settings", "model", "orchestration", "component"),
@@ -60,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "__main__": {
         *("errors", "settings", "marts", "report", "orchestration", "component", "project"),
-        *("probe", "doctor"),
+        *("probe", "doctor", "forget"),
     },
 }
 # The places that may import a package of others. Any place may import a package not named here.

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -90,6 +90,7 @@ def _extract_metric(
     for attribute, value in ((None, None), *request.breakdown_values()):
         narrowed = {attribute: value.value} if attribute and value else {}
         data = client.fetch_metric_data(request.body(period, **narrowed), staged.usage)
+        named = value and staged.policy.filter_value(attribute or "", value.value, value.label)
         for measure, status, number, unknown in _aggregates(metric.id, data):
             if number is not None and attribute is None:
                 staged.totals[f"{measure} ({status})" if status else measure] = number
@@ -102,8 +103,8 @@ def _extract_metric(
                     "interval_end": period.end.isoformat(),
                     "timezone": day.timezone,
                     "breakdown_attribute": attribute,
-                    "breakdown_value": value and value.value,
-                    "breakdown_label": value and value.label,
+                    "breakdown_value": named and named[0],
+                    "breakdown_label": named and named[1],
                     "measure": measure,
                     "status": status,
                     "value": number,
@@ -261,10 +262,10 @@ class _Rows:
             "primary_timestamp": instant.isoformat(),
             "primary_timestamp_field": timestamp_field,
         }
-        _put_fields(self._request, row, items, staged, line)
+        is_forgotten = _put_fields(self._request, row, items, staged, line)
         staged.counts.outside_day += not within.start <= instant < within.end
         for name, key in self._required.items():
-            if line.get(key) is None:
+            if line.get(key) is None and not is_forgotten:
                 staged.counts.nulls[name] += 1
         staged.add_row(line)
 
@@ -280,7 +281,8 @@ def _unknown_aggregates(data: Mapping[str, Any]) -> Iterator[str]:
 def extract_filter_values(client: DixaClient, attribute: str, staged: Staged) -> None:
     """Stage the values of a filter attribute."""
     for item in fetch_filter_values(client, attribute, staged.usage):
-        staged.add_row({"value": item.value, "label": item.label})
+        value, label = staged.policy.filter_value(attribute, item.value, item.label)
+        staged.add_row({"value": value, "label": label})
 
 
 def _aggregates(
@@ -344,14 +346,23 @@ def _read_row(record_id: str, row: Any) -> tuple[datetime, str | None, list[Any]
 
 def _put_fields(
     request: Request, row: Any, items: list[Any], staged: Staged, line: dict[str, Any]
-) -> None:
-    """Put a row's fields and the row's `value` into its line, without excluded fields."""
-    excluded = request.spec.excluded_fields
+) -> bool:
+    """Put a row's fields and the row's `value` into its line, as the policy treats them.
+
+    Returns:
+        True if the row is about a forgotten person.
+    """
+    is_plain, is_forgotten = staged.policy.is_plain, False
+    put: Callable[..., bool | None] = staged.put_field if is_plain else staged.put_treated
     for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
             raise ApiContractBroken(f"record '{request.spec.entry.id}'", "a field has no name.")
-        if name not in excluded:
-            staged.put_field(line, name, item.get("field"))
-    if "value" in row and "value" not in excluded:
-        staged.put_field(line, RECORD_VALUE.field, row["value"])
+        if put(line, name, item.get("field")):
+            is_forgotten = True
+    if "value" in row and put(line, RECORD_VALUE.field, row["value"]):
+        is_forgotten = True
+    if is_forgotten:
+        fields = request.spec.entry.fields
+        staged.blank_personal(line, {item.field: item.description for item in fields})
+    return is_forgotten

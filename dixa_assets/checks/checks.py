@@ -13,7 +13,7 @@ from dixa_assets.checks.registry import SHARES, Finding, Subject, Verdict, check
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import BIGINT, DOUBLE
-from dixa_assets.warehouse.schema import NEW_COLUMN_PREFIX
+from dixa_assets.warehouse.schema import EXPECTED_CHANGES
 from dixa_assets.warehouse.sql import Query, name_of, quote
 
 # If more rows than this lie outside their day, Dixa selects rows by another timestamp.
@@ -300,7 +300,7 @@ def _fields(query: Query, subject: Subject) -> Finding:
     if not cases:
         reason = f"The data have the {len(declared)} fields of the catalogue."
         return Finding(Verdict.PASSED, reason, figures)
-    widened = [row.change for row in changes if not row.change.startswith(NEW_COLUMN_PREFIX)]
+    widened = [row.change for row in changes if not row.change.startswith(EXPECTED_CHANGES)]
     if not widened:
         reason = "Catalogue and data differ; every field in the data has a column."
         return Finding(Verdict.PASSED, reason, figures, cases)
@@ -353,7 +353,7 @@ def _compared(
                     SELECT partition_date, {formula} AS figure
                     FROM {quote(record.schema)}.{quote(record.name)} GROUP BY partition_date
                 ) AS r USING (partition_date)
-                WHERE l.asset_key = ?
+                WHERE l.asset_key = ? AND l.removed_at IS NULL
             )
             SELECT m.partition_date AS day, m.measure, m.value AS metric_value,
                    coalesce(b.figure, if(m.measure = 'Count', 0, NULL)) AS record_value,

@@ -90,7 +90,8 @@ class Subject:
         if self.entry.first_seen:
             history = timedelta(days=settings.history_days)
             first = min(first, local_date(self.entry.first_seen, zone) - history)
-        first = max(first, date.fromisoformat(settings.start_date))
+        kept = settings.first_kept_day(self.entry, self.now)
+        first = max(first, date.fromisoformat(settings.start_date), kept)
         retired = self.entry.retired_at
         end = local_date(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
         return [first + timedelta(days=number) for number in range((end - first).days)]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dixa_assets.files import unwritable
+from dixa_assets.files import make_folder, unwritable
 from dixa_assets.launch.console import banner, lines_to_show, log_writer
 from dixa_assets.launch.processes import running_module
 from dixa_assets.zones import newest_rules_for_others
@@ -41,8 +41,8 @@ def serve(
     """
     ui = f"http://127.0.0.1:{port}"
     settings = home / "dagster.yaml"
+    make_folder(home, "DAGSTER_HOME")
     try:
-        home.mkdir(parents=True, exist_ok=True)
         # The project may have moved. A folder elsewhere keeps the file that its user chose.
         if settings.is_symlink() and home.is_relative_to(Path.cwd()):
             settings.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from zoneinfo import ZoneInfo
 
+from dixa_assets.files import make_folder
 from dixa_assets.launch.dagster_dev import serve
 from dixa_assets.launch.processes import running_module
 
@@ -23,7 +24,7 @@ METRIC_APPEARS_AFTER_SECONDS = 180
 def start(port: int) -> int:
     """Serve the simulator and Dagster until Dagster ends; return the exit code."""
     folder = Path(".demo").absolute()
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, ".demo")
     database, read_copy = folder / "dixa.duckdb", folder / "dixa_read.duckdb"
     # A later start loads from the same first day.
     first_day = folder / "start_date"

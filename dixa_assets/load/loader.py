@@ -10,10 +10,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.extract import extract, extract_filter_values, extract_span
 from dixa_assets.api.requests import Request, build_request
-from dixa_assets.errors import ApiError, DaysFailed, DixaAssetsError, PeriodUncertain
+from dixa_assets.errors import DaysFailed, DixaAssetsError, ErasedMeanwhile, PeriodUncertain
 from dixa_assets.load.progress import LoadedDay, LoadedTable
+from dixa_assets.load.queue import PendingDay, Queue, Task
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day
-from dixa_assets.model.options import LoadSpec
+from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.model.tables import PERIOD_VALUES, Relation, Table
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
@@ -33,10 +34,6 @@ from dixa_assets.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-# After this many failed days, the rest of the asset's days are not requested.
-FAILED_DAYS_BEFORE_STOPPING = 5
-# With one of these statuses, every other day of the asset would fail too.
-FATAL_STATUS = frozenset({401, 403, 404})
 # Objects created between two garbage collections: more than there are in all pages in memory.
 OBJECTS_PER_COLLECTION = 100_000
 # Limits on the days of all assets that are submitted and whose write has not begun: their number,
@@ -50,14 +47,6 @@ DAYS_PER_THREAD = 2
 ROWS_PER_WRITE = 10_000
 # A day that is requested in more parts than this fails.
 MAX_PARTS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Days of one metric or record to load."""
-
-    spec: LoadSpec
-    days: Sequence[Day]
 
 
 class Loader:
@@ -84,11 +73,13 @@ class Loader:
         # The current task, then the next ones. The lock guards the tasks, the queues and their
         # contents: fetching threads and the writing thread change them.
         self._tasks: list[Task] = []
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, Queue] = {}
         self._lock = threading.RLock()
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
         self._file_numbers = itertools.count()
+        # The digests of forgotten values, read before the first request.
+        self._forgotten: frozenset[str] | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dixa")
 
     @cached_property
@@ -109,6 +100,10 @@ class Loader:
                 queue.discard()
         self._pool.shutdown(cancel_futures=True)
         self._resources.close()
+        try:
+            self.warehouse.overwrite_removed()
+        except DixaAssetsError as error:
+            logger.warning("%s The next run tries again.", error)
 
     def load(
         self, task: Task, *, run_id: str, upcoming: Iterable[Task] = ()
@@ -125,6 +120,8 @@ class Loader:
             ConfigError, ApiError: The request cannot be built, so no day was requested.
             WarehouseError: The database rejected a write. Days already yielded are written.
         """
+        # An error of the database ends the load here, not each of its days.
+        self._policy_of(task.spec.relation)
         with self._lock:
             self._tasks = [task, *upcoming]
             self._discard_if_changed(task)
@@ -160,16 +157,20 @@ class Loader:
         self, relation: Relation, fill: Callable[[Staged], Any], run_id: str
     ) -> LoadedTable:
         started = time.monotonic()
-        with self._new_file(relation.stored_in) as staged:
+        with self._new_file(relation) as staged:
             fill(staged)
-            self.warehouse.replace(relation, [Load(run_id, started, [staged])])
+            try:
+                self.warehouse.replace(relation, [Load(run_id, started, [staged])])
+            except ErasedMeanwhile:
+                self._forgotten = None
+                return self._load_whole(relation, fill, run_id)
             return LoadedTable(staged.rows, staged.usage, time.monotonic() - started)
 
-    def _queue_of(self, task: Task) -> "_Queue":
+    def _queue_of(self, task: Task) -> Queue:
         key = task.spec.entry.key
         if key not in self._queues:
             request_future = self._pool.submit(build_request, self._client, task.spec)
-            self._queues[key] = _Queue(task, request_future)
+            self._queues[key] = Queue(task, request_future)
         return self._queues[key]
 
     def _discard_if_changed(self, task: Task) -> None:
@@ -199,13 +200,13 @@ class Loader:
             or sum(pending_day.bytes for pending_day in pending) >= MAX_BYTES_AHEAD
         )
 
-    def _submit_next_day(self, queue: "_Queue") -> None:
-        pending_day = _PendingDay(queue.remaining.popleft())
+    def _submit_next_day(self, queue: Queue) -> None:
+        pending_day = PendingDay(queue.remaining.popleft())
         pending_day.future = self._pool.submit(self._fetch, queue, pending_day, self._folder)
         queue.pending.append(pending_day)
         pending_day.future.add_done_callback(lambda _: self._fetch_ahead())
 
-    def _fetch(self, queue: "_Queue", pending_day: "_PendingDay", folder: Path) -> list[Staged]:
+    def _fetch(self, queue: Queue, pending_day: PendingDay, folder: Path) -> list[Staged]:
         request = queue.request_future.result()
         pending_day.started = time.monotonic()
         staged = self._stage(request, pending_day.day, folder)
@@ -220,7 +221,7 @@ class Loader:
         try:
             while periods:
                 period = periods.popleft()
-                files.append(self._new_file(request.spec.relation.stored_in, folder))
+                files.append(self._new_file(request.spec.relation, folder))
                 try:
                     extract(self._client, request, day, files[-1], period)
                     files[-1].close()
@@ -234,7 +235,7 @@ class Loader:
                     uncertain.discard()
                     spent += uncertain.usage
             for span in request.spec.spans_ending(day):
-                files.append(self._new_file(PERIOD_VALUES, folder))
+                files.append(self._new_file(request.spec.relation, folder, PERIOD_VALUES))
                 extract_span(self._client, request, day, files[-1], span)
                 files[-1].close()
         except BaseException:
@@ -244,13 +245,21 @@ class Loader:
         files[0].usage += spent
         return files
 
-    def _new_file(self, table: Table, folder: Path | None = None) -> Staged:
-        return Staged((folder or self._folder) / f"{next(self._file_numbers)}", table)
+    def _new_file(
+        self, relation: Relation, folder: Path | None = None, table: Table | None = None
+    ) -> Staged:
+        path = (folder or self._folder) / f"{next(self._file_numbers)}"
+        return Staged(path, table or relation.stored_in, self._policy_of(relation))
 
-    def _completed_days(self, queue: "_Queue") -> Iterator[list["_PendingDay"]]:
+    def _policy_of(self, relation: Relation) -> FieldPolicy:
+        if self._forgotten is None:
+            self._forgotten = self.warehouse.forgotten()
+        return replace(relation.policy, forgotten=self._forgotten)
+
+    def _completed_days(self, queue: Queue) -> Iterator[list[PendingDay]]:
         """Wait for the next day, and yield it with the completed days that follow it."""
         while queue.pending:
-            ready: list[_PendingDay] = []
+            ready: list[PendingDay] = []
             ended = 0
             for pending_day in [*queue.pending]:
                 rows = sum(each.rows for each in ready)
@@ -270,9 +279,7 @@ class Loader:
             if ready:
                 yield ready
 
-    def _write(
-        self, queue: "_Queue", ready: Sequence["_PendingDay"], run_id: str
-    ) -> Iterator[LoadedDay]:
+    def _write(self, queue: Queue, ready: Sequence[PendingDay], run_id: str) -> Iterator[LoadedDay]:
         request = queue.request_future.result()
         loads = [
             Load(
@@ -281,13 +288,26 @@ class Loader:
                 time.monotonic() - pending_day.seconds,
                 pending_day.parts,
                 pending_day.day,
-                request.filters,
+                pending_day.parts[0].policy.noted_filters(request.filters),
                 tuple(request.breakdowns),
                 [span.name for span in request.spec.spans_ending(pending_day.day)],
             )
             for pending_day in ready
         ]
-        written = self.warehouse.replace(request.spec.relation, loads)
+        try:
+            written = self.warehouse.replace(request.spec.relation, loads)
+        except ErasedMeanwhile:
+            # The staged rows may hold the forgotten value.
+            self._forgotten = None
+            for pending_day in ready:
+                pending_day.discard()
+                pending_day.future = self._pool.submit(
+                    self._fetch, queue, pending_day, self._folder
+                )
+                if error := pending_day.wait():
+                    raise error from None
+            yield from self._write(queue, ready, run_id)
+            return
         ended = time.monotonic()
         for number, (pending_day, load) in enumerate(zip(ready, loads, strict=True)):
             pending_day.discard()
@@ -303,70 +323,6 @@ class Loader:
             )
 
 
-class _Queue:
-    """A task in progress: days to submit, pending days in order, failed days."""
-
-    def __init__(self, task: Task, request_future: Future[Request]) -> None:
-        self.task = task
-        self.request_future = request_future
-        self.remaining = deque(task.days)
-        self.pending: deque[_PendingDay] = deque()
-        self.failed: dict[str, DixaAssetsError] = {}
-
-    def can_request(self) -> bool:
-        """True if days are left, the asset has not stopped, and no failed day waits to be counted.
-
-        `_completed_days` counts a failed day, which can stop the asset.
-        """
-        return (
-            bool(self.remaining)
-            and not _should_stop(self.failed.values())
-            and not any(pending_day.has_failed() for pending_day in self.pending)
-        )
-
-    def discard(self) -> None:
-        """Cancel pending days and remove their files."""
-        for pending_day in self.pending:
-            if not pending_day.future.cancel():
-                pending_day.discard()
-
-
-class _PendingDay:
-    """A submitted day, and its staged files when it is completed."""
-
-    future: Future[list[Staged]]
-
-    def __init__(self, day: Day) -> None:
-        self.day = day
-        self.started = self.seconds = 0.0
-        self.parts: list[Staged] = []
-
-    @property
-    def rows(self) -> int:
-        return sum(part.rows for part in self.parts)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the staged files; 0 until the day is completed."""
-        is_staged = self.future.done() and not self.has_failed()
-        return sum(part.bytes for part in self.future.result()) if is_staged else 0
-
-    def has_failed(self) -> bool:
-        return self.future.done() and _error_of(self.future) is not None
-
-    def wait(self) -> DixaAssetsError | None:
-        """Wait for the day and return its error, if it failed."""
-        try:
-            self.parts = self.future.result()
-        except DixaAssetsError as error:
-            return error
-        return None
-
-    def discard(self) -> None:
-        """Remove the staged files, now or when the fetching thread ends."""
-        self.future.add_done_callback(_discard)
-
-
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
     """Make Python collect cyclic garbage every 100,000 new objects.
@@ -380,19 +336,3 @@ def _rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-
-
-def _error_of(ended: Future[Any]) -> BaseException | None:
-    return CancelledError() if ended.cancelled() else ended.exception()
-
-
-def _discard(future: Future[list[Staged]]) -> None:
-    if not _error_of(future):
-        for staged in future.result():
-            staged.discard()
-
-
-def _should_stop(failed: Collection[DixaAssetsError]) -> bool:
-    return len(failed) >= FAILED_DAYS_BEFORE_STOPPING or any(
-        isinstance(error, ApiError) and error.status in FATAL_STATUS for error in failed
-    )

@@ -17,6 +17,10 @@ from dixa_assets.model.catalogue import (
     to_identifier,
 )
 
+ONLY_IN_ROWS = "field only in rows"
+# The changes that name a field which Dixa added.
+NEW_FIELD = ("field added", ONLY_IN_ROWS)
+
 
 def merge(
     known: Catalogue,
@@ -97,7 +101,7 @@ def note_findings(
         if (entry := by_key.get(key))
     ]
     found += [
-        Change(at, entry.kind, entry.id, "field only in rows", field)
+        Change(at, entry.kind, entry.id, ONLY_IN_ROWS, field)
         for entry in known.entries
         if entry.kind == "record"
         for field in sorted({*fields.get(entry.name, ())} - {one.field for one in entry.fields})

@@ -8,17 +8,23 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dixa_assets.errors import ConfigError
-from dixa_assets.model.catalogue import Entry, Fact
+from dixa_assets.model.catalogue import Catalogue, Entry, Fact
 from dixa_assets.model.days import Day, Span, Weekday, spans_ending
+from dixa_assets.model.merge import NEW_FIELD
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy, Treatment, normalised
 from dixa_assets.model.tables import METRICS_DAILY, PERIOD_VIEWS, Relation, Table, relation_of
 
 EVERY_RECORD = "*"
+# The environment variable with the key of all digests.
+HASH_KEY = "DIXA_HASH_KEY"
 
 
 class LoadSettings(BaseModel):
@@ -58,6 +64,25 @@ class LoadSettings(BaseModel):
         description="Per record id, fields that are never stored; '*' stands for every record.",
         examples=[{"*": ["contact_point"]}],
     )
+    only_fields: Mapping[str, Sequence[str]] = Field(
+        default={},
+        description="Per record id, the only fields that are stored; '*' stands for every record.",
+        examples=[{"*": ["conversation_id", "queue_id"]}],
+    )
+    hash_fields: Mapping[str, Sequence[str]] = Field(
+        default={},
+        description="Per record id, fields that are stored as HMAC-SHA-256 under DIXA_HASH_KEY; "
+        "'*' stands for every record.",
+        examples=[{"*": ["customer_id"]}],
+    )
+    personal_fields: Sequence[str] = Field(
+        default=(),
+        description="Fields that `forget` blanks in the rows of a person; empty: contact points, "
+        "names, e-mail addresses, phone numbers and comments.",
+    )
+    keep_days: int = Field(
+        default=0, description="Days after which the rows of records are removed; 0: never."
+    )
     periods: Sequence[str] = Field(
         default=(),
         description="Periods that Dixa computes besides days: week, month. The load of the day "
@@ -85,6 +110,13 @@ class LoadSettings(BaseModel):
     def wants(self, entry: Entry) -> bool:
         """Whether the entry is loaded."""
         return entry.id not in self.exclude and (not self.include or entry.id in self.include)
+
+    def first_kept_day(self, entry: Entry, now: datetime) -> date:
+        """The first day whose rows are kept. All days of a metric are kept."""
+        if not self.keep_days or entry.kind == "metric":
+            return date.min
+        today = now.astimezone(ZoneInfo(self.timezone)).date()
+        return date.fromordinal(max(today.toordinal() - self.keep_days, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +165,8 @@ class LoadSpec:
         filters: Attributes with the values to keep. Every request sends them.
         required_filter: An attribute whose values are all sent with every request. Empty: none.
         breakdowns: Attributes to break a metric down by: one more request per value.
-        excluded_fields: Fields of a record that are dropped before anything is written.
+        policy: How the fields of a record are treated before anything is written. For a metric,
+            how its breakdowns are treated.
         is_end_exclusive: True if the end of a period does not belong to it.
         selects_by_primary_timestamp: False if another timestamp decides which rows a period has.
         periods: The periods of a metric that are requested with the day that ends them.
@@ -145,7 +178,7 @@ class LoadSpec:
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     required_filter: str = ""
     breakdowns: tuple[str, ...] = ()
-    excluded_fields: frozenset[str] = frozenset()
+    policy: FieldPolicy = STORE_ALL
     is_end_exclusive: bool = False
     selects_by_primary_timestamp: bool = True
     periods: tuple[str, ...] = ()
@@ -153,8 +186,14 @@ class LoadSpec:
 
     @cached_property
     def relation(self) -> Relation:
-        """The table or view of the entry, without the excluded fields."""
-        return relation_of(self.entry, self.excluded_fields)
+        """The table or view of the entry, without the fields that are left out."""
+        return relation_of(self.entry, self.policy)
+
+    @cached_property
+    def excluded_fields(self) -> frozenset[str]:
+        """The declared fields that are left out."""
+        names = (item.field for item in self.entry.fields)
+        return frozenset(name for name in names if not self.policy.treatment(name).is_kept)
 
     def spans_ending(self, day: Day) -> list[Span]:
         """The weeks and months that are requested with a day, because they end with it."""
@@ -166,13 +205,15 @@ class LoadSpec:
 
         Dagster marks days that were loaded with another code version as stale.
         """
-        excluded = sorted(self.excluded_fields) if self.entry.kind == "record" else []
-        requested = {
+        policy, is_record = self.policy, self.entry.kind == "record"
+        requested: dict[str, Any] = {
             "filters": {name: sorted(values) for name, values in self.filters.items()},
             "breakdowns": sorted(self.breakdowns),
             "required filter": self.required_filter,
-            "excluded": excluded,
+            "excluded": sorted(policy.excluded) if is_record else [],
         }
+        if is_record and (policy.hashed or policy.allowed is not None):
+            requested |= {"hashed": sorted(policy.hashed), "allowed": sorted(policy.allowed or ())}
         return hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -183,10 +224,12 @@ class Options:
     Args:
         settings: The settings of the user.
         adaptation: The findings of the probe.
+        hash_key: The key of digests; empty if there is none.
     """
 
     settings: LoadSettings
     adaptation: Adaptation = Adaptation()
+    hash_key: str = field(default="", repr=False)
 
     @property
     def timezone(self) -> str:
@@ -197,16 +240,64 @@ class Options:
         """How an entry is loaded."""
         settings, found, is_metric = self.settings, self.adaptation, entry.kind == "metric"
         adapted = found.required_filter if is_metric else found.required_filter_of_records
-        excluded = [settings.exclude_fields.get(id_, ()) for id_ in (EVERY_RECORD, entry.id)]
+        policy = self.policy() if is_metric else self.policy(entry.id)
+        breakdowns = settings.breakdowns.get(entry.id, ()) if is_metric else ()
         return LoadSpec(
             entry,
             settings.timezone,
             settings.filters.get(entry.id, {}),
             entry.required_filter_attribute(settings.required_filter or adapted),
-            tuple(settings.breakdowns.get(entry.id, ())) if is_metric else (),
-            frozenset(name for names in excluded for name in names),
+            tuple(name for name in breakdowns if policy.treatment(name).is_kept),
+            policy,
             found.is_end_exclusive,
             found.selects_by_primary_timestamp,
             tuple(settings.periods) if is_metric else (),
             settings.week_starts_on,
         )
+
+    def policy(self, record_id: str = "") -> FieldPolicy:
+        """How the fields of a record are treated.
+
+        Without an id: how filter attributes are treated, which all records share. An attribute is
+        left out or hashed if any record's field of its name is.
+        """
+        settings, record = self.settings, (EVERY_RECORD, record_id)
+
+        def named(setting: Mapping[str, Sequence[str]]) -> frozenset[str]:
+            lists = (names for id_, names in setting.items() if not record_id or id_ in record)
+            return frozenset(normalised(name) for names in lists for name in names)
+
+        hashed = named(settings.hash_fields)
+        is_limited = not settings.only_fields.keys().isdisjoint(record)
+        return FieldPolicy(
+            named(settings.exclude_fields),
+            named(settings.only_fields) | hashed if is_limited else None,
+            hashed,
+            frozenset(map(normalised, settings.personal_fields)),
+            self.hash_key,
+        )
+
+    def version(self, catalogue: Catalogue) -> str:
+        """A digest of the catalogue, and of the settings about fields if there are any."""
+        chosen = self.settings
+        fields = [chosen.exclude_fields, chosen.only_fields, chosen.hash_fields]
+        if not any(fields) and not chosen.personal_fields:
+            return catalogue.version
+        text = json.dumps([*fields, [*chosen.personal_fields]], sort_keys=True, default=list)
+        return f"{catalogue.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def kept_filters(self, catalogue: Catalogue) -> dict[str, str]:
+        """The filter attributes whose values are stored, with the names of their tables."""
+        policy, names = self.policy(), catalogue.filter_names
+        return {name: names[name] for name in names if policy.treatment(name).is_kept}
+
+    def unnamed_fields(self, catalogue: Catalogue) -> list[str]:
+        """Fields that Dixa added, and that are not stored until a setting names them."""
+        fields = {
+            f"{change.id}.{change.item}"
+            for change in catalogue.changes
+            if change.kind == "record"
+            and change.change in NEW_FIELD
+            and self.policy(change.id).treatment(change.item or "") is Treatment.NOT_ALLOWED
+        }
+        return sorted(fields)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from dixa_assets.model.catalogue import METRIC_TABLES, Entry
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 
 # Prefix of the address of a lake, a database that several machines write.
@@ -20,7 +21,7 @@ class Column:
 
     `type` is None until a first value shows it. Until then the column is an empty text column.
     `field` and `part` name the source: the field of the API, and its `value` or its `label`. Both
-    are empty for the project's own columns.
+    are empty for the project's own columns. `treatment` is `hashed` for a column of digests.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Column:
     comment: str = ""
     field: str = ""
     part: str = ""
+    treatment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,19 @@ class Relation:
     """A table or view that people query, and the table that stores its rows.
 
     Usually `stored_in` is `table` itself. A metric is a view of a table that all metrics share;
-    `row_filter` selects the metric's rows there: a column and its value.
+    `row_filter` selects the metric's rows there: a column and its value. `policy` says how the
+    fields of its rows are treated.
     """
 
     table: Table
     stored_in: Table
     row_filter: Mapping[str, str] = field(default_factory=dict)
+    policy: FieldPolicy = STORE_ALL
 
     @classmethod
-    def whole(cls, table: Table) -> Self:
+    def whole(cls, table: Table, policy: FieldPolicy = STORE_ALL) -> Self:
         """A table that stores its own rows."""
-        return cls(table, table)
+        return cls(table, table, policy=policy)
 
     @property
     def key(self) -> str:
@@ -153,25 +157,24 @@ RECORD_COLUMNS = (
 RECORD_VALUE = Column("value", None, "The number behind the metric this record feeds.", "", "value")
 
 
-def relation_of(entry: Entry, excluded_fields: Iterable[str] = ()) -> Relation:
-    """The relation of a metric, or of a record without its excluded fields."""
+def relation_of(entry: Entry, policy: FieldPolicy = STORE_ALL) -> Relation:
+    """The relation of a metric, or of a record without the fields that are left out."""
     if entry.kind == "metric":
         view = Table(entry.schema, entry.name, entry.description, METRIC_COLUMNS)
-        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id})
-    excluded = frozenset(excluded_fields)
+        return Relation(view, METRIC_VALUES, {METRIC_NAME.name: entry.id}, policy)
     columns, taken = list(RECORD_COLUMNS), set[str]()
     for item in entry.fields:
-        if item.field not in excluded:
+        if policy.treatment(item.field).is_kept:
             name = column_name(item.field, "value", taken)
             columns.append(Column(name, None, item.description, item.field, "value"))
     table = Table(entry.schema, entry.name, entry.description, (*columns, *LOADED_COLUMNS))
-    return Relation.whole(table)
+    return Relation.whole(table, policy)
 
 
 # Filter values. Each attribute has a table.
 
 
-def filter_relation(attribute: str, name: str) -> Relation:
+def filter_relation(attribute: str, name: str, policy: FieldPolicy = STORE_ALL) -> Relation:
     """The relation of one filter attribute's values, in a table called `name`."""
     table = Table(
         "dixa_filters",
@@ -183,92 +186,7 @@ def filter_relation(attribute: str, name: str) -> Relation:
             *LOADED_COLUMNS,
         ),
     )
-    return Relation.whole(table)
-
-
-# The catalogue.
-
-_ENTRY = (
-    Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id."),
-    Column("asset_key", VARCHAR, "The asset, as schema/relation."),
-    Column("description", VARCHAR, "Dixa's own description."),
-)
-_STATUS = (
-    Column("is_live", BOOLEAN, "Whether Dixa still lists it."),
-    Column("first_seen", TIMESTAMPTZ, "When it was first listed."),
-    Column("retired_at", TIMESTAMPTZ, "When Dixa was found to list it no longer."),
-)
-
-
-def _catalogue_table(name: str, comment: str, *columns: Column) -> Table:
-    return Table("dixa_catalogue", name, comment, (*columns, *LOADED_COLUMNS))
-
-
-METRICS = _catalogue_table(
-    "metrics",
-    "Every metric Dixa lists or has listed.",
-    *_ENTRY,
-    *_STATUS,
-    Column("measures", "VARCHAR[]", "The measures that the metric offers."),
-)
-RECORDS = _catalogue_table("records", "Every record Dixa lists or has listed.", *_ENTRY, *_STATUS)
-FILTERS = _catalogue_table(
-    "filters",
-    "The attributes by which each metric and record can be filtered.",
-    *_ENTRY,
-    Column("filter_attribute", VARCHAR, "Attribute to filter or break down by."),
-)
-AGGREGATIONS = _catalogue_table(
-    "aggregations",
-    "The measures that each metric offers.",
-    *_ENTRY,
-    Column("measure", VARCHAR, "A measure that the metric offers."),
-)
-FIELDS = _catalogue_table(
-    "fields",
-    "The fields that each record declares.",
-    *_ENTRY,
-    Column("field", VARCHAR, "Dixa's name of the field."),
-    Column("is_nullable", BOOLEAN, "Whether it can be NULL, according to Dixa."),
-)
-RELATIONS = _catalogue_table(
-    "relations",
-    "The pairs of a metric and a record that Dixa relates: the record has the metric's rows.",
-    Column("metric", VARCHAR, "The metric's id."),
-    Column("record", VARCHAR, "The record's id."),
-)
-CHANGES = _catalogue_table(
-    "changes",
-    "Every change of the catalogue since it was first fetched.",
-    Column("changed_at", TIMESTAMPTZ, "When the change was noticed."),
-    Column("kind", VARCHAR, "metric or record."),
-    Column("id", VARCHAR, "Dixa's id; empty for a change of the whole list."),
-    Column(
-        "change", VARCHAR, "What happened: added, retired, field added, unknown type and so on."
-    ),
-    Column("item", VARCHAR, "The filter, measure, field or related id that changed."),
-    Column("before", VARCHAR, "The former content, as JSON."),
-    Column("after", VARCHAR, "The new content, as JSON."),
-)
-
-
-API_FACTS = _catalogue_table(
-    "api_facts",
-    "The behaviour of the account's API where its documentation is silent, as the probe found it.",
-    Column("question", VARCHAR, "The question."),
-    Column("assumed", VARCHAR, "The behaviour that loads assume without an answer."),
-    Column("observed", VARCHAR, "The behaviour of the API; empty if the probe got no answer."),
-    Column(
-        "verdict",
-        VARCHAR,
-        "`as assumed`; `otherwise: handled`; `otherwise: needs you`; or `could not be told`.",
-    ),
-    Column("evidence", VARCHAR, "The ids, counts, types and statuses behind it."),
-    Column("since", TIMESTAMPTZ, "When the probe asked."),
-    Column("setting", VARCHAR, "The setting with which loads adapt to it."),
-    Column("value", VARCHAR, "The value of that setting."),
-)
+    return Relation.whole(table, policy)
 
 
 # The warehouse's own notes.
@@ -294,10 +212,11 @@ LOADS = Table(
         Column("filters", JSON, "Filters sent with every request."),
         Column("breakdowns", JSON, "Attributes by which the metric was broken down."),
         Column("periods", JSON, "The weeks and months that were requested with the day."),
-        Column("schema_changes", JSON, "Columns that this load added or widened."),
+        Column("schema_changes", JSON, "Columns that this load added, widened or removed."),
         Column("unknown_types", JSON, "Undocumented types of values, by field."),
         Column("loaded_at", TIMESTAMPTZ, "When the partition was committed."),
         Column("run_id", VARCHAR, "The Dagster run."),
+        Column("removed_at", TIMESTAMPTZ, "When the rows were removed because of `keep_days`."),
     ),
 )
 COLUMNS = Table(
@@ -312,6 +231,7 @@ COLUMNS = Table(
         Column("comment", VARCHAR, "Its content."),
         Column("field", VARCHAR, "Dixa's name of the field; empty for the project's own."),
         Column("part", VARCHAR, "Whether it holds the field's value or its label."),
+        Column("treatment", VARCHAR, "`hashed` if it holds digests of the field's values."),
     ),
 )
 OWNER = Table(
@@ -325,6 +245,20 @@ OWNER = Table(
         Column("host", VARCHAR, "The host of the API that returned them."),
         Column("database_id", VARCHAR, "Identifies the database; its copies have the same."),
         Column("copied_at", TIMESTAMPTZ, "When a read copy was made; NULL in the database itself."),
+        Column("hash_key", VARCHAR, "The fingerprint of DIXA_HASH_KEY, if digests are stored."),
+        Column("erasures", BIGINT, "The number of forgotten values."),
+        Column("holds_removed", BOOLEAN, "Whether free blocks may hold removed values."),
+    ),
+)
+ERASURES = Table(
+    "dixa_catalogue",
+    "erasures",
+    "One row per forgotten value and table. The value itself is not stored.",
+    (
+        Column("erased_at", TIMESTAMPTZ, "When the value was blanked."),
+        Column("digest", VARCHAR, "Its keyed digest, by which later loads blank it again."),
+        Column("table_name", VARCHAR, "The table, as schema.name; NULL if no table had it."),
+        Column("rows", BIGINT, "The rows in which it was blanked."),
     ),
 )
 CATALOGUE_JSON = Table(
@@ -353,7 +287,9 @@ REVISIONS = Table(
     ),
 )
 # The tables that every database has from the beginning.
-OWN_TABLES = (COLUMNS, LOADS, METRIC_VALUES, PERIOD_VALUES, OWNER, CATALOGUE_JSON, REVISIONS)
+OWN_TABLES = (
+    *(COLUMNS, LOADS, METRIC_VALUES, PERIOD_VALUES, OWNER, CATALOGUE_JSON, REVISIONS, ERASURES),
+)
 
 # The schema of the marts, which `marts/` describes.
 MARTS = "dixa_marts"

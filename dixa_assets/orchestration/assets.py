@@ -5,22 +5,24 @@ between, users can translate the description. Assets made of the whole database 
 `published.py`. See https://docs.dagster.io/guides/build/assets
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import Subject
-from dixa_assets.errors import DaysFailed, DixaAssetsError, printable
-from dixa_assets.load.loader import Loader, Task
+from dixa_assets.errors import ConfigError, DaysFailed, DixaAssetsError, printable
+from dixa_assets.load.loader import Loader
 from dixa_assets.load.progress import Progress
+from dixa_assets.load.queue import Task
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.catalogue_rows import catalogue_rows
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec, Options
+from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.model.tables import Relation, Table, filter_relation
 from dixa_assets.orchestration import metadata
 from dixa_assets.orchestration.checks import check_results, check_specs
@@ -34,6 +36,8 @@ from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import backfill_policy, requested_days
 from dixa_assets.orchestration.resources import LOADER
+from dixa_assets.warehouse.removal import remove_days, remove_left_out
+from dixa_assets.warehouse.warehouse import Warehouse
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
 # Dashboards usually need these first.
@@ -70,6 +74,8 @@ class DailyAssets:
         self._options = options
         self._backfill_policy = backfill_policy(days_per_run)
         self._load_specs: dict[str, LoadSpec] = {}
+        # The latest run that has removed what must not be kept.
+        self._tidied = ""
 
     def describe(self, load_spec: LoadSpec) -> DixaAsset:
         """Describe a metric or record as an asset."""
@@ -137,15 +143,17 @@ class DailyAssets:
         next_specs = [
             self._load_specs[step] for step in steps_after(context) if step in self._load_specs
         ]
+        self._tidy(context.run_id, loader.warehouse)
+        task = self._task(load_spec, partitions)
         loaded = loader.load(
-            _task(load_spec, partitions),
+            task,
             run_id=context.run_id,
-            upcoming=[_task(next_spec, partitions) for next_spec in next_specs],
+            upcoming=[self._task(next_spec, partitions) for next_spec in next_specs],
         )
         # Steps that depend on this one need its output. Dagster reports the output as all days.
         is_awaited = has_dependants(context)
         progress = Progress(len(partitions))
-        failed: DaysFailed | None = None
+        failed: DixaAssetsError | None = self._refused(task, partitions)
         try:
             for day in loaded:
                 if line := progress.line(day):
@@ -158,7 +166,7 @@ class DailyAssets:
                 if is_awaited:
                     context.add_asset_metadata(found, partition_key=str(day.day))
         except DaysFailed as error:
-            failed = error
+            failed = failed or error
         yield from self._check(context, loader, key, load_spec)
         if failed is not None:
             raise failed
@@ -180,6 +188,39 @@ class DailyAssets:
                 # Runs of sensors and schedule do not plan checks; the load reports them.
                 yield to_evaluation(context, result)
 
+    def _task(self, load_spec: LoadSpec, partitions: Sequence[str]) -> Task:
+        """The days to load. Days that are not kept are not loaded."""
+        first = self._options.settings.first_kept_day(load_spec.entry, datetime.now(UTC))
+        days = [date.fromisoformat(each) for each in partitions]
+        return Task(load_spec, [Day.of(day, load_spec.timezone) for day in days if day >= first])
+
+    def _refused(self, task: Task, partitions: Sequence[str]) -> DixaAssetsError | None:
+        """The error for days that are not kept, if there are any."""
+        old = sorted({*partitions} - {str(day) for day in task.days})
+        if not old:
+            return None
+        return ConfigError(
+            "keep_days",
+            f"rows of records are kept for {self._options.settings.keep_days} days. "
+            f"{len(old)} of {len(partitions)} days are older and were not loaded, such as "
+            f"{old[0]}. Choose later days.",
+        )
+
+    def _tidy(self, run_id: str, warehouse: Warehouse) -> None:
+        """Remove days that are too old and filter values that are left out, once per run."""
+        if run_id == self._tidied:
+            return
+        self._tidied = run_id
+        settings, policy = self._options.settings, self._options.policy()
+        if settings.keep_days:
+            remove_days(warehouse, settings.first_kept_day(Entry("record", ""), datetime.now(UTC)))
+        left_out = self._catalogue.filter_names.keys() - self._options.kept_filters(self._catalogue)
+        loaded = warehouse.inventory().loads if left_out else {}
+        for attribute in sorted(left_out):
+            relation = filter_relation(attribute, self._catalogue.filter_names[attribute], policy)
+            if relation.key in loaded:
+                remove_left_out(warehouse, relation)
+
     def _subject(self, load_spec: LoadSpec) -> Subject:
         return Subject(load_spec, self._catalogue.entries, self._options)
 
@@ -191,11 +232,6 @@ class DailyAssets:
             for attribute in load_spec.breakdowns
             if attribute in names
         ]
-
-
-def _task(load_spec: LoadSpec, partitions: Sequence[str]) -> Task:
-    days = [Day.of(date.fromisoformat(each), load_spec.timezone) for each in partitions]
-    return Task(load_spec, days)
 
 
 def _priority(entry: Entry) -> int:
@@ -233,19 +269,16 @@ def describe_views(
     return described
 
 
-def describe_filters(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
-    """Describe the filter attributes as assets."""
-    return [
-        describe_table(filter_relation(*each).table, names)
-        for each in catalogue.filter_names.items()
-    ]
+def describe_filters(filters: Mapping[str, str], names: Names) -> list[DixaAsset]:
+    """Describe filter attributes as assets. `filters` has the names of their tables."""
+    return [describe_table(filter_relation(*each).table, names) for each in filters.items()]
 
 
 def build_filter_asset(
-    attribute: str, name: str, names: Names, specs: Specs
+    attribute: str, name: str, names: Names, specs: Specs, policy: FieldPolicy
 ) -> dg.AssetsDefinition:
     """Build the asset of a filter attribute's values. Each run replaces the whole table."""
-    relation = filter_relation(attribute, name)
+    relation = filter_relation(attribute, name, policy)
     table, loader = relation.table, names.of(LOADER)
 
     @dg.multi_asset(
@@ -271,9 +304,12 @@ def describe_catalogue(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
     return [describe_table(table, names) for table in catalogue_rows(catalogue)]
 
 
-def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> dg.AssetsDefinition:
+def build_catalogue_assets(
+    catalogue: Catalogue, names: Names, specs: Specs, options: Options
+) -> dg.AssetsDefinition:
     """Build the catalogue's tables as assets. The step sends no request."""
-    tables, loader = catalogue_rows(catalogue), names.of(LOADER)
+    tables, loader = catalogue_rows(catalogue, options.policy), names.of(LOADER)
+    version = options.version(catalogue)
 
     @dg.multi_asset(
         name=names.of("dixa_catalogue"),
@@ -292,7 +328,7 @@ def build_catalogue_assets(catalogue: Catalogue, names: Names, specs: Specs) -> 
                     asset_key=specs.key(table.schema, table.name),
                     metadata={
                         "dagster/row_count": len(rows),
-                        "version": catalogue.version,
+                        "version": version,
                         "latest": metadata.to_table(rows[-LATEST_ROWS:][::-1]),
                     },
                 )

@@ -78,7 +78,8 @@ class _AccountDefinitions:
             days_per_run=account.settings.days_per_run,
         )
         self._tables = describe_catalogue(catalogue, names)
-        self._filters = describe_filters(catalogue, names)
+        self._kept_filters = options.kept_filters(catalogue)
+        self._filters = describe_filters(self._kept_filters, names)
         self._views = describe_views(options.settings.views, wanted, names)
         entries = [*map(self._daily.describe, self._load_specs)]
         records = [each.spec.key for each in entries if each.schema == "dixa_records"]
@@ -96,18 +97,21 @@ class _AccountDefinitions:
         self._live = {key: entry for key, entry in self._entries.items() if entry.is_live}
         self._unpartitioned = {
             self._key(each): Tracked(f"{each.schema}/{each.name}", version)
-            for described, version in ((self._tables, catalogue.version), (self._filters, ""))
+            for described, version in (
+                (self._tables, options.version(catalogue)),
+                (self._filters, ""),
+            )
             for each in described
         }
 
     def assets(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         """Build every asset of the account."""
-        names, specs = self._account.names, self._specs
+        names, specs, options = self._account.names, self._specs, self._account.options
         return [
-            build_catalogue_assets(self._catalogue, names, specs),
+            build_catalogue_assets(self._catalogue, names, specs, options),
             *(
-                build_filter_asset(*each, names, specs)
-                for each in self._catalogue.filter_names.items()
+                build_filter_asset(*each, names, specs, options.policy())
+                for each in self._kept_filters.items()
             ),
             *(self._daily.build(each, specs) for each in self._load_specs),
             *(specs[each.schema, each.name] for each in self._views),

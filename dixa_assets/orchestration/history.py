@@ -57,28 +57,25 @@ def build_history_sensor(
     therefore filled again. The tick names lost days that the sensor does not request. A loaded day
     is loaded again if it ends a week or month that was not requested with it.
     """
-    history_days = account.options.settings.history_days
+    settings = account.options.settings
     warehouse = account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
-    @cache
-    def history(first_seen: str) -> Sequence[str]:
-        return history_of(first_seen, partitions_def, history_days)
+    history = cache(lambda seen: history_of(seen, partitions_def, settings.history_days))
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description=f"Loads missing data: the {history_days} days before each metric or record "
-        "first appeared, the filter values and the catalogue tables.",
+        description=f"Loads missing data: the {settings.history_days} days before each metric or "
+        "record first appeared, the filter values and the catalogue tables.",
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         attempts, instance = _Attempts(context.cursor), context.instance
         busy = assets_in_progress(instance) & assets.keys()
         try:
-            changed = warehouse.changed_at()
-            if attempts.are_complete(marks.values(), changed):
+            if attempts.are_complete(marks.values(), changed := warehouse.changed_at()):
                 return dg.SensorResult(skip_reason=NO_LOAD_IS_DUE, cursor=context.cursor)
             # Dagster is read first: the database has each load before Dagster shows it.
             idle = [key for key in assets if key not in busy]
@@ -89,17 +86,20 @@ def build_history_sensor(
             reason = f"Missing days cannot be determined now: {error}"
             return dg.SensorResult(skip_reason=reason, cursor=attempts.to_cursor())
         attempts.use_database(held.database_id)
-        latest = history_of(datetime.now(UTC).isoformat(), partitions_def, history_days)
+        now = datetime.now(UTC)
+        latest = history_of(now.isoformat(), partitions_def, settings.history_days)
         missing: defaultdict[tuple[str, ...], list[dg.AssetKey]] = defaultdict(list)
         lost: dict[str, set[str]] = {}
         for key, days in shown.items():
             loads, spec = held.loads.get(assets[key].table, {}), assets[key].spec
             gone = _lost_days(instance, key, events.get(key), days, loads)
-            wanted, partial = {""} if spec is None else set[str](), set[str]()
-            if spec and spec.entry.is_live:
-                first = history(spec.entry.first_seen)
-                partial = _without_periods(spec, loads, {*first, *latest})
-                wanted = {*first, *partial}
+            wanted, partial = {""}, set[str]()
+            if spec:
+                first = str(settings.first_kept_day(spec.entry, now))
+                own = history(spec.entry.first_seen) if spec.entry.is_live else ()
+                partial = _without_periods(spec, loads, {*own, *latest})
+                wanted = {day for day in (*own, *partial) if day >= first}
+                gone = {day for day in gone if day >= first}
             if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
@@ -199,6 +199,8 @@ def _lost_days(
 
 def _without_periods(spec: LoadSpec, loads: Mapping[str, Held], days: Collection[str]) -> set[str]:
     """The loaded days that end a week or month which was not requested with them."""
+    if not spec.entry.is_live:
+        return set()
     found = {day: Day.of(date.fromisoformat(day), spec.timezone) for day in days if day in loads}
     return {
         text

@@ -25,6 +25,9 @@ def build_daily_schedule(
     Ratings arrive late and conversations reopen, so the last days change after their first load.
     """
     keys, settings = [*daily_keys, *other_keys], account.settings
+    # Days that are not kept are not loaded.
+    keep_days = account.options.settings.keep_days or settings.refresh_days
+    reloaded = min(settings.refresh_days, keep_days)
 
     @dg.schedule(
         name=account.names.of("dixa_daily_refresh"),
@@ -32,14 +35,14 @@ def build_daily_schedule(
         execution_timezone=account.options.timezone,
         job=job,
         default_status=settings.schedule_status,
-        description=f"Reloads the last {settings.refresh_days} days of every live metric and "
+        description=f"Reloads the last {reloaded} days of every live metric and "
         "record, and the filter values.",
     )
     def daily_refresh(
         context: dg.ScheduleEvaluationContext,
     ) -> dg.SkipReason | dg.RunRequest:
         at = context.scheduled_execution_time
-        days = partitions_def.get_partition_keys(current_time=at)[-settings.refresh_days :]
+        days = partitions_def.get_partition_keys(current_time=at)[-reloaded:]
         if not daily_keys or not days:
             return dg.SkipReason("The catalogue has not been fetched yet.")
         return range_request(keys, days[0], days[-1])

@@ -92,6 +92,10 @@ def build_catalogue_sensor(account: Account, loaded: Catalogue) -> dg.SensorDefi
             notes.append(f"and {len(problems) - MAX_NOTES} more problems")
         unknown = [f"{setting}: {problem.rstrip('.')}" for setting, problem, *_ in mistakes]
         notes += unknown[:MAX_NOTES]
+        if unnamed := account.options.unnamed_fields(live):
+            shown = ", ".join(unnamed[:MAX_NOTES])
+            more = f" and {len(unnamed) - MAX_NOTES} more" if len(unnamed) > MAX_NOTES else ""
+            notes.append(f"only_fields: not stored until a setting names them: {shown}{more}")
         if (marts := account.marts(live)) and (lacking := [name for _, name, _ in marts.gaps()]):
             notes.append(f"The marts lack {', '.join(lacking)}; see dixa_marts.missing")
         if is_new:

@@ -1,13 +1,14 @@
 """Conflicts between settings that are valid alone, in one instance or in two."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
 from dixa_assets.errors import ConfigError
+from dixa_assets.model.options import HASH_KEY
 
 # Run launchers whose runs have the files of the code location.
 ON_THIS_MACHINE = ("", "DefaultRunLauncher", "SyncInMemoryRunLauncher")
@@ -22,6 +23,7 @@ class Instance(Protocol):
     pace_url: str
     read_copy_path: str
     report: bool
+    hash_fields: Mapping[str, Sequence[str]]
 
     @property
     def report_file(self) -> Path | None:
@@ -37,6 +39,12 @@ class Instance(Protocol):
 def refuse_conflicts(instance: Instance) -> None:
     """Raise if attributes of one instance conflict."""
     refuse_shared_files([instance])
+    if instance.hash_fields and not os.environ.get(HASH_KEY):
+        raise ConfigError(
+            HASH_KEY,
+            "is not set, and hash_fields needs this key. Put a long random text into .env, such as "
+            "the output of `openssl rand -hex 32`, and keep a copy of it.",
+        )
     place = instance.lake_data
     if instance.is_lake and "://" not in place and not Path(place).is_absolute():
         raise ConfigError(

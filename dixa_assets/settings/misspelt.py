@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 from dixa_assets.errors import printable
 from dixa_assets.model.catalogue import Catalogue, Entry
-from dixa_assets.model.options import EVERY_RECORD, LoadSettings
-from dixa_assets.model.tables import RECORD_VALUE
+from dixa_assets.model.options import EVERY_RECORD, HASH_KEY, LoadSettings
+from dixa_assets.model.privacy import OWN_VALUE, normalised
 
 PREFIX = "DIXA_"
 VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")
 # Variables that are read directly, not through an attribute of the component.
-VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK"})
+VARIABLES = frozenset({"DIXA_API_KEY", "DIXA_ALERT_WEBHOOK", HASH_KEY})
+# Settings that name fields of records.
+FIELD_SETTINGS = ("exclude_fields", "only_fields", "hash_fields")
 # Minimal similarity of a misspelt variable to a known one. Other programs may use the others.
 MIN_SIMILARITY = 0.8
 
@@ -99,26 +101,25 @@ def unknown_names(
         yield from _unknown(*row)
 
 
-def unknown_fields(
-    catalogue: Catalogue, exclude_fields: Mapping[str, Sequence[str]]
-) -> Iterator[Mistake]:
-    """Yield every name in `exclude_fields` that neither the catalogue nor a row ever had."""
+def unknown_fields(catalogue: Catalogue, settings: LoadSettings) -> Iterator[Mistake]:
+    """Yield every name in `FIELD_SETTINGS` that neither the catalogue nor a row ever had."""
     fields = {
-        # A row's own value is a field too.
-        entry.id: {
-            RECORD_VALUE.field,
-            *(item.field for item in entry.fields),
-        }
+        # A row's own value is a field too, and a filter attribute may be.
+        entry.id: {OWN_VALUE, *entry.attributes, *(item.field for item in entry.fields)}
         | _earlier(catalogue, entry, "field removed", "field only in rows")
         for entry in catalogue.entries
         if entry.kind == "record"
     }
-    every = fields[EVERY_RECORD] = {RECORD_VALUE.field}.union(*fields.values())
-    yield from _unknown("exclude_fields", exclude_fields, fields, "record of Dixa")
-    for name in exclude_fields.keys() & fields.keys():
-        what = f"field of record '{name}'" if name != EVERY_RECORD else "field of any record"
-        # Rows may have fields that the catalogue does not list. A typo resembles a known name.
-        yield from _unknown("exclude_fields", exclude_fields[name], fields[name], what, every)
+    every = fields[EVERY_RECORD] = {OWN_VALUE, *catalogue.filter_names}.union(*fields.values())
+    for setting in FIELD_SETTINGS:
+        chosen: Mapping[str, Sequence[str]] = getattr(settings, setting)
+        yield from _unknown(setting, chosen, fields, "record of Dixa")
+        for id_ in chosen.keys() & fields.keys():
+            what = f"field of record '{id_}'" if id_ != EVERY_RECORD else "field of any record"
+            known = {*map(normalised, fields[id_])}
+            names = [name for name in chosen[id_] if normalised(name) not in known]
+            # Rows may have fields that the catalogue does not list. A typo resembles a known name.
+            yield from _unknown(setting, names, fields[id_], what, every)
 
 
 def _unknown(

@@ -20,19 +20,18 @@ from dixa_assets.model.catalogue import (
     FilterAttribute,
     Kind,
 )
-from dixa_assets.model.tables import (
+from dixa_assets.model.catalogue_rows import (
     AGGREGATIONS,
     API_FACTS,
-    CATALOGUE_JSON,
     CHANGES,
+    FIELD_TREATMENT,
     FIELDS,
     FILTERS,
-    LOADED_COLUMNS,
     METRICS,
     RECORDS,
     RELATIONS,
-    Table,
 )
+from dixa_assets.model.tables import CATALOGUE_JSON, LOADED_COLUMNS, Table
 from dixa_assets.warehouse.sql import Query, name_of, names_of
 
 # The lists of an entry with the class and the table of their items. The last columns of a table
@@ -65,7 +64,8 @@ def read_catalogue(query: Query) -> Catalogue:
         """The rows in the order in which they were written, with instants in ISO."""
         if table.name not in tables:
             return []
-        names = names_of(table.columns[: -len(LOADED_COLUMNS)])
+        newer = (*LOADED_COLUMNS, *FIELD_TREATMENT)
+        names = names_of([column for column in table.columns if column not in newer])
         return [
             [value.isoformat() if isinstance(value, datetime) else value for value in row]
             for row in query(f"SELECT {names} FROM {name_of(table)} ORDER BY rowid")

@@ -54,6 +54,10 @@ class Engine(ABC):
     def verify_place(self) -> None:
         """Raise ConfigError if a database that is missing could not be created."""
 
+    @abstractmethod
+    def overwrite_removed(self, note: str) -> None:
+        """Remove the last traces of removed values, then run the statement that notes it."""
+
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Compact the database if it needs that. Return its counts before and after."""
         return {}

@@ -1,6 +1,8 @@
 """DuckDB's errors as errors of this project, terminal or transient."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -12,12 +14,14 @@ from dixa_assets.errors import (
     WarehouseError,
     WarehouseLost,
 )
+from dixa_assets.model.tables import Table
+from dixa_assets.warehouse.objects import indexes_on
 
 # The errors that indexes and constraints of other programs on a table can cause.
 OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
-# Messages about a lake's Postgres that does not answer, or about another writer who was first.
 # DuckDB's errors about values quote them, and a value may be personal.
 _QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+# Messages about a lake's Postgres that does not answer, or about another writer who was first.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
@@ -79,3 +83,21 @@ def to_own_error(
     if setting:
         return ConfigError(setting, f"{problem} ({reason}).")
     return WarehouseError(f"{problem}: {reason}")
+
+
+@contextmanager
+def explain_failure(
+    connection: duckdb.DuckDBPyConnection, table: Table, problem: str, *, is_shared: bool
+) -> Iterator[None]:
+    """Raise DuckDB's error about a write into a table as an error of this project."""
+    try:
+        yield
+    except duckdb.Error as error:
+        is_unclear = is_shared and is_lost(error)
+        state = "they are all old or all new" if is_unclear else "they did not change"
+        raise to_own_error(
+            error,
+            f"{problem}; {state}",
+            is_shared=is_shared,
+            obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
+        ) from None

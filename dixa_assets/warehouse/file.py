@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,13 +12,18 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.files import make_folder, unwritable
+from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseError, WarehouseLost
+from dixa_assets.files import make_folder, replace_file, unwritable
+from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
+from dixa_assets.warehouse.read_copy import copy_into
 from dixa_assets.warehouse.settings import WarehouseSettings
 
 logger = logging.getLogger(__name__)
+
+# The name of the compact copy while it is made.
+COPY = "dixa_compact_copy"
 
 
 class DuckDBFile(Engine):
@@ -76,19 +81,7 @@ class DuckDBFile(Engine):
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the only connection to the file."""
-        make_folder(self.path.parent, "duckdb_path")
-        deadline = time.monotonic() + self._wait_seconds
-        lock = FileLock(f"{self.path}.lock", poll_interval=0.02)
-        try:
-            held = lock.acquire(timeout=self._wait_seconds)
-        except Timeout:
-            raise WarehouseBusy(
-                f"{self.path}: other loads of this project held the database for "
-                f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for a load that hangs."
-            ) from None
-        except OSError as error:
-            raise unwritable("duckdb_path", self.path, error) from None
-        with held:
+        with self._locked() as deadline:
             connection = self._open(deadline)
             try:
                 opened = self._number()
@@ -102,15 +95,54 @@ class DuckDBFile(Engine):
 
     reading = connect
 
+    @contextmanager
+    def _locked(self) -> Iterator[float]:
+        """Hold the lock file. Return the time until which to wait for other programs."""
+        make_folder(self.path.parent, "duckdb_path")
+        deadline = time.monotonic() + self._wait_seconds
+        lock = FileLock(f"{self.path}.lock", poll_interval=0.02, mode=0o600)
+        try:
+            held = lock.acquire(timeout=self._wait_seconds)
+        except Timeout:
+            raise WarehouseBusy(
+                f"{self.path}: other loads of this project held the database for "
+                f"{self._wait_seconds:.0f} s. Run fewer at a time, or look for a load that hangs."
+            ) from None
+        except OSError as error:
+            raise unwritable("duckdb_path", self.path, error) from None
+        with held:
+            yield deadline
+
     def _number(self) -> int:
         """The number of the file at the path; 0 if there is none."""
         return self.path.stat().st_ino if self.path.exists() else 0
 
+    def overwrite_removed(self, note: str) -> None:
+        """Replace the file with a compact copy, because free blocks keep what was removed."""
+        problem = f"{self.path}: removed values may still be in its free blocks"
+        with self.staging() as folder, self._locked() as deadline:
+            made = folder / self.path.name
+            try:
+                with self._open(deadline) as connection:
+                    connection.execute("CHECKPOINT")
+                    left_out, objects = copy_into(connection, made), _objects(connection)
+                with duckdb.connect(str(made), config=dict(self._config)) as copy:
+                    copy.execute(note)
+                    is_whole = not left_out and _objects(copy) == objects
+            except duckdb.Error as error:
+                raise to_own_error(error, problem) from None
+            if not is_whole or Path(f"{self.path}.wal").exists():
+                raise WarehouseError(f"{problem}. DuckDB cannot copy every object in the file.")
+            replace_file(made, self.path)
+
     def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
-        reported = ""
+        reported, is_new = "", not self.path.exists()
         while True:
             try:
-                return duckdb.connect(str(self.path), config=dict(self._config))
+                connection = duckdb.connect(str(self.path), config=dict(self._config))
+                if is_new:
+                    self.path.chmod(0o600)
+                return connection
             except duckdb.Error as error:
                 # DuckDB does not apply the log of another database.
                 advice = f"; remove {self.path}.wal if it is from a former file"
@@ -127,3 +159,23 @@ class DuckDBFile(Engine):
                     logger.warning("waiting up to %.0f s; %s", self._wait_seconds, failure)
                 # A random pause keeps waiting processes from trying at the same moments.
                 time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+
+
+def _objects(connection: duckdb.DuckDBPyConnection) -> Sequence[object]:
+    """The numbers of tables, views, indexes and so on in the database."""
+    kinds = ("tables", "views", "indexes", "constraints", "sequences", "functions", "types")
+    counts = (
+        f"(SELECT count(*) FROM duckdb_{kind}() WHERE database_name = current_database())"
+        for kind in kinds
+    )
+    return connection.execute(f"SELECT {', '.join(counts)}").fetchone() or ()
+
+
+def open_engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
+    """Choose the engine of a file's path or of a lake's address."""
+    if not address.startswith(LAKE_SCHEME):
+        return DuckDBFile(Path(address), settings, config)
+    # Its driver is an extra.
+    from dixa_assets.warehouse.lake import DuckLake
+
+    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)

@@ -25,7 +25,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dixa_assets.errors import ConfigError, WarehouseBusy, WarehouseLost
-from dixa_assets.files import process_folder
+from dixa_assets.files import make_folder, process_folder
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.failures import to_own_error
@@ -106,6 +106,18 @@ class DuckLake(Engine):
         finally:
             with suppress(duckdb.Error):
                 connection.close()
+
+    def overwrite_removed(self, note: str) -> None:
+        """Write the rows again without what was removed, and remove every earlier state."""
+        lake = literal(CATALOG)
+        for statement in (
+            f"CALL ducklake_rewrite_data_files({lake}, delete_threshold => 0)",
+            f"CALL ducklake_expire_snapshots({lake}, older_than => now())",
+            f"CALL ducklake_cleanup_old_files({lake}, cleanup_all => true)",
+            note,
+        ):
+            with self.connect() as connection:
+                connection.execute(statement).fetchall()
 
     def maintain(self, keep: timedelta) -> dict[str, int]:
         """Merge small files, and remove files that no snapshot needs."""
@@ -268,6 +280,8 @@ class _Attached:
             config={"custom_user_agent": "dagster", "temp_directory": str(spill)}
         )
         self.load_extensions(connection)
+        if self._data and "://" not in self._data:
+            make_folder(Path(self._data), "lake_data")
         options = f", DATA_PATH {literal(self._data)}" if self._data else ""
         with psycopg.connect(self._dsn) as session:
             session.execute(b"SET lock_timeout = '60s'")

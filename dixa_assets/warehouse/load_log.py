@@ -34,7 +34,7 @@ class Load:
     started: float
     parts: Sequence[Staged]
     day: Day | None = None
-    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     breakdowns: Sequence[str] = ()
     periods: Sequence[str] = ()
 

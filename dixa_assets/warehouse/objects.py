@@ -330,6 +330,7 @@ def save_columns(
                 "comment": column.comment,
                 "field": column.field,
                 "part": column.part,
+                "treatment": column.treatment,
             }
             for column in columns
         ],

@@ -1,6 +1,5 @@
 """The read copy: a compact copy of the database in a file that is replaced as a whole."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from dixa_assets.files import make_folder, not_replaced, process_folder
+from dixa_assets.files import make_folder, not_replaced, process_folder, replace_file
 from dixa_assets.model.tables import OWNER
 from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine
 from dixa_assets.warehouse.objects import ensure_views
@@ -16,7 +15,7 @@ from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.sql import literal, name_of, quote, transaction
 
 # The copy's name while it is written.
-COPY = "dixa read copy"
+COPY = "dixa copy"
 
 
 def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, Any]:
@@ -33,24 +32,28 @@ def write_read_copy(engine: Engine, path: Path, owner: Ownership) -> dict[str, A
         # The copy is made under its final file name, because DuckDB names a database after it.
         made = folder / path.name
         with engine.reading() as connection:
-            connection.execute(
-                f"ATTACH {literal(str(made))} AS {quote(COPY)} "
-                f"(STORAGE_VERSION {literal(STORAGE_VERSION)})"
-            )
-            try:
-                left_out = _copy_everything(connection)
-            finally:
-                connection.execute(f"DETACH {quote(COPY)}")
+            left_out = copy_into(connection, made)
         with duckdb.connect(str(made)) as copy, transaction(copy):
             ensure_views(copy, setting="read_copy_path")
             copy.execute(f"UPDATE {name_of(OWNER)} SET copied_at = now()")
         if path.exists() and path.stat().st_size:
             _refuse_other_file(path, folder, owner)
         size = made.stat().st_size
-        os.replace(made, path)
+        replace_file(made, path)
         # A program that wrote into the old copy may have left a log, which DuckDB would apply.
         Path(f"{path}.wal").unlink(missing_ok=True)
     return {"bytes": size} | ({"rows left out": ", ".join(left_out)} if left_out else {})
+
+
+def copy_into(connection: duckdb.DuckDBPyConnection, made: Path) -> list[str]:
+    """Copy the database into a new file. Return the tables whose rows cannot be copied."""
+    connection.execute(
+        f"ATTACH {literal(str(made))} AS {quote(COPY)} (STORAGE_VERSION {literal(STORAGE_VERSION)})"
+    )
+    try:
+        return _copy_everything(connection)
+    finally:
+        connection.execute(f"DETACH {quote(COPY)}")
 
 
 def _copy_everything(connection: duckdb.DuckDBPyConnection) -> list[str]:

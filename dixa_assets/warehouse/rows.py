@@ -1,7 +1,7 @@
 """Copy staged rows from their file into their table, and preview the table."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -10,10 +10,10 @@ from dixa_assets.model.tables import Column
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.objects import LOADED_NAMES, sql_type
-from dixa_assets.warehouse.sql import literal, name_of, names_of, quote
+from dixa_assets.warehouse.sql import literal, name_of, quote
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # A preview shows columns of these types only, because their values do not identify a person.
 PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
@@ -59,14 +59,3 @@ def insert_rows(
             f"{staged.table.key}: the staged file {staged.path} does not hold the "
             f"{staged.rows} rows that were written to it. The partition did not change."
         )
-
-
-def preview_rows(
-    connection: duckdb.DuckDBPyConnection, columns: Sequence[Column], rows: str, values: list[Any]
-) -> "pd.DataFrame":
-    """The last rows of a table, selected by SQL with these values, without personal columns."""
-    plain = [column for column in columns if column.type in PREVIEW_TYPES]
-    return connection.execute(
-        f"SELECT {names_of(plain) or 'NULL'} FROM {rows} ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
-        values,
-    ).df()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import duckdb
 
 from dixa_assets.model.counts import Types
+from dixa_assets.model.privacy import OWN_VALUE, FieldPolicy, Treatment
 from dixa_assets.model.tables import (
     COLUMNS,
     LOADS,
@@ -41,8 +42,10 @@ from dixa_assets.warehouse.objects import (
 )
 from dixa_assets.warehouse.sql import Query, literal, name_of, quote, transaction
 
-# Prefix of a change's description if the column is new; other changes widen a column.
+# Prefixes of a change's description if a column is new or removed; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
+REMOVED_COLUMN_PREFIX = "removed column "
+EXPECTED_CHANGES = (NEW_COLUMN_PREFIX, REMOVED_COLUMN_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,14 @@ class Plan:
         columns: The columns that its table must have.
         known: The columns that its table has.
         changes: The differences between the two, in words.
+        removed: The columns that the table has and must lose.
         is_table_current: True if neither the table nor its comment needs a change.
         is_view_current: True if the view that people query exists and has its comment.
     """
 
     columns: Sequence[Column]
     known: Sequence[Column]
+    removed: Sequence[Column]
     changes: Sequence[str]
     is_table_current: bool
     is_view_current: bool
@@ -75,11 +80,17 @@ def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen
     known, others = _columns_in(connection, table) if found and found.kind == "table" else ([], [])
     if found and not known:
         raise foreign(found.kind, table)
-    columns, changes = _fitting(connection, table, seen, known, others)
+    removed = [column for column in known if is_outdated(relation.policy, column)]
+    kept = [column for column in known if column not in removed]
+    columns, changes = _fitting(connection, relation, seen, kept, others)
+    for column in reversed(removed):
+        reason = relation.policy.treatment(column.field or OWN_VALUE)
+        changes.insert(0, f"{REMOVED_COLUMN_PREFIX}{column.name} ({reason})")
     shown = found if view is table else find_relation(connection, view)
     return Plan(
         columns,
-        known,
+        kept,
+        removed,
         changes if known else [],
         is_table_current=columns == known and found is not None and found.comment == table.comment,
         is_view_current=view is table
@@ -93,7 +104,7 @@ def apply_plan(
     """Make the changes of a plan, in transactions of its own."""
     if not plan.is_table_current:
         with transaction(connection):
-            _evolve(connection, relation.stored_in, plan, is_lake)
+            evolve(connection, relation.stored_in, plan, is_lake)
         checkpoint(connection, is_lake=is_lake)
     if not plan.is_view_current:
         conditions = [f"{name} = {literal(value)}" for name, value in relation.row_filter.items()]
@@ -102,7 +113,20 @@ def apply_plan(
             create_view(connection, relation.table, where, is_lake=is_lake)
 
 
-def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
+def is_outdated(policy: FieldPolicy, column: Column) -> bool:
+    """Whether a column holds values that are left out now, or that are treated otherwise now."""
+    if not column.part:
+        return False
+    now = policy.treatment(column.field or OWN_VALUE)
+    is_hashed = now is Treatment.HASHED
+    was_hashed = column.treatment == Treatment.HASHED
+    return not now.is_kept or is_hashed != was_hashed or (is_hashed and column.part == "label")
+
+
+def evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
+    """Make the changes of a plan to its table."""
+    for column in plan.removed:
+        connection.execute(f"ALTER TABLE {name_of(table)} DROP COLUMN {quote(column.name)}")
     if plan.known:
         before = {column.name: column for column in plan.known}
         known = {*plan.known}
@@ -124,6 +148,9 @@ def _evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_
         create_table(connection, table, plan.columns)
         # If a person dropped a former table, the rows of these loads are gone.
         connection.execute(f"DELETE FROM {name_of(LOADS)} WHERE asset_key = ?", [table.key])
+    if plan.removed and is_lake:
+        # A lake's files keep a removed column until its rows are written again.
+        connection.execute(f"UPDATE {name_of(table)} SET run_id = run_id")
     save_columns(connection, table, plan.columns)
 
 
@@ -160,16 +187,18 @@ def _retype(
 
 def _fitting(
     connection: duckdb.DuckDBPyConnection,
-    table: Table,
+    relation: Relation,
     types: Types,
     known: Sequence[Column],
     others: Sequence[str],
 ) -> tuple[list[Column], list[str]]:
     """The columns that the table must have, and the differences from its columns, in words."""
+    table, policy = relation.stored_in, relation.policy
     own = [column for column in table.columns if not column.part]
     head = [column for column in own if column.name not in LOADED_NAMES]
     tail = [column for column in own if column.name in LOADED_NAMES]
-    columns = list(known) or head
+    present = {column.name for column in known}
+    columns = [*known, *(column for column in head if column.name not in present)]
     places = {(c.field, c.part): place for place, c in enumerate(columns) if c.part}
     taken = {name.lower() for name in (*others, *(each.name for each in (*columns, *tail)))}
     declared = columns_by_source(table.columns)
@@ -180,15 +209,17 @@ def _fitting(
         seen = types.of.get(source)
         place = places.get(source)
         comment = comments.get(source, "")
+        is_hashed = policy.treatment(source[0] or OWN_VALUE) is Treatment.HASHED
+        mark = str(Treatment.HASHED) if is_hashed else ""
         if place is None:
             name = column_name(*source, taken)
-            columns.append(Column(name, seen, comment, *source))
+            columns.append(Column(name, seen, comment, *source, mark))
             changes.append(f"{NEW_COLUMN_PREFIX}{name} ({sql_type(seen)})")
             continue
         old = columns[place]
         exact = source not in types.inexact and _is_exact(connection, table, old, seen)
         wider = widest(old.type, seen, exact=exact)
-        columns[place] = Column(old.name, wider, comment or old.comment, *source)
+        columns[place] = Column(old.name, wider, comment or old.comment, *source, mark)
         if old.type is not None and wider != old.type:
             changes.append(f"column {old.name} widened from {old.type} to {wider}")
     if not known:
@@ -247,8 +278,8 @@ def _columns_in(
     registered = [
         Column(*row)
         for row in connection.execute(
-            f"SELECT column_name, type, comment, field, part FROM {name_of(COLUMNS)} "
-            "WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
+            "SELECT column_name, type, comment, field, part, coalesce(treatment, '') "
+            f"FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ? ORDER BY rowid",
             [table.schema, table.name],
         ).fetchall()
     ]

@@ -7,7 +7,6 @@ default: replacing whole partitions needs none, and DuckDB recovers best from a 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,25 +18,20 @@ from dixa_assets.errors import WarehouseError, WarehouseLost
 from dixa_assets.files import unwritable
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.counts import Types
-from dixa_assets.model.tables import LAKE_SCHEME, OWNER, PERIOD_VALUES, Column, Relation, Table
-from dixa_assets.warehouse import load_log
+from dixa_assets.model.privacy import Treatment
+from dixa_assets.model.tables import OWNER, PERIOD_VALUES, Relation, Table
+from dixa_assets.warehouse import load_log, privacy
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
-from dixa_assets.warehouse.engine import Engine
-from dixa_assets.warehouse.failures import OBSTACLES, is_lost, to_own_error
-from dixa_assets.warehouse.file import DuckDBFile
+from dixa_assets.warehouse.failures import explain_failure, is_lost, to_own_error
+from dixa_assets.warehouse.file import open_engine
 from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
-from dixa_assets.warehouse.objects import (
-    ensure_own_tables,
-    indexes_on,
-    is_complete,
-    with_own_tables,
-)
+from dixa_assets.warehouse.objects import ensure_own_tables, is_complete, with_own_tables
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
 from dixa_assets.warehouse.revisions import append_revisions, read_totals
-from dixa_assets.warehouse.rows import insert_rows, preview_rows
-from dixa_assets.warehouse.schema import Plan, apply_plan, fields_of, plan_changes
+from dixa_assets.warehouse.rows import insert_rows
+from dixa_assets.warehouse.schema import Plan, apply_plan, evolve, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
     Query,
@@ -48,6 +42,7 @@ from dixa_assets.warehouse.sql import (
     transaction,
 )
 from dixa_assets.warehouse.views import View, replace_rows, replace_views
+from dixa_assets.warehouse.written import Written, read_preview
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,22 +55,6 @@ TOUCH_OWNER = f"UPDATE {name_of(OWNER)} SET created_at = created_at"
 # A write that a lost connection or another writer of a lake has ended is repeated as often.
 MOST_REPEATS = 4
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The result of a write.
-
-    Attributes:
-        schema_changes: The changes of the table, in words.
-        columns: The columns of the table.
-        preview: A few of its rows: numbers, instants and booleans, never text, which may be
-            personal.
-    """
-
-    schema_changes: tuple[str, ...]
-    columns: tuple[Column, ...]
-    preview: "pd.DataFrame"
 
 
 class Warehouse:
@@ -100,13 +79,19 @@ class Warehouse:
         self.path = Path(path)
         self.settings = settings
         self.timezone = settings.timezone
-        self._engine = _engine(str(path), settings, connection_config or {})
+        self._engine = open_engine(str(path), settings, connection_config or {})
         self.name = self._engine.name
         self.staging = self._engine.staging
         self.changed_at = self._engine.changed_at
         self._owner = Ownership(self.name, settings, host)
         # True if a reader found a lake complete. A lake is opened for each query, a file is not.
         self._is_complete_lake = False
+        self._holds_removed = False
+
+    @property
+    def is_lake(self) -> bool:
+        """True if many machines can write the database."""
+        return self._engine.is_shared
 
     def replace(self, relation: Relation, loads: Sequence[Load]) -> Written:
         """Replace the days of the loads, or the whole table, with the staged rows.
@@ -142,6 +127,9 @@ class Warehouse:
         def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
+            removed = privacy.remove_other_rows(connection, relation)
+            self._holds_removed |= bool(removed or plan.removed)
+            changes = [*plan.changes, *removed]
             before = read_totals(connection, relation, days)
             connection.execute(f"DELETE FROM {scope_sql}", values)
             if periods:
@@ -153,21 +141,34 @@ class Warehouse:
             for part, run_id in parts:
                 columns = part.table.columns if part.table is PERIOD_VALUES else plan.columns
                 insert_rows(connection, part, columns, run_id)
-            load_log.write_loads(connection, relation.key, loads, plan.changes)
+            load_log.write_loads(connection, relation.key, loads, changes)
             append_revisions(connection, relation, before)
-            preview = preview_rows(connection, plan.columns, scope_sql, values)
-            return Written(tuple(plan.changes), tuple(plan.columns), preview)
+            preview = read_preview(connection, plan.columns, scope_sql, values)
+            return Written(tuple(changes), tuple(plan.columns), preview)
 
-        with self._connect() as connection, self._explain_failure(connection, relation, values):
+        is_lake, table = self._engine.is_shared, relation.stored_in
+        problem = (
+            f"{table.key} in {self.name}: the rows of {', '.join(values) or 'the whole table'} "
+            "could not be written"
+        )
+        with (
+            self._connect() as connection,
+            explain_failure(connection, table, problem, is_shared=is_lake),
+        ):
             connection.execute(LOW_MEMORY)
             # One transaction is enough if no table needs a change. In a lake, each transaction
             # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
+                self._holds_removed = privacy.verify(connection, relation, [p for p, _ in parts])
                 plan = plan_changes(connection, relation, types)
-                if plan.is_table_current and plan.is_view_current:
+                if plan.removed:
+                    # Columns that are left out now disappear together with the new rows.
+                    evolve(connection, table, plan, is_lake)
+                    privacy.note_removed(connection)
+                if plan.removed or (plan.is_table_current and plan.is_view_current):
                     return write(connection, plan)
-            apply_plan(connection, relation, plan, is_lake=self._engine.is_shared)
+            apply_plan(connection, relation, plan, is_lake=is_lake)
             with transaction(connection):
                 return write(connection, plan)
 
@@ -205,7 +206,40 @@ class Warehouse:
             record's table.
         """
         with self.reading() as query:
-            return load_log.unknown_types(query), fields_of(query)
+            types, fields = load_log.unknown_types(query), fields_of(query)
+        left_out = {each for each in types if each[2] == Treatment.NOT_ALLOWED}
+        for key, name, _ in left_out:
+            fields.setdefault(key.partition("/")[2], set()).add(name)
+        return types - left_out, fields
+
+    def forgotten(self) -> frozenset[str]:
+        """The digests of forgotten values."""
+        with self.reading() as query:
+            return privacy.digests(query)
+
+    @contextmanager
+    def changing(self, *, dry_run: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection for one transaction, or with `dry_run` for reading."""
+        if dry_run:
+            with self._read() as connection:
+                yield connection
+            return
+        with self._connect() as connection, transaction(connection):
+            self._owner.claim(connection)
+            if self._engine.is_shared:
+                connection.execute(TOUCH_OWNER)
+            yield connection
+            self._holds_removed = privacy.holds_removed(partial(rows_of, connection))
+
+    def overwrite_removed(self) -> None:
+        """Overwrite the blocks of a file, or remove the files of a lake, that hold removed values.
+
+        Raises:
+            WarehouseError: They cannot be overwritten now.
+        """
+        if self._holds_removed:
+            self._engine.overwrite_removed(privacy.CLEAR)
+            self._holds_removed = False
 
     def replace_views(self, schema: str, views: Sequence[View]) -> dict[str, str]:
         """Make the project's views in a schema, each after the views that it reads.
@@ -243,8 +277,7 @@ class Warehouse:
         except duckdb.Error as error:
             setting = "read_copy_path" if isinstance(error, duckdb.IOException) else ""
             problem = f"the read copy {path} could not be written"
-            shared = self._engine.is_shared
-            raise to_own_error(error, problem, setting=setting, is_shared=shared) from None
+            raise to_own_error(error, problem, setting=setting, is_shared=self.is_lake) from None
 
     def copy_from(self, source: Path) -> dict[str, int]:
         """Copy a database file into this database, which holds no days yet.
@@ -365,34 +398,3 @@ class Warehouse:
             shared = self._engine.is_shared
             problem = "cannot be used now" if shared and is_lost(error) else "cannot be used"
             raise to_own_error(error, f"{self.name} {problem}", is_shared=shared) from None
-
-    @contextmanager
-    def _explain_failure(
-        self, connection: duckdb.DuckDBPyConnection, relation: Relation, scope: Sequence[str]
-    ) -> Iterator[None]:
-        """Name the table and the rows of a failed write."""
-        try:
-            yield
-        except duckdb.Error as error:
-            shared, table = self._engine.is_shared, relation.stored_in
-            state = (
-                "they are all old or all new"
-                if shared and is_lost(error)
-                else "they did not change"
-            )
-            raise to_own_error(
-                error,
-                f"{table.key} in {self.name}: the rows of {', '.join(scope) or 'the whole table'} "
-                f"could not be written; {state}",
-                is_shared=shared,
-                obstacles=indexes_on(connection, table) if isinstance(error, OBSTACLES) else "",
-            ) from None
-
-
-def _engine(address: str, settings: WarehouseSettings, config: Mapping[str, Any]) -> Engine:
-    if not address.startswith(LAKE_SCHEME):
-        return DuckDBFile(Path(address), settings, config)
-    # Its driver is an extra.
-    from dixa_assets.warehouse.lake import DuckLake
-
-    return DuckLake(address.removeprefix(LAKE_SCHEME), settings, config)

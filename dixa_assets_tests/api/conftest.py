@@ -38,7 +38,7 @@ def extracted(client: Impatient, stage: Callable[..., Staged]) -> Extracted:
     """Extracts a day of an entry and returns the staged rows."""
 
     def run(request: Request, day: Day = DAY) -> Staged:
-        staged = stage(request.spec.relation.stored_in)
+        staged = stage(request.spec.relation.stored_in, request.spec.policy)
         extract(client, request, day, staged)
         return staged
 

@@ -9,6 +9,7 @@ import pytest
 
 from dixa_assets.errors import ApiContractBroken
 from dixa_assets.model.days import Day, days_from
+from dixa_assets.model.privacy import FieldPolicy, normalised
 from dixa_assets.model.values import BIGINT, BOOLEAN, DOUBLE, JSON, TIMESTAMPTZ, VARCHAR
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named, Row, to_instant
@@ -167,7 +168,8 @@ def test_a_field_that_the_catalogue_does_not_have_is_stored(
 
 def test_excluded_fields_are_never_in_the_staged_file(extracted: Extracted, world: World) -> None:
     excluded = frozenset({"contact_point", "queue_id"})
-    staged = extracted(record_request(CREATED, excluded_fields=excluded))
+    policy = FieldPolicy(frozenset(map(normalised, excluded)))
+    staged = extracted(record_request(CREATED, policy=policy))
     staged.close()
     text = staged.path.read_text()
     rows = rows_of(world, CREATED)
@@ -180,7 +182,7 @@ def test_excluded_fields_are_never_in_the_staged_file(extracted: Extracted, worl
 
 
 def test_the_value_of_a_row_can_be_excluded(extracted: Extracted, world: World) -> None:
-    staged = extracted(record_request("ratings", excluded_fields=frozenset({"value"})))
+    staged = extracted(record_request("ratings", policy=FieldPolicy(frozenset({"value"}))))
     rows = rows_of(world, "ratings")
     assert staged.rows == len(rows)
     assert any(row.value is not None for row in rows)

@@ -98,6 +98,6 @@ def test_a_filter_that_the_probe_found_to_be_required_is_checked(warehouse: Ware
 
 def test_excluded_fields_are_not_missed(warehouse: Warehouse) -> None:
     excluding = Options(CHOSEN.model_copy(update={"exclude_fields": {"*": ["queue_id"]}}))
-    load(warehouse, relation_of(RECORD, ["queue_id"]).table, "2025-01-02", integers(1))
+    load(warehouse, excluding.spec(RECORD).relation.table, "2025-01-02", integers(1))
     assert look(warehouse, RECORD, excluding)["schema"][0] is Verdict.PASSED
     assert look(warehouse, RECORD, excluding)["schema"][1][:2] == (0, 0)

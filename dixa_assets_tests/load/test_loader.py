@@ -11,7 +11,8 @@ import pytest
 
 from dixa_assets.errors import ConfigError, DaysFailed
 from dixa_assets.load import loader as loader_module
-from dixa_assets.load.loader import DAYS_PER_THREAD, FAILED_DAYS_BEFORE_STOPPING, Loader, Task
+from dixa_assets.load.loader import DAYS_PER_THREAD, Loader
+from dixa_assets.load.queue import FAILED_DAYS_BEFORE_STOPPING, Task
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import days_from
 from dixa_assets.model.options import LoadSpec

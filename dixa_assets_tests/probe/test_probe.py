@@ -347,10 +347,14 @@ def test_the_page_does_not_repeat_the_message_of_a_refusal(
 def test_names_of_dixa_on_the_page_are_no_markup_and_content_is_not_on_it(
     simulator: Simulator, analytics: DixaAnalytics, tmp_path: Path
 ) -> None:
-    simulator.withdraw("metrics", RECORD)
     odd = "a | b <b>*x*</b> [y](https://evil.example)"
-    about = {"filters": [{"filterAttribute": "channel"}], "relatedRecordIds": [RECORD]}
+    about: dict[str, Any] = {
+        "filters": [{"filterAttribute": "channel"}],
+        "aggregations": [{"measure": "Count"}],
+        "relatedRecordIds": [RECORD],
+    }
     simulator.tell("metrics", entry={"id": odd, **about}, like=RECORD)
+    simulator.withdraw("metrics", RECORD)
     data = {"_type": "vip@example.com", "value": "vip@example.com"}
     simulator.tell("records/fields", id=RECORD, field="odd", data=data)
     facts, _ = probed(analytics)

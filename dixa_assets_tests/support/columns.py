@@ -9,7 +9,8 @@ from typing import Any
 from dixa_assets.model.tables import Table
 from dixa_assets.model.values import Value
 from dixa_assets.warehouse.sql import literal, name_of, quote
-from dixa_assets.warehouse.warehouse import Warehouse, Written
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets.warehouse.written import Written
 from dixa_assets_tests.support.handmade import DAYS, load, record, selected
 
 Rows = Sequence[Mapping[str, Value]]

@@ -13,7 +13,8 @@ from dixa_assets.model.tables import METRIC_VALUES, Relation, Table, relation_of
 from dixa_assets.model.values import BIGINT, Value
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
-from dixa_assets.warehouse.warehouse import Warehouse, Written
+from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets.warehouse.written import Written
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = [str(date(2025, 1, 1) + timedelta(days=number)) for number in range(20)]

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from dixa_assets.load.loader import Loader, Task
+from dixa_assets.load.loader import Loader
 from dixa_assets.load.progress import LoadedDay
+from dixa_assets.load.queue import Task
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec
 from dixa_assets.warehouse.warehouse import Warehouse
