@@ -16,6 +16,7 @@ from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dbt import write_dbt
 from dixa_assets.probe.run import probe_account
 from dixa_assets.project import known_catalogue, load_components, read_env_file
+from dixa_assets.report.render import write_report
 from dixa_assets.settings.messages import accept_every_character
 from dixa_assets.settings.paths import beginning_at, database_path, resolved
 
@@ -30,7 +31,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     diagnosis = commands.add_parser("doctor", help="say whether the settings can work")
     probe = commands.add_parser("probe", help="test what Dixa does not document, and adapt to it")
-    report = commands.add_parser("report", help="write every metric as a page, in one HTML file")
+    report = commands.add_parser("report", help="write the report for managers, in one HTML file")
     report.add_argument("--output", metavar="PATH", help="the file; by default beside the database")
     report.add_argument(
         "--days", type=int, default=DAYS, help="how many days it shows (default: %(default)s)"
@@ -163,11 +164,6 @@ def _publish_again(component: DixaAnalytics) -> None:
 
 
 def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
-    try:
-        from dixa_assets.report.render import write_report
-    except ImportError as error:
-        what = f"{error}. The report takes the extra dixa-assets[report]."
-        raise DixaAssetsError(what) from None
     warehouse = component.build_warehouse()
     path = resolved("--output", output) if output else component.report_file
     if path is None:

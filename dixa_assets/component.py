@@ -49,7 +49,6 @@ from dixa_assets.orchestration.dagster_internals import (
 from dixa_assets.orchestration.frames import FRAMES, FramesIOManager
 from dixa_assets.orchestration.naming import DixaAsset, Names
 from dixa_assets.orchestration.partitions import build_partitions_def
-from dixa_assets.orchestration.published import can_report
 from dixa_assets.orchestration.resources import (
     API,
     LOADER,
@@ -278,7 +277,7 @@ class DixaAnalytics(
             open_warehouse=self.build_warehouse,
             database=self.duckdb_path,
             read_copy=Path(self.read_copy_path) if self.read_copy_path else None,
-            report=self.report_file if self.report and can_report() else None,
+            report=self.report_file if self.report else None,
             translate=self.get_asset_spec,
             find_unknown_names=self.find_unknown_names,
         )

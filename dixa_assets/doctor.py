@@ -45,7 +45,6 @@ PACKAGES = (
     "dagster-webserver",
     "duckdb",
     "pandas",
-    "plotly",
 )
 
 
@@ -217,12 +216,10 @@ def check_personal_data(component: DixaAnalytics, warehouse: Warehouse) -> str:
     )
 
 
-def check_versions(component: DixaAnalytics, _: Warehouse) -> str:
+def check_versions(_component: DixaAnalytics, _warehouse: Warehouse) -> str:
     """Report the versions of the packages and of the time zone rules."""
     installed = {each for each in PACKAGES if find_spec(each.replace("-", "_"))}
     named = ", ".join(f"{name} {version(name)}" for name in PACKAGES if name in installed)
-    if component.report and "plotly" not in installed:
-        print("! report: it needs the extra dixa-assets[report], which is not installed")
     return f"{named}; time zone rules {rules_version()}"
 
 

@@ -73,7 +73,6 @@ USERS: dict[str, set[str]] = {
     "psycopg": {"api", "warehouse"},
     "duckdb": {"warehouse"},
     "jinja2": {"report"},
-    "plotly": {"report"},
     "starlette": {"simulator"},
     "uvicorn": {"simulator"},
     "dagster": {
@@ -220,7 +219,7 @@ def test_sql_stands_only_where_it_may() -> None:
         ("checks", {"httpx", "dagster", "pandas"}),
         ("load", {"dagster", "pandas"}),
         ("marts", {"httpx", "dagster", "pandas"}),
-        ("orchestration", {"pandas", "plotly", "jinja2"}),
+        ("orchestration", {"pandas", "jinja2"}),
     ],
 )
 def test_importing_a_folder_loads_no_more_than_it_needs(folder: str, unwanted: Set[str]) -> None:

@@ -37,7 +37,7 @@ attributes:
 HEADLESS = """
 from importlib.util import find_spec
 from dixa_assets.component import build_definitions
-assert not any(map(find_spec, ("plotly", "starlette", "uvicorn", "dagster_webserver")))
+assert not any(map(find_spec, ("starlette", "uvicorn", "dagster_webserver")))
 assert build_definitions().sensors
 """
 PLAIN = """

@@ -214,10 +214,7 @@ class Loader:
         return staged
 
     def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:
-        """Fetch a day into one file, or into one file per part if its rows were uncertain.
-
-        Each week or month that ends with the day has a file too.
-        """
+        """Fetch a day, and each week or month that ends with it, into a file or several parts."""
         files: list[Staged] = []
         spent = Usage()
         periods = deque([day.period])

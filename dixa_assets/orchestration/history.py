@@ -61,9 +61,7 @@ def build_history_sensor(
     warehouse = account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
-    @cache
-    def history(first_seen: str) -> Sequence[str]:
-        return history_of(first_seen, partitions_def, settings.history_days)
+    history = cache(lambda seen: history_of(seen, partitions_def, settings.history_days))
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
@@ -77,31 +75,31 @@ def build_history_sensor(
         attempts, instance = _Attempts(context.cursor), context.instance
         busy = assets_in_progress(instance) & assets.keys()
         try:
-            changed = warehouse.changed_at()
-            if attempts.are_complete(marks.values(), changed):
+            if attempts.are_complete(marks.values(), changed := warehouse.changed_at()):
                 return dg.SensorResult(skip_reason=NO_LOAD_IS_DUE, cursor=context.cursor)
             # Dagster is read first: the database has each load before Dagster shows it.
-            events = instance.get_latest_materialization_events(assets.keys() - busy)
-            shown = {
-                key: _days_shown(instance, key, asset, events.get(key))
-                for key, asset in assets.items()
-                if key not in busy
-            }
+            idle = [key for key in assets if key not in busy]
+            events = instance.get_latest_materialization_events(idle)
+            shown = {key: _days_shown(instance, key, assets[key], events.get(key)) for key in idle}
             held = warehouse.inventory()
         except DixaAssetsError as error:
             reason = f"Missing days cannot be determined now: {error}"
             return dg.SensorResult(skip_reason=reason, cursor=attempts.to_cursor())
         attempts.use_database(held.database_id)
-        latest = history_of(datetime.now(UTC).isoformat(), partitions_def, settings.history_days)
+        now = datetime.now(UTC)
+        latest = history_of(now.isoformat(), partitions_def, settings.history_days)
         missing: defaultdict[tuple[str, ...], list[dg.AssetKey]] = defaultdict(list)
         lost: dict[str, set[str]] = {}
         for key, days in shown.items():
             loads, spec = held.loads.get(assets[key].table, {}), assets[key].spec
             gone = _lost_days(instance, key, events.get(key), days, loads)
-            own = history(spec.entry.first_seen) if spec else ()
-            wanted, partial = _wanted_days(spec, loads, own, latest)
-            first = str(settings.first_kept_day(spec.entry, datetime.now(UTC))) if spec else ""
-            gone, wanted = ({day for day in each if day >= first} for each in (gone, wanted))
+            wanted, partial = {""}, set[str]()
+            if spec:
+                first = str(settings.first_kept_day(spec.entry, now))
+                own = history(spec.entry.first_seen) if spec.entry.is_live else ()
+                partial = _without_periods(spec, loads, {*own, *latest})
+                wanted = {day for day in (*own, *partial) if day >= first}
+                gone = {day for day in gone if day >= first}
             if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)
             # Other days are requested now, or wait for a retry.
@@ -199,20 +197,10 @@ def _lost_days(
     }
 
 
-def _wanted_days(
-    spec: LoadSpec | None, loads: Mapping[str, Held], history: Sequence[str], latest: Sequence[str]
-) -> tuple[set[str], set[str]]:
-    """The days that should be loaded, and the loaded ones among them that lack a week or month."""
-    if spec is None:
-        return {""}, set()
-    if not spec.entry.is_live:
-        return set(), set()
-    partial = _without_periods(spec, loads, {*history, *latest})
-    return {*history} | partial, partial
-
-
 def _without_periods(spec: LoadSpec, loads: Mapping[str, Held], days: Collection[str]) -> set[str]:
     """The loaded days that end a week or month which was not requested with them."""
+    if not spec.entry.is_live:
+        return set()
     found = {day: Day.of(date.fromisoformat(day), spec.timezone) for day in days if day in loads}
     return {
         text

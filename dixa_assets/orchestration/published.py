@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +107,6 @@ def published_assets(
     return published
 
 
-def can_report() -> bool:
-    """True if the drawing libraries of `dixa-assets[report]` are installed."""
-    return find_spec("plotly") is not None
-
-
 def describe_one(
     account: Account, name: str, kind: str, description: str, **more: Any
 ) -> DixaAsset:
@@ -150,7 +144,7 @@ def _marts(account: Account, marts: Marts) -> Published:
 
 def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Published:
     def run(warehouse: Warehouse) -> Mapping[str, Mapping[str, Any]]:
-        # Only this step needs the drawing libraries.
+        # Only this step needs the template engine.
         from dixa_assets.report.render import write_report
 
         written = write_report(warehouse, path, options=account.options)
@@ -164,7 +158,7 @@ def _report(account: Account, path: Path, deps: Sequence[dg.AssetKey]) -> Publis
             }
         }
 
-    about = "One HTML file with a page for each metric and record. It is replaced after loads."
+    about = "One HTML file for managers, with every metric and record. Loads renew it."
     views = [(view.schema, view.name) for view in account.options.settings.views]
     asset = describe_one(account, "report", "html", about, deps=deps)
     return Published("report", [asset], run, views=views)

@@ -45,10 +45,7 @@ class OrchestrationSettings(BaseModel):
         description="Days of a backfill per run, so that workers share it; 0: one run for all.",
     )
     windows_at_a_time: int = Field(default=6, description="Requests in flight at most.")
-    report: bool = Field(
-        default=True,
-        description="Whether the HTML report is an asset; it needs `dixa-assets[report]`.",
-    )
+    report: bool = Field(default=True, description="Whether the HTML report is an asset.")
     marts: bool | Mapping[str, str] = Field(
         default=True,
         description="Whether views answer the questions of a support team; or the records behind "

@@ -1,165 +1,136 @@
-"""The contents of a report: days, pages, charts and concerns.
-
-A list of values has one value for each day of the report: None for a day without a value.
-"""
+"""The contents of a report, read from the warehouse section by section."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
-from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
-from dixa_assets.checks.registry import CHECKS, Check, Finding, Verdict, is_per_group
+from dixa_assets.checks.registry import problem_of
+from dixa_assets.errors import WarehouseBusy, WarehouseLost, printable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import Day
+from dixa_assets.model.options import Options
+from dixa_assets.report import queries
+from dixa_assets.report.charts import Figure
+from dixa_assets.report.formats import human
+from dixa_assets.report.overview import HEAT_MAPS, PARTS, HeatMap, Overview, PartTable, Screen
+from dixa_assets.report.pages import Page, Pages
+from dixa_assets.report.queries import Marts
+from dixa_assets.warehouse.catalogue import read_catalogue
+from dixa_assets.warehouse.sql import Query
 
-# The states of a day. A day before the first expected day has None.
-MISSING, LOADED, AGREES, DOUBTFUL = range(4)
-
-Values = list[float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A measure by day, as a total or for one value of a breakdown.
-
-    `series` has its values by presence status, which is empty for other measures.
-    """
-
-    measure: str
-    unit: str
-    series: Mapping[str, Values]
-    attribute: str = ""
-    value: str = ""
-    label: str = ""
+# The most days of a report.
+DAYS = 91
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """Charts of an attribute's largest values, and the number of all values."""
-
-    attribute: str
-    charts: Sequence[Chart]
-    values: int
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """A measure's latest value, and the median of the same weekday in earlier weeks.
-
-    `weeks` is the number of those weeks that have a value; `usual` is None if none has.
-    """
-
-    measure: str
-    status: str
-    unit: str
-    day: date
-    value: float
-    usual: float | None
-    weeks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A metric or record.
-
-    `states` has the state of each day, `lags` the whole days from a day's end to its latest load.
-    """
-
-    entry: Entry
-    charts: Sequence[Chart]
-    latest: Sequence[Latest]
-    breakdowns: Sequence[Breakdown]
-    related: Sequence[Entry]
-    findings: Mapping[str, Finding]
-    states: Sequence[int | None]
-    lags: Sequence[int | None]
-    first_day: date
-    last_day: date
-    loaded_at: datetime
-    filters: Mapping[str, Sequence[str]]
-    days_with_other_filters: int
-    unknown_shapes: int
-
-    @property
-    def title(self) -> str:
-        """The entry's id, with its kind for a record: a metric may have the same id."""
-        return self.entry.id + (" (record)" if self.entry.kind == "record" else "")
-
-    @property
-    def is_per_group(self) -> bool:
-        """True if a Count counts groups, such as agents."""
-        return self.entry.kind == "metric" and is_per_group(self.entry)
-
-    @property
-    def headline(self) -> Latest | None:
-        """The latest value of the first measure; the largest, if it has several statuses."""
-        measures = [chart.measure for chart in self.charts[:1]]
-        own = [each for each in self.latest if each.measure in measures]
-        return max(own, key=lambda each: (each.day, each.value), default=None)
-
-    @property
-    def problems(self) -> list[Check]:
-        """The failed checks, the most serious first."""
-        return [
-            check
-            for check in CHECKS
-            if (found := self.findings.get(check.name)) and found.verdict is Verdict.FAILED
-        ]
-
-    def count(self, verdict: str) -> int:
-        """The number of checks with a verdict, by the verdict's name."""
-        return sum(found.verdict.value == verdict for found in self.findings.values())
-
-    @property
-    def silent_days(self) -> int:
-        """The number of loaded days for which Dixa returned no value of the first measure."""
-        series = [values for chart in self.charts[:1] for values in chart.series.values()]
-        return sum(
-            state not in (None, MISSING) and all(values[at] is None for values in series)
-            for at, state in enumerate(self.states)
-        )
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """The contents of a report: its days, a page for each loaded entry, the other entries.
+    """The contents of a report.
 
-    `failures` has the parts that an error left out, each with the reason.
+    `screens`, `tables` and `heat_maps` are made of the marts, `missing` says what these lack. A day
+    is ripe `ripe_after` days after it ended. `failures` has the error of each section that could
+    not be made.
     """
 
     timezone: str
     now: datetime
     days: Sequence[date]
-    pages: Sequence[Page]
     never_loaded: Sequence[Entry] = ()
-    failures: Mapping[str, str] = field(default_factory=dict)
+    pages: list[Page] = field(default_factory=list)
+    has_marts: bool = False
+    ripe_after: int | None = None
+    screens: dict[str, Screen] = field(default_factory=dict)
+    tables: Sequence[PartTable] = ()
+    heat_maps: Sequence[HeatMap] = ()
+    revisions: Figure | None = None
+    missing: Sequence[Any] = ()
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
-    def odd_days(self) -> dict[str, float]:
+    def odd_days(self) -> dict[date, float]:
         """The hours of each day that does not have 24 hours."""
-        hours = {str(day): Day.of(day, self.timezone).hours for day in self.days}
+        hours = {day: Day.of(day, self.timezone).hours for day in self.days}
         return {day: length for day, length in hours.items() if length != 24}
 
     @property
     def concerns(self) -> dict[str, list[Page]]:
-        """The reasons why numbers may be wrong or missing, each with its pages."""
+        """The faults of the data, each with the pages that have it."""
         concerns: defaultdict[str, list[Page]] = defaultdict(list)
         for page in self.pages:
-            if self.freshness(page) in ("late", "stale"):
-                concerns["Not loaded for more than a day: the numbers are old."].append(page)
-            if page.count("broken"):
-                concerns["Checks could not run: the numbers are not checked."].append(page)
-            for check in page.problems:
-                if check.is_serious:
-                    concerns[page.findings[check.name].reason].append(page)
-        return dict(concerns)
+            for fault in page.problems:
+                concerns[fault].append(page)
+        return concerns
 
-    def freshness(self, page: Page) -> str:
-        """`fresh`, `late` or `stale`, as in Dagster's freshness policy; or `retired`."""
-        if not page.entry.is_live:
-            return "retired"
-        age = self.now - page.loaded_at
-        if age <= FRESH_FOR:
-            return "fresh"
-        return "late" if age <= STALE_AFTER else "stale"
+    @property
+    def first_screen(self) -> str:
+        """The period that is shown first: weeks, or days if no week is whole."""
+        return "week" if (week := self.screens.get("week")) and week.start else "day"
+
+    def section(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
+        """Make a section. An error costs this section only, and the report names it."""
+        try:
+            return make(*arguments)
+        except (WarehouseBusy, WarehouseLost):
+            raise
+        except Exception as error:
+            self.failures[name] = problem_of(error)
+            return None
+
+
+def gather(query: Query, *, options: Options, now: datetime, days: int = DAYS) -> Report:
+    """Read the contents of a report.
+
+    Args:
+        query: Queries the warehouse.
+        options: How loads are configured, with the findings of the probe.
+        now: The instant of the report, with a zone.
+        days: The most days that it shows. The last one is yesterday, or the last loaded day if the
+            warehouse has none of these days.
+    """
+    loaded = queries.loads(query)
+    if not loaded:
+        entries = [entry for entry in read_catalogue(query).entries if entry.is_live]
+        return Report(options.timezone, now, (), entries)
+    last = max(row.last for row in loaded.values())
+    yesterday = now.astimezone(ZoneInfo(options.timezone)).date() - timedelta(days=1)
+    end = max(last, yesterday) if last + timedelta(days=days) > yesterday else last
+    first = max(min(row.first for row in loaded.values()), end - timedelta(days=days - 1))
+    shown = [first + timedelta(days=number) for number in range((end - first).days + 1)]
+    report = Report(options.timezone, now, shown)
+    marks = {shown.index(day): f"{hours:g} h" for day, hours in report.odd_days.items()}
+    totals = report.section("Metrics", queries.totals, query, shown) or {}
+    pages = Pages(query, options, now, loaded, shown, marks, totals)
+    report.never_loaded = [e for e in pages.entries if e.is_live and e.key not in loaded]
+    report.pages = [
+        page
+        for entry in pages.entries
+        if entry.key in loaded
+        and (page := report.section(printable(human(entry.id)), pages.page, entry))
+    ]
+    marts = Marts(query)
+    report.missing = marts.missing()
+    report.has_marts = bool(marts.columns["overview_daily"])
+    if report.has_marts:
+        overview = report.section("Overview", Overview, marts, shown, last, marks)
+        if overview:
+            _add_overview(report, overview)
+    return report
+
+
+def _add_overview(report: Report, overview: Overview) -> None:
+    """Add the sections that are made of marts."""
+    report.ripe_after = overview.ripe_after
+    tables = [report.section(each, overview.table, each) for each in PARTS]
+    report.tables = [table for table in tables if table]
+    for period in overview.periods:
+        changing = report.tables if period == "week" else ()
+        screen = report.section(f"Figures by {period}", overview.screen, period, changing)
+        if screen:
+            report.screens[period] = screen
+    maps = [report.section(each, overview.heat_map, each) for each in HEAT_MAPS]
+    report.heat_maps = [each for each in maps if each]
+    since = report.now.date() - timedelta(days=7)
+    report.revisions = report.section("Revisions", overview.revisions, since)

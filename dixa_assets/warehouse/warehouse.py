@@ -26,11 +26,7 @@ from dixa_assets.warehouse.file import open_engine
 from dixa_assets.warehouse.frames import Frames
 from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
-from dixa_assets.warehouse.objects import (
-    ensure_own_tables,
-    is_complete,
-    with_own_tables,
-)
+from dixa_assets.warehouse.objects import ensure_own_tables, is_complete, with_own_tables
 from dixa_assets.warehouse.ownership import Ownership
 from dixa_assets.warehouse.read_copy import write_read_copy
 from dixa_assets.warehouse.revisions import append_revisions, read_totals
@@ -164,8 +160,7 @@ class Warehouse(Frames):
             # queries the Postgres again.
             with transaction(connection):
                 self._owner.claim(connection)
-                staged = [part for part, _ in parts]
-                self._holds_removed = privacy.verify(connection, relation, staged)
+                self._holds_removed = privacy.verify(connection, relation, [p for p, _ in parts])
                 plan = plan_changes(connection, relation, types)
                 if plan.removed:
                     # Columns that are left out now disappear together with the new rows.

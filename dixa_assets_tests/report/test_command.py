@@ -17,7 +17,7 @@ from dixa_assets_tests.support.scenario import component, failure_of, load
 from dixa_assets_tests.support.simulator import Simulator
 
 CSAT = "dixa_metrics/csat"
-FAULT = "✗ rows without a value of the required filter are missing"
+FAULT = "✗ filter Dixa rejects requests without a filter"
 
 
 def test_a_path_on_the_command_line_begins_at_the_working_folder(

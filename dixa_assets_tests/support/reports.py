@@ -35,6 +35,7 @@ class Reader(HTMLParser):
         self.scripts: list[str] = []
         self.tags: list[str] = []
         self.policy = ""
+        self.sql: list[str] = []
         self._page = ""
         self._in: list[str] = []
         self.feed(html)
@@ -50,6 +51,11 @@ class Reader(HTMLParser):
             self.pages[self._page] = ""
         if tag == "script":
             self.scripts.append("")
+        if self._page and tag in ("td", "th", "li", "dd", "p", "span", "label"):
+            # Texts in cells side by side are not one word.
+            self.pages[self._page] += " "
+        if tag == "pre":
+            self.sql.append("")
         if given.get("http-equiv") == "Content-Security-Policy":
             self.policy = given["content"]
 
@@ -61,6 +67,8 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._in and self._in[-1] == "script":
             self.scripts[-1] += data
+        elif self._in and self._in[-1] == "pre":
+            self.sql[-1] += data
         elif self._page:
             self.pages[self._page] += data
 
@@ -69,6 +77,13 @@ class Reader(HTMLParser):
         return " ".join(self.pages[link].split())
 
     @property
-    def data(self) -> Any:
-        """The numbers of the charts."""
-        return json.loads(self.scripts[0])
+    def figures(self) -> dict[str, dict[str, list[Any]]]:
+        """The columns of each chart and table, by the name of its CSV file."""
+        data = json.loads(self.scripts[0])
+        return {
+            figure["name"]: {
+                name: values if isinstance(values, list) else data["axes"][values]
+                for name, values in figure["columns"]
+            }
+            for figure in data["figures"]
+        }

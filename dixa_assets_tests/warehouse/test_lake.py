@@ -367,6 +367,7 @@ def test_one_command_copies_a_file(
     assert done.returncode == 0, done.stderr
     assert '"dixa_metrics"."metric_values": 2 rows, the same at both ends' in done.stdout
     assert selected(open_lake(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
+    assert selected(open_lake(where), "SELECT count(*) FROM dixa_marts.days") == [(1,)]
     done = run(["dixa_assets", "move", str(file.path)], settings)
     assert done.returncode == 1
     assert "holds days already" in done.stderr
