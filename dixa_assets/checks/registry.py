@@ -84,8 +84,8 @@ class Subject:
         """The days that somebody asked for, sorted.
 
         The automatic history to yesterday, or to the day before the entry was retired; every loaded
-        day; and each gap before the automatic history that is shorter than the loaded days before
-        it. Nobody asked for the days of a longer gap.
+        day; and each gap before the automatic history that is not longer than the loaded days
+        before it. Nobody asked for the days of a longer gap.
         """
         zone, settings = self.spec.timezone, self.options.settings
         retired = self.entry.retired_at
@@ -100,7 +100,7 @@ class Subject:
         asked = {*date_range(first, end - one), *loaded}
         blocks = to_runs(sorted(day for day in loaded if day < first))
         for (start, last), (later, _) in pairwise([*blocks, (first, first)]):
-            if later - last - one < last - start + one:
+            if later - last - one <= last - start + one:
                 asked |= {*date_range(last + one, later - one)}
         return sorted(asked)
 

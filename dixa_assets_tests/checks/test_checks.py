@@ -125,6 +125,7 @@ def test_days_that_nobody_asked_for_are_not_missing(
     entry = replace(METRIC, first_seen="2025-06-01T06:00:00+00:00")
     options = Options(LoadSettings(start_date="2025-01-01", history_days=30))
     subject = Subject(options.spec(entry), (entry,), options, datetime(2025, 6, 1, 12, tzinfo=UTC))
+    warehouse.check()
     for each in loaded:
         first, last = map(date.fromisoformat, each.split(".."))
         with warehouse.reading() as query:

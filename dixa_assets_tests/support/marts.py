@@ -12,6 +12,7 @@ from dixa_assets.marts.builder import Marts
 from dixa_assets.marts.files import read_marts
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import Day
+from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.model.tables import MARTS, filter_relation
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -56,7 +57,7 @@ def filled(
     warehouse = Warehouse(folder / "test.duckdb", WarehouseSettings(timezone=zone))
     excluded = excluded or {}
     specs = {
-        name: spec_of("record", name, zone, excluded_fields=excluded.get(name, frozenset()))
+        name: spec_of("record", name, zone, policy=FieldPolicy(excluded.get(name, frozenset())))
         for name in loaded
     }
     with loader_for(account.simulator.url, warehouse, threads=4) as loader:
