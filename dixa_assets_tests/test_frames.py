@@ -142,7 +142,7 @@ def test_metadata_of_an_input_selects_columns_rows_and_the_zone(
         (
             dg.AssetKey(["dixa_records", "closed_conversations"]),
             {},
-            "dixa_records.closed_conversations cannot be read .*Is it loaded",
+            "dixa_records.closed_conversations cannot be read: .*Is it loaded",
         ),
         (dg.AssetKey(["dixa", "read_copy"]), {}, "dixa/read_copy is not a table"),
     ],

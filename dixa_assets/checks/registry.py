@@ -90,11 +90,12 @@ class Subject:
         zone, settings = self.spec.timezone, self.options.settings
         retired = self.entry.retired_at
         end = local_date(retired, zone) if retired else self.now.astimezone(ZoneInfo(zone)).date()
+        kept = settings.first_kept_day(self.entry, self.now)
+        loaded = [day for day in loaded if day >= kept]
         first = min(loaded, default=end)
         if self.entry.first_seen:
             history = timedelta(days=settings.history_days)
             first = local_date(self.entry.first_seen, zone) - history
-        kept = settings.first_kept_day(self.entry, self.now)
         first = max(first, date.fromisoformat(settings.start_date), kept)
         one = timedelta(days=1)
         asked = {*date_range(first, end - one), *loaded}

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -144,4 +144,5 @@ class Account:
         """The marts of a catalogue; None if the setting is false."""
         if self.settings.marts is False:
             return None
-        return Marts.of(catalogue, self.options.settings.wants, self.settings.marts)
+        kept = replace(catalogue, filter_names=self.options.kept_filters(catalogue))
+        return Marts.of(kept, self.options.settings.wants, self.settings.marts)

@@ -401,8 +401,6 @@ def test_a_check_that_raises_an_error_fails_with_it_and_stops_nothing_else(
     assert analytics.report_file is not None
     report = Reader(analytics.report_file.read_text())
     assert broken.description in report.page("records.ratings")
-    assert "1 could not run" in report.page("records.ratings")
-    assert "Checks could not run: the numbers are not checked. ratings (record)" in report.page("/")
     assert "could not run" not in report.page("csat")
     for text in (broken.description, report.page("records.ratings")):
         assert "vip@example.com" not in text

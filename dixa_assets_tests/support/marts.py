@@ -12,7 +12,7 @@ from dixa_assets.marts.builder import Marts
 from dixa_assets.marts.files import read_marts
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.days import Day
-from dixa_assets.model.privacy import FieldPolicy
+from dixa_assets.model.privacy import STORE_ALL, FieldPolicy, normalised
 from dixa_assets.model.tables import MARTS, filter_relation
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.settings import WarehouseSettings
@@ -55,10 +55,12 @@ def filled(
 ) -> tuple[Warehouse, Marts]:
     """A database with these days of records, and its marts."""
     warehouse = Warehouse(folder / "test.duckdb", WarehouseSettings(timezone=zone))
-    excluded = excluded or {}
+    policies = {
+        name: FieldPolicy(frozenset(map(normalised, fields)))
+        for name, fields in (excluded or {}).items()
+    }
     specs = {
-        name: spec_of("record", name, zone, policy=FieldPolicy(excluded.get(name, frozenset())))
-        for name in loaded
+        name: spec_of("record", name, zone, policy=policies.get(name, STORE_ALL)) for name in loaded
     }
     with loader_for(account.simulator.url, warehouse, threads=4) as loader:
         for name, spec in specs.items():
