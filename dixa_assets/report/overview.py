@@ -154,7 +154,7 @@ class Overview:
         first = weeks.starts[max(at - EARLIER["week"], 0)]
         sql = self.marts.parts(mart, wanted, first, weeks.starts[at])
         rows = self.marts.query(sql)
-        measures = [m for m in measures if any(getattr(row, m.column, None) for row in rows)]
+        measures = [m for m in measures if {getattr(row, m.column, None) for row in rows} - {None}]
         if not measures:
             return None
         by_part: defaultdict[str | None, dict[date, Any]] = defaultdict(dict)
@@ -213,7 +213,8 @@ class Overview:
         """The chart of a theme, if one of its measures has values."""
         periods, measures = self.periods[period], CHARTS[title]
         wanted = [*(each.column for each in measures), *(BAND if CSAT in measures else ())]
-        columns = {name: values for name in wanted if any(values := periods.values(name))}
+        columns = {name: periods.values(name) for name in wanted}
+        columns = {name: values for name, values in columns.items() if {*values} != {None}}
         lines = {each.column: each.label for each in measures if each.column in columns}
         if not lines:
             return
