@@ -125,7 +125,12 @@ def _move(component: DixaAnalytics, file: str) -> None:
     warehouse = component.build_warehouse()
     moved = warehouse.copy_from(database_path("move", file))
     if component.marts is not False:
-        Marts.of(warehouse.catalogue(), component.wants, component.marts).make(warehouse)
+        Marts.of(
+            warehouse.catalogue(),
+            component.wants,
+            component.marts,
+            week_starts_on=component.week_starts_on,
+        ).make(warehouse)
     for name, rows in moved.items():
         print(f"  {printable(name)}: {rows:,} rows, the same at both ends")
     print(f"✓ {warehouse.name}: {len(moved)} tables")

@@ -145,4 +145,7 @@ class Account:
         if self.settings.marts is False:
             return None
         kept = replace(catalogue, filter_names=self.options.kept_filters(catalogue))
-        return Marts.of(kept, self.options.settings.wants, self.settings.marts)
+        chosen = self.options.settings
+        return Marts.of(
+            kept, chosen.wants, self.settings.marts, week_starts_on=chosen.week_starts_on
+        )
