@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dixa_assets.launch.demo import OLDER_DAYS
 from dixa_assets_tests.support.processes import PROJECT, free_port, graphql, outside_settings
 
 STATE = """{ assetNodes { assetKey { path }
@@ -31,8 +32,10 @@ class Launched:
         return [node["partitionStats"] for node in data["assetNodes"] if node["partitionStats"]]
 
     def filled(self) -> list[bool]:
-        """For each asset with days, whether all of them are loaded."""
-        return [one["numMaterialized"] == one["numPartitions"] for one in self._stats()]
+        """For each asset with days, whether all of its history is loaded."""
+        return [
+            one["numMaterialized"] == one["numPartitions"] - OLDER_DAYS for one in self._stats()
+        ]
 
     def is_loading(self) -> bool:
         return any(one["numMaterialized"] for one in self._stats())
