@@ -326,7 +326,7 @@ def test_commands_work_in_a_process_of_any_encoding(
     odd = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
     settings = settings_for(simulator, tmp_path) | odd | {"PYTHONIOENCODING": encoding}
     del settings["DIXA_DUCKDB_PATH"]
-    attributes = f"requests_per_second: 1000, duckdb_path: '{tmp_path}/Dübel.duckdb'"
+    attributes = f"requests_per_second: 1000, duckdb_path: '{tmp_path}/encoded.duckdb'"
     write_project(tmp_path, dixa=f"attributes: {{base_url: '{simulator.url}', {attributes}}}")
     settings["PYTHONPATH"] = str(tmp_path)
     for name in ("probe", "doctor", "report"):

@@ -4,6 +4,8 @@ The server reads a case as a line of JSON from stdin and answers with the exit c
 runs without UTF-8 mode, so that a case can choose its encoding.
 """
 
+# Templates need this codec, and another user may not read Python's own folder.
+import encodings.unicode_escape  # noqa: F401
 import io
 import json
 import locale
@@ -18,7 +20,6 @@ from typing import Any
 
 import dagster as dg
 import jinja2  # noqa: F401
-import plotly.offline  # type: ignore[import-untyped]  # noqa: F401
 
 from dixa_assets.__main__ import main
 from dixa_assets.api.catalogue import fetch_catalogue
