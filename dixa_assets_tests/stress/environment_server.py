@@ -4,7 +4,8 @@ The server reads a case as a line of JSON from stdin and answers with the exit c
 runs without UTF-8 mode, so that a case can choose its encoding.
 """
 
-# Templates need this codec, and another user may not read Python's own folder.
+# These are imported late, and another user may not read Python's own folder.
+import _strptime  # noqa: F401
 import encodings.unicode_escape  # noqa: F401
 import io
 import json
