@@ -94,8 +94,11 @@ def is_own_view(view: Table, found: Found) -> bool:
     """True if this project created the view, of all metrics or of one."""
     if found.kind == "table":
         return False
-    if view in PERIOD_VIEWS.values():
-        return _plain(found.sql).endswith(_plain(f" AS {_VIEWS[view]};"))
+    for period, own_view in PERIOD_VIEWS.items():
+        if view == own_view:
+            # A lake writes the rest of the definition in another way.
+            rows = f"from{PERIOD_VALUES.schema}.{PERIOD_VALUES.name}whereperiod='{period}'"
+            return rows in _plain(found.sql).lower()
     columns = ", ".join(column.name for column in view.columns)
     definition = _DEFINITION.fullmatch(found.sql.replace('"', ""))
     own = f"SELECT {columns} FROM {METRIC_VALUES.schema}.{METRIC_VALUES.name}"
