@@ -358,5 +358,5 @@ def test_make_uses_the_home_of_this_project_and_says_so(
         assert "DAGSTER_HOME" not in made(["make", "-n", name], env=own).stdout
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"include {PROJECT}/Makefile\nhome:\n\t@echo home=$$DAGSTER_HOME.\n")
-    done = made(["make", "-f", str(makefile), "home"], env=settings)
+    done = made(["make", "--no-print-directory", "-f", str(makefile), "home"], env=settings)
     assert done.stdout == "home=.\n"
