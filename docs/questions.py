@@ -69,7 +69,7 @@ def _text(cell: Any) -> str:
 
 def main() -> int:
     """Write the page."""
-    options = ("--rate", "0", "--now", NOW.isoformat())
+    options = ("--rate", "0", "--edge-share", "0.02", "--now", NOW.isoformat())
     with tempfile.TemporaryDirectory() as folder, running_simulator(*options) as simulator:
         warehouse = fill(Account(simulator, World()), Path(folder))
         with warehouse.reading() as query:

@@ -157,13 +157,16 @@ def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> Non
     with suppress(duckdb.CatalogException, duckdb.BinderException):
         names = f"SELECT DISTINCT table_schema, table_name FROM {name_of(COLUMNS)}"
         registered = set(connection.execute(names).fetchall())
+    # If a person dropped a former table, its rows are gone, and the load log must not list them.
+    schema = literal(f"{METRIC_VALUES.schema}/")
+    gone = {
+        METRIC_VALUES: f"DELETE FROM {name_of(LOADS)} WHERE starts_with(asset_key, {schema})",
+        PERIOD_VALUES: f"UPDATE {name_of(LOADS)} SET periods = NULL",
+    }
     for table in OWN_TABLES:
         is_own = (table.schema, table.name) in registered
-        if ensure_table(connection, table, is_own=is_own) and table is METRIC_VALUES:
-            # If a person dropped a former table, the rows of these loads are gone.
-            schema = literal(f"{table.schema}/")
-            gone = f"DELETE FROM {name_of(LOADS)} WHERE starts_with(asset_key, {schema})"
-            connection.execute(gone)
+        if ensure_table(connection, table, is_own=is_own) and table in gone:
+            connection.execute(gone[table])
     ensure_views(connection, is_lake=is_lake)
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from dixa_assets.model.days import Day, days_from
@@ -162,3 +163,14 @@ def test_a_reload_replaces_the_periods_of_its_metric_alone(
     rows = selected(warehouse, f"{TOTALS} ORDER BY ALL")
     assert len(rows) == period_rows_of(world, metrics, str(SUNDAY)).total() == 2
     assert Rows(rows).most_common(1)[0][1] == 1
+
+
+@pytest.mark.file
+def test_periods_of_a_dropped_table_are_missing(simulator: Simulator, warehouse: Warehouse) -> None:
+    load_days(simulator.url, warehouse, metric("csat"), [SUNDAY])
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute("DROP TABLE dixa_metrics.period_values")
+    load_days(simulator.url, warehouse, metric("ratings_received"), [SUNDAY])
+    held = warehouse.inventory().loads
+    assert not held["dixa_metrics/csat"][str(SUNDAY)].periods
+    assert held["dixa_metrics/ratings_received"][str(SUNDAY)].periods == {"week"}
