@@ -60,7 +60,8 @@ test-slow: .venv/installed ## Run the slow tests: Dagster processes, faults, fuz
 
 test-services: .venv-services/installed ## Run the tests that need Postgres and Redis, and the database tests on a lake
 	@.venv-services/bin/python $(PYTEST) --lake -m "services or not slow" dixa_assets_tests/warehouse \
-		dixa_assets_tests/load/test_periods.py dixa_assets_tests/checks/test_periods.py \
+		dixa_assets_tests/load/test_periods.py dixa_assets_tests/load/test_personal_data.py \
+		dixa_assets_tests/checks/test_periods.py \
 		dixa_assets_tests/api/test_pace_postgres.py dixa_assets_tests/test_many_machines.py \
 		dixa_assets_tests/test_deploy.py
 

@@ -18,11 +18,10 @@ from dixa_assets.model.privacy import STORE_ALL, FieldPolicy
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.simulator.world import World
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.scenario import component, fetched
-from dixa_assets_tests.support.services import lake, open_lake
+from dixa_assets_tests.support.services import new_database, open_database
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
 # A busy machine must not fail a test.
@@ -130,13 +129,15 @@ def command(
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Warehouse]:
-    if not pytestconfig.getoption("lake"):
-        patient = WarehouseSettings(database_wait_seconds=10)
-        yield Warehouse(tmp_path / "test.duckdb", patient)
-        return
-    with lake(tmp_path) as where:
-        yield open_lake(where, wait_seconds=10)
+def database(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
+    """The address of a new database, for tests whose processes open it too."""
+    with new_database(tmp_path, is_lake=pytestconfig.getoption("lake")) as where:
+        yield where
+
+
+@pytest.fixture
+def warehouse(database: dict[str, str]) -> Warehouse:
+    return open_database(database, wait_seconds=10)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import psycopg
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
 from dixa_assets_tests.support.processes import free_port, wait_until
-from dixa_assets_tests.support.services import open_lake
+from dixa_assets_tests.support.services import open_database
 from dixa_assets_tests.support.simulator import KEY, running_simulator
 from dixa_assets_tests.test_many_machines import assets
 
@@ -127,7 +127,7 @@ def watched(cluster: Cluster, lakes: Mapping[str, dict[str, str]]) -> Iterator[t
     wait_until(loaded, seconds=2400, what="the runs of every account")
     yield "all runs done", f"{time.monotonic() - began:.0f} s"
     for name, where in lakes.items():
-        days = open_lake(where, account=name).inventory().loads
+        days = open_database(where, account=name).inventory().loads
         assert len([day for _, day in days if day]) >= DAYS * len(INCLUDED), name
     runs = [run for run in cluster.runs() if run["endTime"]]
     took = median(run["endTime"] - run["startTime"] for run in runs)

@@ -18,7 +18,7 @@ from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
 from dixa_assets_tests.support.processes import child
-from dixa_assets_tests.support.services import lake, open_lake, postgres_database, url_of
+from dixa_assets_tests.support.services import lake, open_database, postgres_database, url_of
 from dixa_assets_tests.support.simulator import KEY, running_simulator
 from dixa_assets_tests.test_many_machines import DAYS, KEYS, backfill, until_done, until_ready
 
@@ -45,7 +45,7 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
         place = folder / str(rows)
         place.mkdir()
         with lake(place) as where:
-            file, there = Warehouse(place / "file.duckdb"), open_lake(where)
+            file, there = Warehouse(place / "file.duckdb"), open_database(where)
             count = 2 if quick else times
             on_file, on_lake = median(writes(file, rows, count)), writes(there, rows, count)
         yield Found(
@@ -57,7 +57,7 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
 
 def write_days(where: dict[str, str], number: int, pipe: Connection) -> None:
     """Write days of a month of its own."""
-    warehouse = open_lake(where, wait_seconds=120)
+    warehouse = open_database(where, wait_seconds=120)
     warehouse.check()
     pipe.send("ready")
     pipe.recv()

@@ -29,6 +29,7 @@ from dixa_assets_tests.support.loading import load_days, loader_for
 from dixa_assets_tests.support.people import METRIC, RECORD, People, files_with, text
 from dixa_assets_tests.support.processes import child
 from dixa_assets_tests.support.serve import serve
+from dixa_assets_tests.support.services import new_database, open_database
 from dixa_assets_tests.support.simulator import COPENHAGEN
 
 DAYS = days_from(date(2025, 1, 4), 3, COPENHAGEN)
@@ -278,13 +279,18 @@ def rows_with(draw: st.DrawFn, person: str) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.services
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_forgotten_person_is_nowhere_and_no_reload_brings_them_back(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("person")
-    warehouse = Warehouse(folder / "test.duckdb")
+    with new_database(folder, is_lake=pytestconfig.getoption("lake")) as where:
+        forget_a_random_person(open_database(where), folder, data)
+
+
+def forget_a_random_person(warehouse: Warehouse, folder: Path, data: st.DataObject) -> None:
     person = "qz" + data.draw(words)
     vendor = People(data.draw(rows_with(person)), {"agent-1": f" {person.upper()}", "a2": "Abe"})
     table = filter_relation("agent_id", "agent_id", options().policy())
@@ -371,13 +377,14 @@ def test_a_value_forgotten_during_a_load_is_not_written(warehouse: Warehouse) ->
 # Kills
 
 
-def forget_in_process(path: str, pipe: Connection) -> None:
+def forget_in_process(where: Mapping[str, str], pipe: Connection) -> None:
+    warehouse = open_database(where)
     pipe.send("ready")
-    forget(Warehouse(path), EMAIL)
+    forget(warehouse, EMAIL)
 
 
-def remove_in_process(path: str, pipe: Connection) -> None:
-    warehouse = Warehouse(path)
+def remove_in_process(where: Mapping[str, str], pipe: Connection) -> None:
+    warehouse = open_database(where)
     relation = options(exclude_fields={"*": ["contact_point"]}).spec(RECORD).relation
     pipe.send("ready")
     removal.remove_left_out(warehouse, relation)
@@ -385,58 +392,64 @@ def remove_in_process(path: str, pipe: Connection) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.services
 @pytest.mark.parametrize("target", [forget_in_process, remove_in_process])
-def test_a_kill_leaves_the_state_before_or_after(target: Any, tmp_path: Path) -> None:
+def test_a_kill_leaves_the_state_before_or_after(
+    target: Any, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     rng = random.Random(1)
-    path = tmp_path / "test.duckdb"
+    is_lake = pytestconfig.getoption("lake")
     outcomes = set()
     for number in range(14):
-        path.unlink(missing_ok=True)
-        warehouse = Warehouse(path)
-        load(warehouse, People(ROWS * 8), options())
-        with child(target, str(path)) as (process, pipe):
-            assert pipe.recv() == "ready"
-            process.join(rng.uniform(0, 0.25) if number else None)
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.join()
-            killed = process.exitcode == -signal.SIGKILL
-        warehouse = Warehouse(path)
-        rows = warehouse.query("SELECT * FROM dixa_records.calls")
-        assert len(rows) == len(DAYS) * 8 * len(ROWS)
-        left = int((rows.get("contact_point") == EMAIL).sum()) if "contact_point" in rows else 0
-        assert left in (0, len(DAYS) * 8), (number, left)
-        assert ("contact_point" in rows) == ("contact_point_label" in rows)
-        outcomes.add((killed, left == 0))
-        # The next run overwrites what a killed one has left.
-        if left == 0:
-            chosen = options(exclude_fields={"*": ["contact_point"]})
-            load(warehouse, People([]), chosen if target is remove_in_process else options())
-            assert files_with(tmp_path, EMAIL) == set()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with new_database(folder, is_lake=is_lake) as where:
+            warehouse = open_database(where)
+            load(warehouse, People(ROWS * 8), options())
+            with child(target, where) as (process, pipe):
+                assert pipe.recv() == "ready"
+                # A lake needs longer: the process has to attach it.
+                process.join(rng.uniform(0, 1.5 if is_lake else 0.25) if number else None)
+                with suppress(ProcessLookupError):
+                    process.kill()
+                process.join()
+                killed = process.exitcode == -signal.SIGKILL
+            rows = warehouse.query("SELECT * FROM dixa_records.calls")
+            assert len(rows) == len(DAYS) * 8 * len(ROWS)
+            left = int((rows.get("contact_point") == EMAIL).sum()) if "contact_point" in rows else 0
+            assert left in (0, len(DAYS) * 8), (number, left)
+            assert ("contact_point" in rows) == ("contact_point_label" in rows)
+            outcomes.add((killed, left == 0))
+            # The next run overwrites what a killed one has left.
+            if left == 0:
+                chosen = options(exclude_fields={"*": ["contact_point"]})
+                load(warehouse, People([]), chosen if target is remove_in_process else options())
+                assert files_with(folder, EMAIL) == set()
     assert (False, True) in outcomes
     assert (True, False) in outcomes
 
 
-def load_in_process(path: str, url: str, pipe: Connection) -> None:
+def load_in_process(where: Mapping[str, str], url: str, pipe: Connection) -> None:
     pipe.send("ready")
-    load_days(url, Warehouse(path), options().spec(RECORD), DAYS)
+    load_days(url, open_database(where), options().spec(RECORD), DAYS)
     pipe.send("loaded")
 
 
 @pytest.mark.slow
-def test_a_second_process_that_loads_meanwhile_brings_nobody_back(tmp_path: Path) -> None:
-    path = tmp_path / "test.duckdb"
-    for _ in range(4):
-        path.unlink(missing_ok=True)
-        warehouse = Warehouse(path)
-        with serve(People(ROWS * 8).answer) as server:
-            load_days(server.url, warehouse, options().spec(RECORD), DAYS)
-            with child(load_in_process, str(path), server.url) as (_, pipe):
-                assert pipe.recv() == "ready"
-                forget(warehouse, EMAIL)
-                assert pipe.recv() == "loaded"
-        assert EMAIL not in everything(Warehouse(path))
-        assert files_with(tmp_path, EMAIL) == set()
+@pytest.mark.services
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_second_process_that_loads_meanwhile_brings_nobody_back(
+    attempt: int, database: dict[str, str], tmp_path: Path
+) -> None:
+    warehouse = open_database(database)
+    with serve(People(ROWS * 8).answer) as server:
+        load_days(server.url, warehouse, options().spec(RECORD), DAYS)
+        with child(load_in_process, database, server.url) as (_, pipe):
+            assert pipe.recv() == "ready"
+            forget(warehouse, EMAIL)
+            assert pipe.recv() == "loaded"
+    assert EMAIL not in everything(open_database(database))
+    assert files_with(tmp_path, EMAIL) == set()
 
 
 @pytest.mark.file

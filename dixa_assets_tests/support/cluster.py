@@ -27,7 +27,7 @@ from dixa_assets_tests.support.processes import (
 from dixa_assets_tests.support.services import (
     OwnServer,
     answers,
-    open_lake,
+    open_database,
     own_postgres,
     own_redis,
 )
@@ -63,7 +63,7 @@ class Cluster:
         return {key: self.settings[name] for key, name in names.items()}
 
     def warehouse(self) -> Warehouse:
-        return open_lake(self.lake)
+        return open_database(self.lake)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of a GraphQL answer; None while the webserver or its database is away."""

@@ -76,11 +76,23 @@ def lake(folder: Path) -> Iterator[dict[str, str]]:
         yield {"path": f"{LAKE_SCHEME}{dsn}", "lake_data": str(folder / "lake")}
 
 
-def open_lake(where: Mapping[str, str], wait_seconds: float = 30, account: str = "") -> Warehouse:
-    """A warehouse in a lake.
+@contextmanager
+def new_database(folder: Path, *, is_lake: bool) -> Iterator[dict[str, str]]:
+    """The address of a new database in a folder, and of the rows of a lake."""
+    if is_lake:
+        with lake(folder) as where:
+            yield where
+    else:
+        yield {"path": str(folder / "test.duckdb"), "lake_data": ""}
+
+
+def open_database(
+    where: Mapping[str, str], wait_seconds: float = 30, account: str = ""
+) -> Warehouse:
+    """The warehouse of a database.
 
     Args:
-        where: The address and the folder of the rows, as `lake` yields them.
+        where: Its address, as `new_database` and `lake` yield it.
         wait_seconds: How long to wait for another writer.
         account: The account of its days.
     """

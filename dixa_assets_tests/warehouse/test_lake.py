@@ -35,7 +35,7 @@ from dixa_assets_tests.support.handmade import (
     selected,
 )
 from dixa_assets_tests.support.processes import PROJECT, child, run, settings_for
-from dixa_assets_tests.support.services import lake, needs_lake, open_lake, own_postgres
+from dixa_assets_tests.support.services import lake, needs_lake, open_database, own_postgres
 from dixa_assets_tests.support.simulator import Simulator
 
 pytestmark = pytest.mark.services
@@ -55,7 +55,7 @@ def where(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def warehouse(where: dict[str, str]) -> Warehouse:
-    return open_lake(where)
+    return open_database(where)
 
 
 def cut(where: dict[str, str]) -> int:
@@ -72,7 +72,7 @@ def cut(where: dict[str, str]) -> int:
 
 def hold_lake(where: dict[str, str], pipe: Connection) -> None:
     """Hold the lake's lock until a message arrives."""
-    with open_lake(where)._engine.connect():
+    with open_database(where)._engine.connect():
         pipe.send("held")
         pipe.recv()
 
@@ -81,7 +81,7 @@ def hold_lake(where: dict[str, str], pipe: Connection) -> None:
 
 
 def test_readers_wait_for_no_writer_and_writers_wait_for_each_other(where: dict[str, str]) -> None:
-    warehouse = open_lake(where, wait_seconds=0.5)
+    warehouse = open_database(where, wait_seconds=0.5)
     load(warehouse, record(), DAY, integers(1))
 
     with child(hold_lake, where) as (process, pipe):
@@ -97,7 +97,7 @@ def test_readers_wait_for_no_writer_and_writers_wait_for_each_other(where: dict[
 
 
 def test_a_killed_writer_keeps_nobody_waiting(where: dict[str, str]) -> None:
-    warehouse = open_lake(where, wait_seconds=10)
+    warehouse = open_database(where, wait_seconds=10)
     warehouse.check()
 
     with child(hold_lake, where) as (process, pipe):
@@ -109,7 +109,7 @@ def test_a_killed_writer_keeps_nobody_waiting(where: dict[str, str]) -> None:
 
 
 def write_without_lock(where: dict[str, str], number: int, pipe: Connection) -> None:
-    warehouse = open_lake(where)
+    warehouse = open_database(where)
     warehouse._engine._writing = nullcontext  # type: ignore[attr-defined]
     while day := pipe.recv():
         try:
@@ -144,7 +144,7 @@ def test_a_conflict_that_comes_again_and_again_ends_with_a_clear_error(
     warehouse: Warehouse, where: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(warehouse, record(), DAY, integers(1))
-    rival = open_lake(where)
+    rival = open_database(where)
     rival._engine._writing = nullcontext  # type: ignore[attr-defined]
     write_loads, attempts = load_log.write_loads, []
 
@@ -204,7 +204,7 @@ def test_a_missing_server_is_named(tmp_path: Path) -> None:
 
 def write_through_a_cut(where: dict[str, str], seconds: float) -> None:
     """Write for some seconds; print the number of writes, and the seconds of the slowest."""
-    warehouse = open_lake(where, wait_seconds=60)
+    warehouse = open_database(where, wait_seconds=60)
     warehouse.check()
     print("begun", flush=True)
     end, written, slowest = time.monotonic() + seconds, 0, 0.0
@@ -267,7 +267,7 @@ def test_a_host_continues_after_its_link_was_cut_for_half_a_minute(
             written, slowest = map(float, writer.stdout.readline().split())
         assert written > 20
         assert slowest > 5
-        warehouse = open_lake(where | {"path": f"{LAKE_SCHEME}dbname=lake host=127.0.0.1 {at}"})
+        warehouse = open_database(where | {"path": f"{LAKE_SCHEME}dbname=lake host=127.0.0.1 {at}"})
         found = numbers_by_day(warehouse)
         assert sorted(found) == DAYS
         assert all(len(numbers) == 20 and len(set(numbers)) == 1 for numbers in found.values())
@@ -366,8 +366,8 @@ def test_one_command_copies_a_file(
 
     assert done.returncode == 0, done.stderr
     assert '"dixa_metrics"."metric_values": 2 rows, the same at both ends' in done.stdout
-    assert selected(open_lake(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
-    assert selected(open_lake(where), "SELECT count(*) FROM dixa_marts.days") == [(1,)]
+    assert selected(open_database(where), "SELECT count(*) FROM dixa_metrics.csat") == [(2,)]
+    assert selected(open_database(where), "SELECT count(*) FROM dixa_marts.days") == [(1,)]
     done = run(["dixa_assets", "move", str(file.path)], settings)
     assert done.returncode == 1
     assert "holds days already" in done.stderr
@@ -389,7 +389,7 @@ def test_a_file_of_another_zone_is_refused(warehouse: Warehouse, tmp_path: Path)
 
 
 def write_when_told(where: dict[str, str], number: int, pipe: Connection) -> None:
-    warehouse = open_lake(where, wait_seconds=120)
+    warehouse = open_database(where, wait_seconds=120)
     while task := pipe.recv():
         turn, day, is_changed = task
         fields = {"number": Value(BIGINT, 1000 * turn + number)}
