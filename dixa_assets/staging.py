@@ -200,7 +200,8 @@ class Staged:
 
     def _unwritable(self, error: OSError) -> WarehouseError:
         return WarehouseError(
-            f"{self.table.key}: its rows cannot be written to {self.path} ({error.strerror})."
+            f"{self.table.key}: its rows cannot be written to {self.path} ({error.strerror}). The "
+            "folder is beside the file in DIXA_DUCKDB_PATH; for a lake, it is in TMPDIR."
         )
 
     def key_of(self, field: str, part: str = "value") -> str:

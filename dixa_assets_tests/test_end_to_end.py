@@ -192,8 +192,9 @@ def test_the_catalogue_sensor_reloads_its_code_server(simulator: Simulator, tmp_
     command = ["dagster", "code-server", "start", "--socket", socket]
     command += ["-m", "dixa_assets.definitions", "--location-name", "dixa_assets"]
     with (
-        running(command, settings, tmp_path / "log"),
+        # Two processes must not create Dagster's tables at the same time.
         dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance,
+        running(command, settings, tmp_path / "log"),
     ):
         wait_until(lambda: Path(socket).exists(), seconds=60, what="the code server")
         target = GrpcServerTarget(

@@ -36,7 +36,10 @@ def dagster_home() -> Path:
     chosen = os.environ.get("DAGSTER_HOME")
     if chosen and not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
         raise ConfigError("DAGSTER_HOME", f"'{chosen}' is not the absolute path of a folder.")
-    return Path(chosen) if chosen else Path.cwd() / HOME
+    home = Path(chosen) if chosen else Path.cwd() / HOME
+    if home.exists() and not os.access(home, os.R_OK | os.X_OK):
+        raise ConfigError("DAGSTER_HOME", f"this user may not read {home}.")
+    return home
 
 
 @contextmanager

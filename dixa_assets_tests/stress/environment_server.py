@@ -4,9 +4,6 @@ The server reads a case as a line of JSON from stdin and answers with the exit c
 runs without UTF-8 mode, so that a case can choose its encoding.
 """
 
-# These are imported late, and another user may not read Python's own folder.
-import _strptime  # noqa: F401
-import encodings.unicode_escape  # noqa: F401
 import io
 import json
 import locale
@@ -16,19 +13,20 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import jinja2  # noqa: F401
 
 from dixa_assets.__main__ import main
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration import state
 from dixa_assets.project import load_component
-from dixa_assets.report import render  # noqa: F401
 
+OWN_USER = os.getuid()
 DAY = "2025-11-05"
 LOADED = ("dixa_metrics/csat", "dixa_records/ratings", "dixa/report", "dixa/read_copy")
 
@@ -116,7 +114,16 @@ def _in_child(case: dict[str, Any]) -> int:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
+    if os.getuid() == OWN_USER:
+        Path(case["modules"]).write_text("\n".join(sys.modules))
     return code
+
+
+def _import_what_was_imported(modules: Path) -> None:
+    """Import the modules of an ended case: another user may not read the folder of Python."""
+    for name in modules.read_text().split() if modules.exists() else ():
+        with suppress(ImportError):
+            import_module(name)
 
 
 def serve() -> None:
@@ -132,6 +139,7 @@ def serve() -> None:
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
+        _import_what_was_imported(Path(case["modules"]))
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 

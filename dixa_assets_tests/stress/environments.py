@@ -134,6 +134,7 @@ class Environments:
             "most_bytes": case["most_bytes"],
             "out": str(folder / "out"),
             "err": str(folder / "err"),
+            "modules": str(folder / "modules"),
         }
         assert self._world.server.stdin
         assert self._world.server.stdout
@@ -285,7 +286,8 @@ class Environments:
         kept = {}
         for root in (self._outside, folder / "home", folder / "project"):
             for path in (root, *root.rglob("*")):
-                if "__pycache__" in path.parts or ".dagster_home" in path.parts:
+                # Only cases whose settings name the full place write there.
+                if {"__pycache__", ".dagster_home", "full"} & {*path.parts}:
                     continue
                 about = path.lstat()
                 text = f"{about.st_mode:o} {about.st_uid}"
@@ -315,7 +317,7 @@ def _judge(code: int, out: str, err: str, causes: list[str]) -> tuple[str, str]:
         return ("" if re.search(r"^(✓|\\u2713) ", out, re.MULTILINE) else "nothing done"), "works"
     if code != 1:
         return f"exit code {code}", ""
-    lines = [line for line in err.splitlines() if not line.startswith("try ")]
+    lines = [line for line in err.splitlines() if not line.startswith("attempt ")]
     odd = [line for line in lines if not re.match(r"(✗|\\u2717|!) \S|[\w.]+: ", line)]
     if odd or not lines:
         return f"not a line with a cause: {odd}", ""
@@ -360,7 +362,12 @@ def environments() -> Iterator[Environments]:
         world = World(
             root, simulator.url, tls_url, proxy.url, certificate, server, frozenset(kinds), is_root
         )
-        yield Environments(world)
+        running = Environments(world)
+        # Later processes, of another user too, have the modules that these import.
+        for command in ("doctor", "probe", "report", "load"):
+            running.check({"command": command, "read_copy": "own", "report": "own"})
+        running.check({"api": "tls", "certificate": "right"})
+        yield running
 
 
 def _link_by_hash(certificate: Path) -> None:
