@@ -1,7 +1,9 @@
 """Fixtures of all tests: one simulated Dixa, its truth, a component and an empty warehouse."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,11 @@ from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import new_database, open_database
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
 
+# Files in memory, if there is room: thousands of commits to small databases then wait for no disk.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4_000_000_000:
+    os.environ.setdefault("TMPDIR", str(MEMORY))
+    tempfile.tempdir = None
 # A busy machine must not fail a test.
 settings.register_profile("dixa_assets", deadline=None)
 settings.load_profile("dixa_assets")
