@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ def postgres_url() -> str:
 
 
 def answers(port: int) -> bool:
+    """True if a server listens on a port of loopback."""
     with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=1)):
         return True
     return False
@@ -105,8 +106,15 @@ def open_database(
 class OwnServer:
     """A server that a test may stop and start again."""
 
-    def __init__(self, command: list[str], port: int, **how: Any) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        is_ready: Callable[[int], bool] = answers,
+        **how: Any,
+    ) -> None:
         self.port = port
+        self._is_ready = is_ready
         self._command, self._how = command, how
         self.start()
 
@@ -116,7 +124,7 @@ class OwnServer:
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._how
         )
         deadline = time.monotonic() + 20
-        while not answers(self.port):
+        while not self._is_ready(self.port):
             assert self._process.poll() is None, f"{self._command[0]} ended"
             assert time.monotonic() < deadline, f"{self._command[0]} does not answer"
             time.sleep(0.1)
@@ -147,11 +155,22 @@ def own_postgres(host: str = "127.0.0.1") -> Iterator[OwnServer]:
         command = [str(Path(initdb).with_name("postgres")), "-D", data, "-k", folder]
         command += ["-p", str(port), "-h", f"127.0.0.1,{host}"]
         # Twenty accounts in as many code locations are more than a hundred sessions.
-        server = OwnServer([*command, "-c", "max_connections=400"], port, **how)
+        command += ["-c", "max_connections=400"]
+        server = OwnServer(command, port, _is_postgres_ready, **how)
         try:
             yield server
         finally:
             server.stop()
+
+
+def _is_postgres_ready(port: int) -> bool:
+    """False while it listens and still starts up."""
+    import psycopg
+
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres").close()
+        return True
+    return False
 
 
 @contextmanager
