@@ -28,11 +28,11 @@ from pydantic import (
     model_validator,
 )
 
+from dixa_assets.api.addresses import checked_base_url
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import fetch_filter_values
 from dixa_assets.api.settings import ApiSettings
-from dixa_assets.api.transport import checked_base_url
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import HASH_KEY, Adaptation, LoadSettings, Options

@@ -26,14 +26,13 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from dixa_assets.api.addresses import checked_base_url
 from dixa_assets.api.connections import (
     CLOSE_CHECK_SECONDS,
     MAX_BYTES,
     Connections,
     GaveUp,
     TooLarge,
-    is_loopback,
-    web_address,
 )
 from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.api.settings import ApiSettings, Patience
@@ -290,16 +289,6 @@ def _checked_token(api_key: str, key_variable: str) -> str:
             key_variable, "is missing or not a token; paste the token as Dixa shows it."
         )
     return token
-
-
-def checked_base_url(base_url: str) -> str:
-    """Scheme and host of the API; `ConfigError` if the key would not be safe there."""
-    parts = web_address("base_url", base_url.strip())
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigError("base_url", "must be https: the key is sent with every request.")
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigError("base_url", "must be scheme and host alone, without a path.")
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _text(response: httpx.Response) -> str:
