@@ -228,7 +228,9 @@ class DixaAnalytics(
         Override it to change more than `translation` in YAML can. Sensors, schedules, checks
         and other assets use a changed key.
         """
-        spec = asset.spec.replace_attributes(owners=list(self.owners))
+        spec = asset.spec
+        if self.owners:
+            spec = spec.replace_attributes(owners=list(self.owners))
         return self.translation(spec, asset) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

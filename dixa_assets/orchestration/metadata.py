@@ -58,10 +58,9 @@ def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dic
     }
     if attribute := subject.spec.required_filter:
         metadata["left out"] = f"rows without a value of {attribute}, the required filter"
-    for other in subject.entries:
-        if other.kind != entry.kind and other.id in entry.related_ids:
-            key = to_key(other.schema, other.name)
-            metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
+    for other in subject.related:
+        key = to_key(other.schema, other.name)
+        metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
     return metadata
 
 

@@ -60,10 +60,10 @@ class Specs:
     def __init__(self, assets: Iterable[DixaAsset], translate: Translate) -> None:
         assets = list(assets)
         translated = [translate(asset) for asset in assets]
-        keys = {one.spec.key: new.key for one, new in zip(assets, translated, strict=True)}
+        pairs = [*zip(assets, translated, strict=True)]
+        keys = {one.spec.key: new.key for one, new in pairs if one.spec.key != new.key}
         self._specs = {
-            (one.schema, one.name): _with_new_keys(new, keys)
-            for one, new in zip(assets, translated, strict=True)
+            (one.schema, one.name): _with_new_keys(new, keys) if keys else new for one, new in pairs
         }
 
     def __getitem__(self, table: tuple[str, str]) -> dg.AssetSpec:
