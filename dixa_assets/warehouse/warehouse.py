@@ -140,7 +140,8 @@ class Warehouse(Frames):
                 insert_rows(connection, part, columns, run_id)
             load_log.write_loads(connection, relation.key, loads, changes)
             append_revisions(connection, relation, before)
-            preview = read_preview(connection, plan.columns, scope_sql, values)
+            is_record = bool(days) and not relation.row_filter
+            preview = read_preview(connection, plan.columns, scope_sql, values) if is_record else []
             return Written(tuple(changes), tuple(plan.columns), preview)
 
         is_lake, table = self._engine.is_shared, relation.stored_in
