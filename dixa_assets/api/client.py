@@ -9,15 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from dixa_assets.api.call import Call
 from dixa_assets.api.settings import PAGE_SIZE, ApiSettings, Patience
 from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused, PagesCutShort
 from dixa_assets.model.counts import Usage
-
-if TYPE_CHECKING:
-    from dixa_assets.api.transport import Call
 
 logger = logging.getLogger(__name__)
 
@@ -172,13 +170,11 @@ class DixaClient:
         *,
         body: Mapping[str, Any] | None = None,
         usage: Usage | None = None,
-    ) -> "Call":
-        from dixa_assets.api.transport import Call
-
+    ) -> Call:
         path = f"{self._prefix}{path}{quote(name, safe='')}"
         return Call(method, path, body, usage=usage or Usage(), problem_of=_problem_of_list)
 
-    def _list(self, call: "Call") -> list[dict[str, Any]]:
+    def _list(self, call: Call) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         try:
             for page in self._pages(call):
@@ -191,13 +187,13 @@ class DixaClient:
                 items = [item for page in again for item in page]
         return items
 
-    def _object(self, call: "Call") -> dict[str, Any]:
+    def _object(self, call: Call) -> dict[str, Any]:
         data: dict[str, Any] = self._transport.send(replace(call, problem_of=_problem_of_object))[
             "data"
         ]
         return data
 
-    def _pages(self, call: "Call", *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self, call: Call, *, size: int | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yield the pages of a call. Raise `PagesCutShort` at the end if rows may be missing."""
         request = str(call)
         payload = self._first_page(call) if size is None else self._page(call, size)
@@ -250,7 +246,7 @@ class DixaClient:
                     status=400,
                 ) from None
 
-    def _first_page(self, call: "Call") -> dict[str, Any]:
+    def _first_page(self, call: Call) -> dict[str, Any]:
         size = self._page_size
         while True:
             try:
@@ -271,7 +267,7 @@ class DixaClient:
                 self._page_size = min(self._page_size, size)
                 return page
 
-    def _page(self, call: "Call", size: int) -> dict[str, Any]:
+    def _page(self, call: Call, size: int) -> dict[str, Any]:
         return self._transport.send(replace(call, params={"pageLimit": str(size)}))
 
     def _next_page(self, payload: Mapping[str, Any], request: str) -> dict[str, str] | None:

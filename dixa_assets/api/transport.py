@@ -12,8 +12,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -26,7 +25,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from dixa_assets.api.addresses import checked_base_url
+from dixa_assets.api.call import Call, checked_base_url
 from dixa_assets.api.connections import (
     CLOSE_CHECK_SECONDS,
     MAX_BYTES,
@@ -45,7 +44,6 @@ from dixa_assets.errors import (
     PaceUnavailable,
     printable,
 )
-from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -63,26 +61,6 @@ ADVICE = {
     403: "The token is valid but may not do this. It must be a 'Dixa API' token of an admin.",
     404: "Dixa does not know this id, or has removed it.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of the API. Its cost is added to `usage`.
-
-    `problem_of` returns what is wrong with an answer of status 2xx, or an empty string. Such an
-    answer is retried.
-    """
-
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)
-    problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
-
-    def __str__(self) -> str:
-        about = f" for '{printable(self.body['id'])}'" if self.body else ""
-        return f"{self.method} {self.path}{about}"
 
 
 class Transport:

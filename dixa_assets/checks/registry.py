@@ -125,8 +125,7 @@ class Subject:
         measures = {item.measure for item in metric.aggregations}
         if not measures & {"Count", "Average"} and metric.id not in SHARES:
             return None
-        records = self.related
-        return records[0] if len(records) == 1 else None
+        return self.related[0] if len(self.related) == 1 else None
 
 
 Look = Callable[[Query, Subject], Finding]

@@ -149,12 +149,10 @@ def catalogue_rows(
     return rows
 
 
-def _fields(
-    entry: Entry, undeclared: Sequence[str], policy: FieldPolicy
-) -> Iterator[dict[str, Any]]:
+def _fields(entry: Entry, others: Sequence[str], policy: FieldPolicy) -> Iterator[dict[str, Any]]:
     """The declared fields of a record, and the fields that only its rows have."""
     declared = {item.field: (item.description, item.nullable) for item in entry.fields}
-    fields = {name: ("", None) for name in undeclared} | declared
+    fields = {name: ("", None) for name in others} | declared
     for name, (description, is_nullable) in fields.items():
         yield {
             "field": name,

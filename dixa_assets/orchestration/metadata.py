@@ -97,8 +97,7 @@ def of_day(entry: Entry, loaded: LoadedDay, *, is_last: bool) -> dict[str, Any]:
         size = sum(COLUMN_BYTES + len(comment_of(column)) for column in loaded.columns)
         if is_last and size <= LARGEST_SCHEMA:
             metadata["dagster/column_schema"] = _column_schema(loaded.columns)
-        own = [row for row in loaded.preview if row["partition_date"] == day.date]
-        if own:
+        if own := [row for row in loaded.preview if row["partition_date"] == day.date]:
             metadata["preview"] = to_table(own)
     return metadata
 

@@ -1,11 +1,35 @@
-"""The checks of web addresses. A request of such an address may carry a secret."""
+"""One call of the API, and the checks of addresses, whose requests may carry a secret."""
 
 import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from dixa_assets.errors import ConfigError
+from dixa_assets.errors import ConfigError, printable
+from dixa_assets.model.counts import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API. Its cost is added to `usage`.
+
+    `problem_of` returns what is wrong with an answer of status 2xx, or an empty string. Such an
+    answer is retried.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
+
+    def __str__(self) -> str:
+        about = f" for '{printable(self.body['id'])}'" if self.body else ""
+        return f"{self.method} {self.path}{about}"
 
 
 def is_loopback(host: str | None) -> bool:
