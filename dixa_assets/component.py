@@ -28,11 +28,11 @@ from pydantic import (
     model_validator,
 )
 
+from dixa_assets.api.call import checked_base_url
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import fetch_filter_values
 from dixa_assets.api.settings import ApiSettings
-from dixa_assets.api.transport import checked_base_url
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import HASH_KEY, Adaptation, LoadSettings, Options
@@ -228,7 +228,7 @@ class DixaAnalytics(
         Override it to change more than `translation` in YAML can. Sensors, schedules, checks
         and other assets use a changed key.
         """
-        spec = asset.spec.replace_attributes(owners=list(self.owners))
+        spec = asset.spec.replace_attributes(owners=[*self.owners]) if self.owners else asset.spec
         return self.translation(spec, asset) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

@@ -108,16 +108,16 @@ class Staged:
 
         If the row already has a field with this name, the new one gets a number as suffix.
         """
-        # Nearly all values have the same plain type as the latest value of the field.
+        # Nearly all values have the same plain type as the latest value of the field, or are null.
         shortcut = self._shortcuts.get(name)
         if shortcut is not None and type(typed) is dict:
             kind, expected, key, label_key = shortcut
             content: Any = typed.get("value")
             label = typed.get("label")
             if (
-                type(content) is expected
+                (type(content) is expected or (content is None and "value" in typed))
                 and typed.get("_type") == kind
-                and (expected is not int or -EXACT_IN_DOUBLE <= content <= EXACT_IN_DOUBLE)
+                and (type(content) is not int or -EXACT_IN_DOUBLE <= content <= EXACT_IN_DOUBLE)
                 and (label is None or (label_key and type(label) is str))
                 and key not in line
             ):

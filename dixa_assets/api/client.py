@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from dixa_assets.api.call import Call
 from dixa_assets.api.settings import PAGE_SIZE, ApiSettings, Patience
-from dixa_assets.api.transport import Call, Transport
 from dixa_assets.errors import ApiContractBroken, ApiRefused, PageKeyRefused, PagesCutShort
 from dixa_assets.model.counts import Usage
 
@@ -61,6 +61,9 @@ class DixaClient:
         page_size: int = PAGE_SIZE,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
+        # Definitions send no request, and httpx takes 0.1 s to import.
+        from dixa_assets.api.transport import Transport
+
         settings = settings or ApiSettings()
         self._transport = Transport(api_key, settings, patience or Patience(), sleep)
         self._prefix = f"/{settings.api_version}/analytics"

@@ -6,7 +6,6 @@ limit and the meaning of answers are in `transport.py`.
 """
 
 import os
-import re
 import socket
 import ssl
 import threading
@@ -16,12 +15,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
+from dixa_assets.api.call import is_loopback
 from dixa_assets.errors import ConfigError
 
 CONNECT_SECONDS = 10.0
@@ -173,28 +172,6 @@ class Connections:
                 "NO_PROXY, list hosts and addresses without brackets.",
             ) from None
         return _Connection(client)
-
-
-def is_loopback(host: str | None) -> bool:
-    """True if the host is this machine."""
-    with suppress(ValueError):
-        return ip_address(host or "").is_loopback
-    return host == "localhost"
-
-
-def web_address(setting: str, address: str) -> SplitResult:
-    """Parse an address without a user. No error shows it, because it may hold a secret."""
-    try:
-        parts = urlsplit(address)
-        is_address = parts.scheme in {"http", "https"} and parts.port != 0
-    except ValueError:
-        is_address = False
-    is_plain = address.isprintable() and " " not in address
-    if not (is_address and is_plain and re.fullmatch(r"[\w.:-]+", parts.hostname or "")):
-        raise ConfigError(setting, "is not an address like https://host.")
-    if "@" in parts.netloc:
-        raise ConfigError(setting, "must not contain a user or a password.")
-    return parts
 
 
 def _read(

@@ -12,8 +12,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -26,14 +25,13 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from dixa_assets.api.call import Call, checked_base_url
 from dixa_assets.api.connections import (
     CLOSE_CHECK_SECONDS,
     MAX_BYTES,
     Connections,
     GaveUp,
     TooLarge,
-    is_loopback,
-    web_address,
 )
 from dixa_assets.api.limiter import shared_limiter
 from dixa_assets.api.settings import ApiSettings, Patience
@@ -46,7 +44,6 @@ from dixa_assets.errors import (
     PaceUnavailable,
     printable,
 )
-from dixa_assets.model.counts import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -64,26 +61,6 @@ ADVICE = {
     403: "The token is valid but may not do this. It must be a 'Dixa API' token of an admin.",
     404: "Dixa does not know this id, or has removed it.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of the API. Its cost is added to `usage`.
-
-    `problem_of` returns what is wrong with an answer of status 2xx, or an empty string. Such an
-    answer is retried.
-    """
-
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)
-    problem_of: Callable[[Mapping[str, Any]], str] = lambda payload: ""
-
-    def __str__(self) -> str:
-        about = f" for '{printable(self.body['id'])}'" if self.body else ""
-        return f"{self.method} {self.path}{about}"
 
 
 class Transport:
@@ -290,16 +267,6 @@ def _checked_token(api_key: str, key_variable: str) -> str:
             key_variable, "is missing or not a token; paste the token as Dixa shows it."
         )
     return token
-
-
-def checked_base_url(base_url: str) -> str:
-    """Scheme and host of the API; `ConfigError` if the key would not be safe there."""
-    parts = web_address("base_url", base_url.strip())
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigError("base_url", "must be https: the key is sent with every request.")
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigError("base_url", "must be scheme and host alone, without a path.")
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _text(response: httpx.Response) -> str:

@@ -150,7 +150,7 @@ def required_filter(query: Query, subject: Subject) -> Finding:
     attribute, entry = subject.spec.required_filter, subject.entry
     described = [
         (other.id, item.nullable)
-        for other in subject.entries
+        for other in subject.entries.values()
         for item in other.fields
         if item.field == attribute
     ]
@@ -329,7 +329,7 @@ def _formulas(query: Query, subject: Subject, record: Entry) -> dict[str, str]:
         entry.kind == "metric"
         and record.id in entry.related_ids
         and any(item.measure == "Average" for item in entry.aggregations)
-        for entry in subject.entries
+        for entry in subject.entries.values()
     )
     formulas = {}
     if "Count" in measures and _has_rows(query, record):

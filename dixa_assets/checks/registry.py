@@ -65,13 +65,13 @@ class Subject:
 
     Args:
         spec: How it is loaded.
-        entries: All entries of the catalogue.
+        entries: All entries of the catalogue, by kind and id.
         options: How all entries are loaded.
         now: The instant of the check.
     """
 
     spec: LoadSpec
-    entries: Sequence[Entry]
+    entries: Mapping[tuple[str, str], Entry]
     options: Options
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -79,6 +79,13 @@ class Subject:
     def entry(self) -> Entry:
         """The metric or record itself."""
         return self.spec.entry
+
+    @property
+    def related(self) -> list[Entry]:
+        """The records of a metric or the metrics of a record, by id."""
+        kind = "record" if self.entry.kind == "metric" else "metric"
+        keys = [(kind, id_) for id_ in sorted({*self.entry.related_ids})]
+        return [self.entries[key] for key in keys if key in self.entries]
 
     def days(self, loaded: Collection[date]) -> list[date]:
         """The days that somebody asked for, sorted.
@@ -118,12 +125,7 @@ class Subject:
         measures = {item.measure for item in metric.aggregations}
         if not measures & {"Count", "Average"} and metric.id not in SHARES:
             return None
-        records = [
-            entry
-            for entry in self.entries
-            if entry.kind == "record" and entry.id in metric.related_ids
-        ]
-        return records[0] if len(records) == 1 else None
+        return self.related[0] if len(self.related) == 1 else None
 
 
 Look = Callable[[Query, Subject], Finding]

@@ -208,9 +208,10 @@ class Loader:
 
     def _fetch(self, queue: Queue, pending_day: PendingDay, folder: Path) -> list[Staged]:
         request = queue.request_future.result()
-        pending_day.started = time.monotonic()
+        started = time.monotonic()
         staged = self._stage(request, pending_day.day, folder)
-        pending_day.seconds = time.monotonic() - pending_day.started
+        pending_day.seconds = time.monotonic() - started
+        pending_day.bytes = sum(part.bytes for part in staged)
         return staged
 
     def _stage(self, request: Request, day: Day, folder: Path) -> list[Staged]:

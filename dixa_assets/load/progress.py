@@ -3,14 +3,11 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dixa_assets.model.counts import Counts, Usage
 from dixa_assets.model.days import Day
 from dixa_assets.model.tables import Column
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -29,7 +26,7 @@ class LoadedDay:
     schema_changes: Sequence[str]
     columns: Sequence[Column]
     seconds: float
-    preview: "pd.DataFrame"
+    preview: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Progress:
         self._rows += loaded.counts.rows
         self._usage += loaded.usage
         now = time.monotonic()
-        if 1 < self._done < self._days and now < self._reported + SECONDS_BETWEEN_LINES:
+        if self._done < self._days and now < self._reported + SECONDS_BETWEEN_LINES:
             return None
         self._reported = now
         left = (now - self._began) / self._done * (self._days - self._done)

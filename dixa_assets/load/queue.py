@@ -61,19 +61,14 @@ class PendingDay:
 
     def __init__(self, day: Day) -> None:
         self.day = day
-        self.started = self.seconds = 0.0
+        # The duration of its requests, and the size of its files: 0 until the day is completed.
+        self.seconds, self.bytes = 0.0, 0
         self.parts: list[Staged] = []
 
     @property
     def rows(self) -> int:
         """The number of staged rows."""
         return sum(part.rows for part in self.parts)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the staged files; 0 until the day is completed."""
-        is_staged = self.future.done() and not self.has_failed()
-        return sum(part.bytes for part in self.future.result()) if is_staged else 0
 
     def has_failed(self) -> bool:
         """True if the day was fetched with an error, or cancelled."""

@@ -7,6 +7,7 @@ no longer lists is kept as retired, so its asset and its table stay.
 import hashlib
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -170,6 +171,11 @@ class Fact:
     value: str = ""
 
 
+def by_id(entries: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
+    """Entries by kind and id."""
+    return {(entry.kind, entry.id): entry for entry in entries}
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """All entries ever seen, ordered by kind and id, and all their changes.
@@ -192,6 +198,14 @@ class Catalogue:
     def version(self) -> str:
         """A digest of the content: equal catalogues have equal versions."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:20]
+
+    def changed_items(self, *changes: str) -> defaultdict[tuple[str, str], list[str]]:
+        """The items of changes of these kinds, by the kind and the id of their entry."""
+        found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for each in self.changes:
+            if each.change in changes and each.item:
+                found[each.kind, each.id].append(each.item)
+        return found
 
     def to_json(self) -> str:
         """Return the catalogue as JSON. `from_json` restores an equal catalogue."""

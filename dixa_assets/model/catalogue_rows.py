@@ -1,6 +1,6 @@
 """The tables of the catalogue, and their rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -99,6 +99,12 @@ API_FACTS = _catalogue_table(
 )
 
 
+def catalogue_tables(catalogue: Catalogue) -> list[Table]:
+    """The catalogue's tables. The table of the probe's findings needs findings."""
+    tables = [METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES]
+    return [*tables, API_FACTS] if catalogue.facts else tables
+
+
 def catalogue_rows(
     catalogue: Catalogue, policy_of: Callable[[str], FieldPolicy] = lambda _: STORE_ALL
 ) -> dict[Table, list[dict[str, Any]]]:
@@ -108,10 +114,8 @@ def catalogue_rows(
         catalogue: The catalogue.
         policy_of: Returns how the fields of a record are treated, by its id.
     """
-    rows: dict[Table, list[dict[str, Any]]] = {
-        table: [] for table in (METRICS, RECORDS, FILTERS, AGGREGATIONS, FIELDS, RELATIONS, CHANGES)
-    }
-    pairs = set()
+    rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in catalogue_tables(catalogue)}
+    pairs, only_in_rows = set(), catalogue.changed_items(ONLY_IN_ROWS)
     for entry in catalogue.entries:
         own = {
             "kind": entry.kind,
@@ -136,7 +140,8 @@ def catalogue_rows(
             own | {"measure": item.measure, "description": item.description}
             for item in entry.aggregations
         ]
-        rows[FIELDS] += [own | each for each in _fields(catalogue, entry, policy_of(entry.id))]
+        undeclared = only_in_rows[entry.kind, entry.id]
+        rows[FIELDS] += [own | each for each in _fields(entry, undeclared, policy_of(entry.id))]
     rows[RELATIONS] = [{"metric": metric, "record": record} for metric, record in sorted(pairs)]
     rows[CHANGES] = [asdict(change) for change in catalogue.changes]
     if catalogue.facts:
@@ -144,19 +149,15 @@ def catalogue_rows(
     return rows
 
 
-def _fields(catalogue: Catalogue, entry: Entry, policy: FieldPolicy) -> Iterator[dict[str, Any]]:
-    """The declared fields of a record, then the fields that only its rows have."""
+def _fields(entry: Entry, others: Sequence[str], policy: FieldPolicy) -> Iterator[dict[str, Any]]:
+    """The declared fields of a record, and the fields that only its rows have."""
     declared = {item.field: (item.description, item.nullable) for item in entry.fields}
-    only_in_rows = {
-        change.item: ("", None)
-        for change in catalogue.changes
-        if (change.kind, change.id) == (entry.kind, entry.id) and change.change == ONLY_IN_ROWS
-    }
-    for name, (description, is_nullable) in (only_in_rows | declared).items():
+    fields = {name: ("", None) for name in others} | declared
+    for name, (description, is_nullable) in fields.items():
         yield {
             "field": name,
             "description": description,
             "is_nullable": is_nullable,
-            "treatment": policy.treatment(name or "").value,
-            "looks_personal": policy.is_personal(name or "", description),
+            "treatment": policy.treatment(name).value,
+            "looks_personal": policy.is_personal(name, description),
         }

@@ -294,10 +294,9 @@ class Options:
     def unnamed_fields(self, catalogue: Catalogue) -> list[str]:
         """Fields that Dixa added, and that are not stored until a setting names them."""
         fields = {
-            f"{change.id}.{change.item}"
-            for change in catalogue.changes
-            if change.kind == "record"
-            and change.change in NEW_FIELD
-            and self.policy(change.id).treatment(change.item or "") is Treatment.NOT_ALLOWED
+            f"{id_}.{item}"
+            for (kind, id_), items in catalogue.changed_items(*NEW_FIELD).items()
+            for item in items
+            if kind == "record" and self.policy(id_).treatment(item) is Treatment.NOT_ALLOWED
         }
         return sorted(fields)

@@ -18,8 +18,8 @@ from dixa_assets.errors import ConfigError, DaysFailed, DixaAssetsError, printab
 from dixa_assets.load.loader import Loader
 from dixa_assets.load.progress import Progress
 from dixa_assets.load.queue import Task
-from dixa_assets.model.catalogue import Catalogue, Entry
-from dixa_assets.model.catalogue_rows import catalogue_rows
+from dixa_assets.model.catalogue import Catalogue, Entry, by_id
+from dixa_assets.model.catalogue_rows import catalogue_rows, catalogue_tables
 from dixa_assets.model.days import Day
 from dixa_assets.model.options import LoadSpec, Options
 from dixa_assets.model.privacy import FieldPolicy
@@ -69,6 +69,7 @@ class DailyAssets:
         days_per_run: int = 0,
     ) -> None:
         self._catalogue = catalogue
+        self._entries = by_id(catalogue.entries)
         self._names = names
         self._partitions_def = partitions_def
         self._options = options
@@ -223,7 +224,7 @@ class DailyAssets:
                 remove_left_out(warehouse, relation)
 
     def _subject(self, load_spec: LoadSpec) -> Subject:
-        return Subject(load_spec, self._catalogue.entries, self._options)
+        return Subject(load_spec, self._entries, self._options)
 
     def _filters_of(self, load_spec: LoadSpec) -> list[dg.AssetKey]:
         """The assets of the filter values that a metric is broken down by."""
@@ -302,15 +303,14 @@ def build_filter_asset(
 
 def describe_catalogue(catalogue: Catalogue, names: Names) -> list[DixaAsset]:
     """Describe the catalogue's tables as assets."""
-    return [describe_table(table, names) for table in catalogue_rows(catalogue)]
+    return [describe_table(table, names) for table in catalogue_tables(catalogue)]
 
 
 def build_catalogue_assets(
     catalogue: Catalogue, names: Names, specs: Specs, options: Options
 ) -> dg.AssetsDefinition:
     """Build the catalogue's tables as assets. The step sends no request."""
-    tables, loader = catalogue_rows(catalogue, options.policy), names.of(LOADER)
-    version = options.version(catalogue)
+    tables, loader = catalogue_tables(catalogue), names.of(LOADER)
 
     @dg.multi_asset(
         name=names.of("dixa_catalogue"),
@@ -323,7 +323,8 @@ def build_catalogue_assets(
         resource: Loader = getattr(context.resources, loader)
         with as_failure():
             resource.warehouse.save_catalogue(catalogue)
-            for table, rows in tables.items():
+            version = options.version(catalogue)
+            for table, rows in catalogue_rows(catalogue, options.policy).items():
                 resource.load_rows(Relation.whole(table), rows, run_id=context.run_id)
                 yield dg.MaterializeResult(
                     asset_key=specs.key(table.schema, table.name),

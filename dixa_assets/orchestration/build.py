@@ -110,8 +110,10 @@ class _AccountDefinitions:
         ]
         # 2. Translate the descriptions. The keys of jobs, sensors and schedules come from these.
         self._specs = Specs(described, account.translate)
-        self._entries = {self._specs.key(entry.schema, entry.name): entry for entry in wanted}
-        self._live = {key: entry for key, entry in self._entries.items() if entry.is_live}
+        self._entries = {
+            self._specs.key(each.entry.schema, each.entry.name): each for each in self._load_specs
+        }
+        self._live = [key for key, each in self._entries.items() if each.entry.is_live]
         self._unpartitioned = {
             self._key(each): Tracked(f"{each.schema}/{each.name}", version)
             for described, version in (
@@ -170,12 +172,11 @@ class _AccountDefinitions:
     def _tracked_entries(self) -> dict[dg.AssetKey, Tracked]:
         days = str(self._account.options.settings.history_days)
         tracked = {}
-        for key, entry in self._entries.items():
-            spec = self._account.options.spec(entry)
+        for key, spec in self._entries.items():
             # Other periods are another load.
             periods = f" {spec.periods} {spec.week_starts_on}" if spec.periods else ""
-            version = f"{days}{periods}" if entry.is_live else "retired"
-            tracked[key] = Tracked(entry.key, version, spec)
+            version = f"{days}{periods}" if spec.entry.is_live else "retired"
+            tracked[key] = Tracked(spec.entry.key, version, spec)
         return tracked
 
     def schedules(self, job: Any) -> list[dg.ScheduleDefinition]:

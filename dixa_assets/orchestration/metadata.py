@@ -17,7 +17,7 @@ from dixa_assets.model.tables import PERIOD_VIEWS, Column, Table, comment_of, do
 
 # Dagster keeps the event of every day, so it has 20 kB at most. These are limits of its parts, and
 # the bytes of a column without its comment.
-LARGEST_SCHEMA, COLUMN_BYTES, PREVIEW_COLUMNS = 14_000, 200, 12
+LARGEST_SCHEMA, COLUMN_BYTES = 14_000, 200
 MOST_TOTALS, LONGEST_TEXT, LONGEST_CELL = 50, 1000, 300
 REFERENCE = "https://docs.dixa.io/openapi/dixa-api/v1/"
 
@@ -58,10 +58,9 @@ def of_entry(subject: Subject, to_key: Callable[[str, str], dg.AssetKey]) -> dic
     }
     if attribute := subject.spec.required_filter:
         metadata["left out"] = f"rows without a value of {attribute}, the required filter"
-    for other in subject.entries:
-        if other.kind != entry.kind and other.id in entry.related_ids:
-            key = to_key(other.schema, other.name)
-            metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
+    for other in subject.related:
+        key = to_key(other.schema, other.name)
+        metadata[f"related {other.kind}: {other.id}"] = dg.MetadataValue.asset(key)
     return metadata
 
 
@@ -98,10 +97,8 @@ def of_day(entry: Entry, loaded: LoadedDay, *, is_last: bool) -> dict[str, Any]:
         size = sum(COLUMN_BYTES + len(comment_of(column)) for column in loaded.columns)
         if is_last and size <= LARGEST_SCHEMA:
             metadata["dagster/column_schema"] = _column_schema(loaded.columns)
-        own = loaded.preview[loaded.preview.partition_date.dt.date == day.date]
-        own = own.iloc[:, :PREVIEW_COLUMNS]
-        if len(own):
-            metadata["preview"] = to_table(own.astype(object).to_dict("records"))
+        if own := [row for row in loaded.preview if row["partition_date"] == day.date]:
+            metadata["preview"] = to_table(own)
     return metadata
 
 
@@ -129,10 +126,8 @@ def _cell(value: object) -> str | int | float | bool | None:
     if value is None or value != value:  # noqa: PLR0124
         return None
     if isinstance(value, datetime):
-        # DuckDB's instants have a zone, its dates have none.
-        return value.isoformat(" ", "milliseconds") if value.tzinfo else f"{value:%Y-%m-%d}"
-    plain = getattr(value, "item", lambda: value)()
-    return plain if isinstance(plain, (int, float, bool)) else str(plain)[:LONGEST_CELL]
+        return value.isoformat(" ", "milliseconds")
+    return value if isinstance(value, (int, float, bool)) else str(value)[:LONGEST_CELL]
 
 
 def _how_to_read(entry: Entry, periods: Sequence[str]) -> str:

@@ -58,12 +58,10 @@ class Specs:
     """The translated specs of assets, by schema and name, with translated references."""
 
     def __init__(self, assets: Iterable[DixaAsset], translate: Translate) -> None:
-        assets = list(assets)
-        translated = [translate(asset) for asset in assets]
-        keys = {one.spec.key: new.key for one, new in zip(assets, translated, strict=True)}
+        pairs = [(asset, translate(asset)) for asset in assets]
+        keys = {one.spec.key: new.key for one, new in pairs if one.spec.key != new.key}
         self._specs = {
-            (one.schema, one.name): _with_new_keys(new, keys)
-            for one, new in zip(assets, translated, strict=True)
+            (one.schema, one.name): _with_new_keys(new, keys) if keys else new for one, new in pairs
         }
 
     def __getitem__(self, table: tuple[str, str]) -> dg.AssetSpec:

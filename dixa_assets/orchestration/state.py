@@ -18,9 +18,9 @@ import dagster as dg
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.dagster_internals import (
-    STORAGE_ERRORS,
     DefinitionsLoadContext,
     DefsStateStorage,
+    storage_errors,
 )
 
 # The home without DAGSTER_HOME, in the working folder.
@@ -59,7 +59,7 @@ def _usable_home() -> Iterator[Path]:
     home = dagster_home()
     try:
         yield home
-    except STORAGE_ERRORS as error:
+    except storage_errors() as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" …")
         raise ConfigError("DAGSTER_HOME", f"{home} cannot be used: {reason}") from None
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
 from dixa_assets.checks.registry import CHECKS, Finding, Subject, Verdict, findings_of, is_per_group
-from dixa_assets.model.catalogue import Entry, to_identifier
+from dixa_assets.model.catalogue import Entry, by_id, to_identifier
 from dixa_assets.model.options import Options
 from dixa_assets.model.tables import LOADS
 from dixa_assets.model.values import PRESENCE
@@ -135,10 +135,12 @@ class Pages:
         self.entries = list(read_catalogue(query).entries)
         listed = {entry.key for entry in self.entries}
         self.entries += [_unlisted(key, totals) for key in loaded if key not in listed]
+        # If both have an id, the catalogue's entry is the related one.
+        self._by_id = by_id(reversed(self.entries))
 
     def page(self, entry: Entry) -> Page:
         """The page of an entry."""
-        subject = Subject(self.options.spec(entry), self.entries, self.options, self.now)
+        subject = Subject(self.options.spec(entry), self._by_id, self.options, self.now)
         findings = findings_of(self.query, subject)
         load, log = self.loaded[entry.key], self.logs.get(entry.key, {})
         charts = list(self._charts(entry, log, findings["completeness"].gaps))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zoneinfo import available_timezones
 
 from dixa_assets.errors import ConfigError, printable
-from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.options import EVERY_RECORD, HASH_KEY, LoadSettings
 from dixa_assets.model.privacy import OWN_VALUE, normalised
 
@@ -105,8 +105,9 @@ def unknown_names(
         ("filters", filters, ids, "metric or record of Dixa"),
         ("breakdowns", breakdowns, metrics, "metric of Dixa"),
     ]
+    removed = catalogue.changed_items("filter removed")
     for entry in catalogue.entries:
-        known = entry.attributes | _earlier(catalogue, entry, "filter removed")
+        known = entry.attributes.union(removed[entry.kind, entry.id])
         what = f"filter attribute of {entry.kind} '{entry.id}'"
         rows.append(("filters", filters.get(entry.id, ()), known, what))
         if entry.kind == "metric":
@@ -126,10 +127,11 @@ def unknown_names(
 
 def _unknown_fields(catalogue: Catalogue, settings: LoadSettings) -> Iterator[Mistake]:
     """Yield every name in `FIELD_SETTINGS` that neither the catalogue nor a row ever had."""
+    others = catalogue.changed_items("field removed", "field only in rows")
     fields = {
         # A row's own value is a field too, and a filter attribute may be.
         entry.id: {OWN_VALUE, *entry.attributes, *(item.field for item in entry.fields)}
-        | _earlier(catalogue, entry, "field removed", "field only in rows")
+        | {*others[entry.kind, entry.id]}
         for entry in catalogue.entries
         if entry.kind == "record"
     }
@@ -157,14 +159,3 @@ def _unknown(
         if name not in known:
             is_sure = not typo_of or bool(nearest(name, typo_of))
             yield Mistake(setting, f"'{name}' is not a {what}{hint(name, known)}", is_sure)
-
-
-def _earlier(catalogue: Catalogue, entry: Entry, *changes: str) -> set[str]:
-    """The filters or fields of an entry that the catalogue's `changes` of these kinds name."""
-    return {
-        change.item
-        for change in catalogue.changes
-        if (change.kind, change.id) == (entry.kind, entry.id)
-        and change.change in changes
-        and change.item
-    }

@@ -1,23 +1,15 @@
-"""Copy staged rows from their file into their table, and preview the table."""
+"""Copy staged rows from their file into their table."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import duckdb
 
 from dixa_assets.errors import WarehouseError
 from dixa_assets.model.tables import Column
-from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ, VARCHAR
+from dixa_assets.model.values import DOUBLE, TIMESTAMPTZ, VARCHAR
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.objects import LOADED_NAMES, sql_type
 from dixa_assets.warehouse.sql import literal, name_of, quote
-
-if TYPE_CHECKING:
-    pass
-
-# A preview shows columns of these types only, because their values do not identify a person.
-PREVIEW_TYPES = frozenset({BOOLEAN, BIGINT, DOUBLE, DATE, TIMESTAMPTZ})
-PREVIEW_ROWS = 5
 
 
 def insert_rows(

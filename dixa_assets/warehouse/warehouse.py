@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -43,9 +43,6 @@ from dixa_assets.warehouse.sql import (
 )
 from dixa_assets.warehouse.views import View, replace_rows, replace_views
 from dixa_assets.warehouse.written import Written, read_preview
-
-if TYPE_CHECKING:
-    pass
 
 # One thread. Each row group is written when it is full: by default DuckDB keeps ten in memory.
 LOW_MEMORY = "SET threads = 1; SET write_buffer_row_group_count = 1"
@@ -143,7 +140,8 @@ class Warehouse(Frames):
                 insert_rows(connection, part, columns, run_id)
             load_log.write_loads(connection, relation.key, loads, changes)
             append_revisions(connection, relation, before)
-            preview = read_preview(connection, plan.columns, scope_sql, values)
+            is_record = bool(days) and not relation.row_filter
+            preview = read_preview(connection, plan.columns, scope_sql, values) if is_record else []
             return Written(tuple(changes), tuple(plan.columns), preview)
 
         is_lake, table = self._engine.is_shared, relation.stored_in

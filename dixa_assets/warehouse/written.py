@@ -1,8 +1,8 @@
 """The result of a write, with a preview that identifies nobody."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import duckdb
 
@@ -11,12 +11,9 @@ from dixa_assets.model.tables import Column
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
 from dixa_assets.warehouse.sql import names_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 # A preview shows fields of these types only. A number may be a phone number.
 PREVIEW_TYPES = frozenset({BOOLEAN, DATE, TIMESTAMPTZ})
-PREVIEW_ROWS = 5
+PREVIEW_ROWS, PREVIEW_COLUMNS = 5, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +23,12 @@ class Written:
     Attributes:
         schema_changes: The changes of the table, in words.
         columns: The columns of the table.
-        preview: A few of its rows: the row's own number, instants and booleans.
+        preview: A few rows of a record: the row's own number, instants and booleans.
     """
 
     schema_changes: tuple[str, ...]
     columns: tuple[Column, ...]
-    preview: "pd.DataFrame"
+    preview: Sequence[Mapping[str, Any]]
 
 
 def read_preview(
@@ -39,13 +36,14 @@ def read_preview(
     columns: Sequence[Column],
     scope_sql: str,
     scope: Sequence[str],
-) -> "pd.DataFrame":
+) -> list[dict[str, Any]]:
     """The latest rows of a scope: a table and a condition with parameters."""
-    return connection.execute(
-        f"SELECT {names_of([*filter(_is_shown, columns)]) or 'NULL'} FROM {scope_sql} "
-        f"ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
+    shown = [*filter(_is_shown, columns)][:PREVIEW_COLUMNS]
+    rows = connection.execute(
+        f"SELECT {names_of(shown)} FROM {scope_sql} ORDER BY rowid DESC LIMIT {PREVIEW_ROWS}",
         scope,
-    ).df()
+    ).fetchall()
+    return [{column.name: value for column, value in zip(shown, row, strict=True)} for row in rows]
 
 
 def _is_shown(column: Column) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dixa_assets.api.call import is_loopback
 from dixa_assets.api.client import DixaClient
-from dixa_assets.api.connections import is_loopback
 from dixa_assets.api.settings import Patience
 from dixa_assets.errors import ApiUnavailable, ConfigError
 from dixa_assets_tests.support.client import Impatient, listening

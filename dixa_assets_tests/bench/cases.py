@@ -55,9 +55,18 @@ BENCHMARKS = (
         (
             Row("Pipeline, 300,000 rows of 12 fields, limit off", "≥", 0.75),
             Row("The same, against dlt's `rest_api` source", "≥", 7, "{:.1f}"),
+            Row("The same, processor for each row", "≤", 1.8),
         ),
     ),
     Case("memory", pipeline.memory, (Row("Peak memory, a day of 1,000,000 rows", "≤", 1.15),)),
+    Case(
+        "columns",
+        pipeline.columns,
+        (
+            Row("A day of a record with 2,000 columns, in a run of its own", "≤", 1, TAKEN),
+            Row("The same, its materialization in Dagster", "≤", 20, "{:.0f} kB"),
+        ),
+    ),
     Case(
         "history",
         history.history,
@@ -89,7 +98,8 @@ BENCHMARKS = (
                 Row(f"{entries} entries: a new metric becomes an asset", "≤", 5, SECONDS),
                 Row(f"{entries} entries: code location, look at the catalogue"),
             )
-        ),
+        )
+        + (Row("Imports of a code location beyond Dagster's", "≤", 0.15, "{:.2f} s"),),
         runs="whole",
     ),
 )

@@ -125,22 +125,30 @@ def query(first: int, days: int) -> dict[str, Any]:
     return {"id": RECORD, "periodFilter": period, "timezone": "UTC"}
 
 
-def import_seconds() -> float:
-    """How long the imports of a code location take."""
+def import_seconds() -> tuple[float, float]:
+    """How long the imports of a code location take: Dagster's, then this project's."""
     began = time.perf_counter()
+    import dagster as dg  # noqa: F401
+
+    between = time.perf_counter()
     import dixa_assets.component  # noqa: F401
 
-    return time.perf_counter() - began
+    return between - began, time.perf_counter() - between
 
 
 def measured(load_all: Callable[[], int], *, profiled: bool = False) -> dict[str, Any]:
-    """Run a load: rows, seconds, microseconds of processor time by function, peak memory."""
+    """Run a load: rows, seconds, processor seconds, by function as well, peak memory."""
     sampler = Sampler() if profiled else None
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     rows = load_all()
-    seconds = time.perf_counter() - began
-    spent = sampler.stop() if sampler else {}
-    return {"rows": rows, "seconds": seconds, "memory": peak_memory(), "spent": spent}
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "processor": processor,
+        "memory": peak_memory(),
+        "spent": sampler.stop() if sampler else {},
+    }
 
 
 def peak_memory() -> int:

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,9 @@ import dagster as dg
 
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.bench import contestants
+from dixa_assets_tests.bench.dagster_runs import days_until
 from dixa_assets_tests.bench.table import Found
-from dixa_assets_tests.bench.vendor import ASSET, PAGE_LIMIT, requests_to, vendor
+from dixa_assets_tests.bench.vendor import ASSET, PAGE_LIMIT, requests_to, vendor, wide
 from dixa_assets_tests.support.processes import call_in_process
 from dixa_assets_tests.support.scenario import component, days, fetched, load
 from dixa_assets_tests.support.serve import serve_in_process
@@ -31,6 +33,7 @@ class Loaded:
 
     rows: int
     seconds: float
+    processor: float
     memory: int
     spent: dict[str, int]
 
@@ -38,6 +41,11 @@ class Loaded:
     def rate(self) -> float:
         """Rows per second."""
         return self.rows / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of the processor for each row."""
+        return self.processor / self.rows * 1e6
 
 
 def run(function: Callable[..., dict[str, Any]], expected: int, *arguments: Any) -> Loaded:
@@ -51,6 +59,7 @@ def run(function: Callable[..., dict[str, Any]], expected: int, *arguments: Any)
 
 def pipeline(_: Path, quick: bool) -> Iterator[Found | str]:
     """Ours and the floor by turns, because a machine is slower at times; dlt once."""
+    costs = []
     rows = 60_000 if quick else 300_000
     dlt_days = 1 if quick else 3
     ours, floors = [], []
@@ -63,6 +72,7 @@ def pipeline(_: Path, quick: bool) -> Iterator[Found | str]:
                 for days_at_once in (1, 6)
             ]
             floors.append(max(fetched, key=lambda loaded: loaded.rate))
+            costs.append(min(each.cost for each in fetched))
         profile = run(contestants.load_with_ours, rows, url, DAYS, Path, True)
         dlt = None
         if find_spec("dlt"):
@@ -78,6 +88,11 @@ def pipeline(_: Path, quick: bool) -> Iterator[Found | str]:
         ours=f"{median(rates):,.0f} rows/s",
         alternative=f"{dlt.rate:,.0f} rows/s" if dlt else "dlt is not installed",
         values=[rate / dlt.rate for rate in rates] if dlt else (),
+    )
+    yield Found(
+        ours=f"{median(each.cost for each in ours):.0f} µs",
+        floor=f"{median(costs):.0f} µs",
+        values=[each.cost / cost for each, cost in zip(ours, costs, strict=True)],
     )
     total = sum(profile.spent.values())
     lines = [
@@ -104,6 +119,25 @@ def memory(_: Path, quick: bool) -> Iterator[Found]:
         floor=f"{median(small):.0f} MB for a tenth of the rows",
         values=[each / median(small) for each in large],
     )
+
+
+def columns(folder: Path, quick: bool) -> Iterator[Found]:
+    """Days of a record with many columns, each in a run of its own, and the last day's event."""
+    *rest, first = reversed(days_until(1, 1 + TIMES))
+    seconds = []
+    with (
+        serve_in_process(wide, 200 if quick else 2_000) as url,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        analytics = component(Simulator(url), folder, timezone="UTC")
+        catalogue = fetched(analytics)
+        for day in (first, *reversed(rest)):
+            began = time.perf_counter()
+            assert load(analytics, [ASSET], day, catalogue=catalogue, instance=instance).success
+            seconds.append(time.perf_counter() - began)
+        (last,) = instance.fetch_materializations(dg.AssetKey(ASSET.split("/")), limit=1).records
+    yield Found(f"{median(seconds[1:]):.1f} s", f"{seconds[0]:.1f} s the first", values=seconds[1:])
+    yield Found(values=[len(last.event_log_entry.to_json()) / 1000])
 
 
 def requests(folder: Path, quick: bool) -> Iterator[Found]:

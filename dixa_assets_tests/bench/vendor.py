@@ -34,7 +34,7 @@ DAY_MS = 86_400_000
 def vendor(rows_per_day: int) -> Answer:
     """The answers; `GET /bench/requests` has the number of requests for rows so far."""
     prepared = [_prepare(Random(number)) for number in range(PREPARED_ROWS)]
-    catalogue = _catalogue()
+    catalogue = _catalogue([{"field": name, "nullable": True} for name in _fields(Random(0))])
     # `next` of a count is one step for all threads.
     requests = count()
 
@@ -65,14 +65,30 @@ def vendor(rows_per_day: int) -> Answer:
     return answer
 
 
+def wide(columns: int) -> Answer:
+    """The answers of a record with many fields and one row a day."""
+    names = [f"field_{number}" for number in range(columns)]
+    fields = [{"field": name, "nullable": True, "description": f"A {name}."} for name in names]
+    catalogue = _catalogue(fields)
+    values = [{"name": each, "field": {"_type": "LongField", "value": 1}} for each in names]
+
+    def answer(request: Request) -> Response:
+        if request.method == "GET":
+            return Response({"data": catalogue[request.path], "meta": {}})
+        primary = {"name": "closed_at", "timestamp": request.json()["periodFilter"]["start"]}
+        row = {"primaryTimestampField": primary, "fields": values}
+        return Response({"data": [row], "meta": {}})
+
+    return answer
+
+
 def requests_to(url: str) -> int:
     """How many requests for rows a vendor has answered. Call it once: it counts itself too."""
     return int(httpx.get(f"{url}/bench/requests").text)
 
 
-def _catalogue() -> dict[str, list[dict[str, Any]]]:
-    fields = [{"field": name, "nullable": True} for name in _fields(Random(0))]
-    record = {"id": RECORD, "description": "Many rows of twelve fields.", "fieldsMetadata": fields}
+def _catalogue(fields: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    record = {"id": RECORD, "description": "Many rows or many fields.", "fieldsMetadata": fields}
     # A catalogue without a metric counts as a fault.
     metric = {"id": RECORD, "description": "Rows.", "aggregations": [{"measure": "Count"}]}
     return {"/v1/analytics/metrics": [metric], PATH: [record]}

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from dixa_assets.checks.registry import Subject, Verdict, checks_of
-from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, FilterAttribute
+from dixa_assets.model.catalogue import Aggregation, Entry, FieldMetadata, FilterAttribute, by_id
 from dixa_assets.model.options import Adaptation, LoadSettings, Options
 from dixa_assets.model.tables import Relation, relation_of
 from dixa_assets.model.values import BIGINT, VARCHAR, Value
@@ -40,7 +40,7 @@ def look(
     warehouse: Warehouse, entry: Entry, options: Options = OPTIONS
 ) -> dict[str, tuple[Verdict, tuple[float, ...]]]:
     """The verdict and the figures of each check of an entry."""
-    subject = Subject(options.spec(entry), (METRIC, RECORD), options, NOW)
+    subject = Subject(options.spec(entry), by_id((METRIC, RECORD)), options, NOW)
     with warehouse.reading() as query:
         found = {check.name: check.look(query, subject) for check in checks_of(subject)}
     return {name: (each.verdict, tuple(each.figures.values())) for name, each in found.items()}
@@ -78,7 +78,7 @@ def test_a_missing_value_is_found_by_its_rows(warehouse: Warehouse) -> None:
         staged = stage(folder, table, "2025-01-02", rows)
         staged.counts.nulls["queue_id"] = staged.counts.outside_day = 1
         warehouse.replace(Relation.whole(table), [of_day("2025-01-02", staged)])
-    subject = Subject(OPTIONS.spec(RECORD), (RECORD,), OPTIONS, NOW)
+    subject = Subject(OPTIONS.spec(RECORD), by_id((RECORD,)), OPTIONS, NOW)
     with warehouse.reading() as query:
         found = {check.name: check.look(query, subject) for check in checks_of(subject)}
     assert found["not_null"].cases == [
@@ -124,7 +124,9 @@ def test_days_that_nobody_asked_for_are_not_missing(
 ) -> None:
     entry = replace(METRIC, first_seen="2025-06-01T06:00:00+00:00")
     options = Options(LoadSettings(start_date="2025-01-01", history_days=30))
-    subject = Subject(options.spec(entry), (entry,), options, datetime(2025, 6, 1, 12, tzinfo=UTC))
+    subject = Subject(
+        options.spec(entry), by_id((entry,)), options, datetime(2025, 6, 1, 12, tzinfo=UTC)
+    )
     warehouse.check()
     for each in loaded:
         first, last = map(date.fromisoformat, each.split(".."))

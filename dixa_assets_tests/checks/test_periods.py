@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 
 from dixa_assets.checks.registry import Finding, Subject, Verdict, checks_of
+from dixa_assets.model.catalogue import by_id
 from dixa_assets.model.days import days_from
 from dixa_assets.model.options import LoadSettings, LoadSpec, Options
 from dixa_assets.simulator.metrics import METRICS
@@ -25,7 +26,7 @@ def metric(metric_id: str) -> LoadSpec:
 
 
 def look(warehouse: Warehouse, spec: LoadSpec) -> Finding:
-    subject = Subject(spec, (spec.entry,), Options(LoadSettings(periods=("week", "month"))))
+    subject = Subject(spec, by_id((spec.entry,)), Options(LoadSettings(periods=("week", "month"))))
     (adds_up,) = [check for check in checks_of(subject) if check.name == "adds_up"]
     with warehouse.reading() as query:
         return adds_up.look(query, subject)

@@ -18,6 +18,7 @@ import pytest
 from dixa_assets.checks.registry import Subject
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.marts.builder import Marts
+from dixa_assets.model.catalogue import by_id
 from dixa_assets.orchestration.checks import check_results
 from dixa_assets.report.contents import gather
 from dixa_assets.report.formats import shown
@@ -425,7 +426,7 @@ def test_the_report_says_what_the_checks_tab_says(loaded: DixaAnalytics, tmp_pat
             report = gather(query, options=OPTIONS, now=NOW)
         (entry,) = (entry for entry in entries if entry.key == "dixa_metrics/csat")
         key = dg.AssetKey(["dixa_metrics", "csat"])
-        subject = Subject(OPTIONS.spec(entry), entries, OPTIONS, NOW)
+        subject = Subject(OPTIONS.spec(entry), by_id(entries), OPTIONS, NOW)
         tab = {each.check_name: each.description for each in check_results(key, subject, warehouse)}
     (page,) = report.pages
     assert {name: found.reason for name, found in page.findings.items()} == tab
