@@ -67,9 +67,27 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [*LONGEST, item.path.stem].index(item.path.stem))
+    if config.getoption("lake"):
+        chosen = [*_of_a_lake(items)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _of_a_lake(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Select the tests that a lake can fail.
+
+    A lake has other SQL and the same values, so the first and the last case of a test are enough.
+    """
+    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if config.getoption("lake") and item.get_closest_marker("file"):
-            item.add_marker(pytest.mark.skip(reason="holds of a database file alone"))
+        if item.get_closest_marker("services"):
+            yield item
+        elif "database" in getattr(item, "fixturenames", ()) and not item.get_closest_marker(
+            "file"
+        ):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for first, *others in cases.values():
+        yield from (first, *others[-1:])
 
 
 @pytest.fixture(scope="session")

@@ -178,7 +178,7 @@ def test_a_run_that_is_stopped_by_hand_stays_stopped(
         (found,) = (one for one in cluster.runs(launched) if one["runId"] == run["runId"])
         return str(found["status"])
 
-    wait_until(lambda: status() == "CANCELED", seconds=60, what="the run is canceled")
+    wait_until(lambda: status() == "CANCELED", seconds=120, what="the run is canceled")
     until_done(cluster, launched)
     children = [
         one for one in cluster.runs() if one["tags"].get("dagster/parent_run_id") == run["runId"]

@@ -286,8 +286,8 @@ class Environments:
         kept = {}
         for root in (self._outside, folder / "home", folder / "project"):
             for path in (root, *root.rglob("*")):
-                # Only cases whose settings name the full place write there.
-                if {"__pycache__", ".dagster_home", "full"} & {*path.parts}:
+                # Only cases whose settings name these places can write there.
+                if {"__pycache__", ".dagster_home", "full", "theirs"} & {*path.parts}:
                     continue
                 about = path.lstat()
                 text = f"{about.st_mode:o} {about.st_uid}"

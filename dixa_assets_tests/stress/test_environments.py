@@ -17,7 +17,7 @@ def running() -> Iterator[Environments]:
 
 
 def test_commands_work_in_random_environments_or_name_the_cause() -> None:
-    ends = environments.run(40, first_seed=0)
+    ends = environments.run(25, first_seed=0)
     assert ends["works"] >= 5
     assert len(ends) >= 4
 

@@ -34,8 +34,8 @@ def wire(**what: Any) -> dict[str, Any]:
 
 
 def test_mutated_answers_replace_a_day_whole_or_leave_it_untouched() -> None:
-    ends = fuzz.run(300, first_seed=0)
-    assert ends.total() >= 300
+    ends = fuzz.run(150, first_seed=0)
+    assert ends.total() >= 150
     assert ends["replaced"] >= 50
     assert {"ApiContractBroken", "ApiRefused", "ApiUnavailable"} <= set(ends)
 
