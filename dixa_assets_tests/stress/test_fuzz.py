@@ -36,7 +36,7 @@ def wire(**what: Any) -> dict[str, Any]:
 def test_mutated_answers_replace_a_day_whole_or_leave_it_untouched() -> None:
     ends = fuzz.run(150, first_seed=0)
     assert ends.total() >= 150
-    assert ends["replaced"] >= 50
+    assert ends["replaced"] >= 25
     assert {"ApiContractBroken", "ApiRefused", "ApiUnavailable"} <= set(ends)
 
 
