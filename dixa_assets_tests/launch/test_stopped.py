@@ -3,14 +3,22 @@
 import re
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from dixa_assets.component import DixaAnalytics
 from dixa_assets.launch.stopped import missing_days
 from dixa_assets_tests.support.graphql import ASSETS, BACKFILL, assets_in
 from dixa_assets_tests.support.launched import Launched, launched
-from dixa_assets_tests.support.processes import graphql, outside_settings, run, wait_until
-from dixa_assets_tests.support.scenario import days
-from dixa_assets_tests.support.simulator import KEY, running_simulator
+from dixa_assets_tests.support.processes import (
+    graphql,
+    outside_settings,
+    run,
+    settings_for,
+    wait_until,
+)
+from dixa_assets_tests.support.scenario import days, load
+from dixa_assets_tests.support.simulator import KEY, Simulator, running_simulator
 
 KEYS = ["dixa_metrics/csat", "dixa_records/ratings"]
 CHOSEN = [str(day) for day in days("2025-06-01", "2025-09-30")]
@@ -20,6 +28,22 @@ def stopped_line(dev: Launched) -> str:
     wait_until(lambda: "Ctrl-C stops" in dev.console.read_text(), seconds=60, what="the banner")
     wait_until(lambda: graphql(dev.url, ASSETS) is not None, seconds=120, what="the UI")
     return "\n".join(line for line in dev.lines() if "missing" in line)
+
+
+def test_days_that_failed_are_named_until_they_are_loaded(
+    analytics: DixaAnalytics, simulator: Simulator, tmp_path: Path
+) -> None:
+    home = Path(settings_for(simulator, tmp_path)["DAGSTER_HOME"])
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert load(analytics, KEYS, "2025-11-01", instance=instance).success
+        simulator.tell("faults", kind="status", status=400, id="csat", times=None, body="no")
+        assert not load(analytics, KEYS, "2025-11-01", "2025-11-04", instance=instance).success
+        line = missing_days(home, "{assets} for {days}")
+        assert "3 days of 1 assets are missing" in line
+        assert line.endswith("To load them: dixa_metrics/csat for 2025-11-02...2025-11-04")
+        simulator.tell("reset")
+        assert load(analytics, KEYS, "2025-11-02", "2025-11-04", instance=instance).success
+    assert missing_days(home, "{assets} for {days}") == ""
 
 
 @pytest.mark.slow
