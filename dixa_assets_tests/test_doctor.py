@@ -63,6 +63,35 @@ def test_an_error_that_several_checks_find_is_told_once(examine: Examine) -> Non
     assert found.err.count("DIXA_DUCKDB_PATH") == 1
 
 
+def test_a_database_that_is_not_there_yet_is_called_new(
+    examine: Examine, simulator: Simulator, tmp_path: Path
+) -> None:
+    database = tmp_path / "dta" / "dixa.duckdb"
+    assert f"{database}, a new file" in examine(DIXA_DUCKDB_PATH=str(database)).out
+    analytics = component(simulator, tmp_path, duckdb_path=str(database))
+    assert load(analytics, ["dixa_metrics/csat"], "2025-10-25").success
+    assert "a new file" not in examine(DIXA_DUCKDB_PATH=str(database)).out
+
+
+def test_a_clone_without_settings_is_told_how_to_make_them(
+    examine: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / ".env.example").touch()
+    assert "! .env: is missing. `cp .env.example .env`" in examine().out
+    (tmp_path / ".env").touch()
+    assert ".env: is missing" not in examine().out
+
+
+def test_a_rate_above_that_of_dixa_is_a_warning(
+    examine: Examine, simulator: Simulator, tmp_path: Path
+) -> None:
+    attributes = f"base_url: '{simulator.url}', duckdb_path: x.duckdb, requests_per_second: 50"
+    write_project(tmp_path, dixa=f"attributes: {{{attributes}}}")
+    found = examine()
+    assert "! rate limit: Dixa refuses more than 10 requests/s" in found.out
+    assert "50 requests/s configured, Dixa allows 10" in found.out
+
+
 def test_working_settings_pass(examine: Examine) -> None:
     found = examine()
     assert (found.code, found.err) == (0, "")

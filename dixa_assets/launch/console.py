@@ -33,7 +33,9 @@ _MATERIALIZED = re.compile(r"Materialized value (?P<asset>.+)\.")
 _ENDINGS = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED", "RUN_CANCELED": "cancelled"}
 # The lines of the lists in Dagster's records, such as the summary of a backfill.
 _ITEM = re.compile(r"|- .*|None|\*\*.*\*\*|Reason: .*")
-_CATALOGUE = re.compile(r"Sensor dixa_catalogue skipped: (?P<found>.+)")
+_CATALOGUE = re.compile(
+    r"Sensor dixa_catalogue skipped: (?:\d+ metrics and \d+ records\. )?(?P<found>.+)"
+)
 
 # This warning is wrong here: DAGSTER_HOME contains a link to that dagster.yaml.
 _HARMLESS_WARNING = (
@@ -131,7 +133,8 @@ def banner(
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         copy = _relative(read_copy)
         code = f"import duckdb; sql = duckdb.connect({copy!r}, True).sql; {show}"
-        query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}"'
+        # The shell ignores the comment.
+        query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}" # after the loads'
     written = _relative(report) if report else "set DIXA_REPORT_PATH to get one"
     places = {
         "Assets": f"{ui}/assets",
