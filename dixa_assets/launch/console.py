@@ -34,7 +34,7 @@ _ENDINGS = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED", "RUN_CANCELED": "ca
 # The lines of the lists in Dagster's records, such as the summary of a backfill.
 _ITEM = re.compile(r"|- .*|None|\*\*.*\*\*|Reason: .*")
 _CATALOGUE = re.compile(
-    r"Sensor dixa_catalogue skipped: (?:\d+ metrics and \d+ records\. )?(?P<found>.+)"
+    r"Sensor dixa_catalogue skipped: (?P<all>(?:\d+ metrics and \d+ records\. )?(?P<news>.+))"
 )
 
 # This warning is wrong here: DAGSTER_HOME contains a link to that dagster.yaml.
@@ -66,7 +66,9 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
             is_hidden_list = True
         if found := _CATALOGUE.match(text):
             if not text.endswith("nothing new."):
-                yield _within_width(f"{time}  Catalogue: {found['found']}")
+                # The counts say more than the first names of many changes.
+                news = found["news"] if len(found["news"]) < WIDTH - 11 else found["all"]
+                yield _within_width(f"{time}  Catalogue: {news}")
         elif event := _EVENT.match(text):
             yield from loads.news(event, datetime.fromisoformat(record["at"]))
 

@@ -145,9 +145,10 @@ def test_a_failed_load_is_shown_below_the_message_of_dagster() -> None:
 def test_a_new_metric_is_shown_within_the_width() -> None:
     found = "27 metrics and 13 records. metric 'reopened' added. The code location was reloaded."
     (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found}"))
-    assert "metric 'reopened' added" in line
+    assert line == "06:27:45  Catalogue: metric 'reopened' added. The code location was reloaded."
     (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found * 9}"))
     assert len(line) <= WIDTH + len("06:27:45  ")
+    assert line.startswith("06:27:45  Catalogue: 27 metrics and 13 records. metric 'reopened'")
 
 
 @pytest.mark.parametrize(
