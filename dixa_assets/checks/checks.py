@@ -53,8 +53,8 @@ def completeness(query: Query, subject: Subject) -> Finding:
         return Finding(Verdict.PASSED, reason, figures)
     return Finding(
         Verdict.FAILED,
-        f"{missing} of {len(expected)} expected days are not loaded: {in_words(gaps)}. "
-        "Materialize these partitions.",
+        f"{missing} of {len(expected)} expected days from {expected[0]} to {expected[-1]} are not "
+        f"loaded: {in_words(gaps)}. Materialize these partitions.",
         figures,
         [{"first missing": str(first), "last missing": str(last)} for first, last in gaps],
         gaps,
