@@ -6,11 +6,13 @@ BIN := .venv/bin
 unexport DAGSTER_HOME
 ANOTHER_HOME = $(filter-out $(CURDIR)/.dagster_home,$(DAGSTER_HOME))
 HOME_NOTICE = $(if $(ANOTHER_HOME),@echo "! DAGSTER_HOME is $(ANOTHER_HOME); make uses it only if .env sets it")
+LOAD_EXAMPLE := make load ASSETS=dixa_metrics/csat DAYS=2026-11-01...2026-11-07
+FIRST_TO_LAST = $(DAYS)$(if $(findstring ...,$(DAYS)),,...$(DAYS))
 # Test modules run in parallel, in the order of conftest.py.
 PYTEST := -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install audit demo dev doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
+.PHONY: help install audit demo dev load doctor probe test test-slow test-services check report crash-test fuzz soak bench bench-quick bench-services
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,18 @@ dev: doctor ## Start the Dagster UI with your own Dixa account, configured in .e
 doctor: .venv/installed ## Check the settings in .env
 	$(HOME_NOTICE)
 	@$(BIN)/python -m dixa_assets doctor
+
+# A new home gets its settings and the catalogue first, as in `make dev`.
+load: .venv/installed ## Load days at once, without the UI (ASSETS=… DAYS=…)
+	$(if $(and $(ASSETS),$(DAYS)),,$(error make load needs both, for instance: $(LOAD_EXAMPLE)))
+	$(HOME_NOTICE)
+	@set -e; umask 077; \
+	export VIRTUAL_ENV='$(CURDIR)/.venv' DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS=1; \
+	export DAGSTER_HOME="$$($(BIN)/dotenv get DAGSTER_HOME 2>/dev/null)"; \
+	: "$${DAGSTER_HOME:=$(CURDIR)/.dagster_home}"; mkdir -p "$$DAGSTER_HOME"; \
+	[ -e "$$DAGSTER_HOME/dagster.yaml" ] || ln -sf '$(CURDIR)/dagster.yaml' "$$DAGSTER_HOME"; \
+	[ -e "$$DAGSTER_HOME/defs_state" ] || $(BIN)/dg utils refresh-defs-state; \
+	exec $(BIN)/dg launch --assets '$(ASSETS)' --partition-range '$(FIRST_TO_LAST)'
 
 probe: .venv/installed ## Test what Dixa does not document, with at most 80 requests; write probe.md
 	$(HOME_NOTICE)

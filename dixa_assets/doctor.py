@@ -76,6 +76,8 @@ def diagnose(component: DixaAnalytics) -> bool:
 
 def check_settings(component: DixaAnalytics, _: Warehouse) -> str:
     """Report the zone and the first day, and `DIXA_*` variables that nothing reads."""
+    if Path(".env.example").exists() and not Path(".env").exists():
+        print("! .env: is missing. `cp .env.example .env`, then set DIXA_API_KEY in it")
     read = variables_read(project_tree().defs_module_path)
     for variable, _nearest in unknown_variables(os.environ, read):
         print(f"! {variable}: this project does not read it")
@@ -98,7 +100,9 @@ def check_database(component: DixaAnalytics, warehouse: Warehouse) -> str:
             f"{differing} on. The days are right; SQL that turns instants into local time is not."
         )
     copy = component.read_copy_path
-    return f"{component.duckdb_path}, read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
+    is_new = not component.is_lake and not Path(component.duckdb_path).exists()
+    new = "a new file, which the first load makes, " if is_new else ""
+    return f"{component.duckdb_path}, {new}read copy: {copy or 'none, set DIXA_READ_COPY_PATH'}"
 
 
 def check_first_day(component: DixaAnalytics, warehouse: Warehouse) -> str:
@@ -141,7 +145,7 @@ def check_rate_limit(component: DixaAnalytics, warehouse: Warehouse) -> str:
     if component.requests_per_second > RATE:
         print(f"! rate limit: Dixa refuses more than {RATE} requests/s; lower requests_per_second")
     return (
-        f"{component.requests_per_second:g} of Dixa's {RATE} requests/s configured; "
+        f"{component.requests_per_second:g} requests/s configured, Dixa allows {RATE}; "
         f"{requests:,} of {QUOTA:,} requests a day sent in the last 24 hours, "
         f"{retries:,} of them retries. Many retries mean that another program uses the token: "
         "lower requests_per_second"
@@ -185,11 +189,12 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
             if schema == "dixa_metrics" or day >= first
         }
     if lost := sorted(shown - stored):
+        reloaded = f"The last {component.history_days} days are reloaded. "
         print(
             f"! the database: {warehouse.name} lacks days that Dagster shows as loaded, such "
-            f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? Days of the automatic "
-            f"history ({component.history_days}) are reloaded. Materialize the other days that you "
-            "need, or go back to the former database."
+            f"as {lost[0][0]} of {lost[0][1]}. Did you change the database? "
+            f"{reloaded * bool(component.history_days)}Materialize the other days that you need, "
+            "or go back to the former database."
         )
     stored_days = len(shown) - len(lost)
     return f"holds {stored_days:,} of the {len(shown):,} asset days that Dagster shows as loaded"

@@ -1,8 +1,6 @@
 """The doctor names each setting that cannot work, and what is doubtful."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +12,7 @@ import pytest
 
 from dixa_assets.orchestration import state
 from dixa_assets_tests.conftest import Done
-from dixa_assets_tests.support.processes import PROJECT, settings_for
+from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import component, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -63,6 +61,35 @@ def test_a_first_day_after_loaded_days_is_refused(
 def test_an_error_that_several_checks_find_is_told_once(examine: Examine) -> None:
     found = examine(DIXA_DUCKDB_PATH="/proc/no/dixa.duckdb")
     assert found.err.count("DIXA_DUCKDB_PATH") == 1
+
+
+def test_a_database_that_is_not_there_yet_is_called_new(
+    examine: Examine, simulator: Simulator, tmp_path: Path
+) -> None:
+    database = tmp_path / "dta" / "dixa.duckdb"
+    assert f"{database}, a new file" in examine(DIXA_DUCKDB_PATH=str(database)).out
+    analytics = component(simulator, tmp_path, duckdb_path=str(database))
+    assert load(analytics, ["dixa_metrics/csat"], "2025-10-25").success
+    assert "a new file" not in examine(DIXA_DUCKDB_PATH=str(database)).out
+
+
+def test_a_clone_without_settings_is_told_how_to_make_them(
+    examine: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / ".env.example").touch()
+    assert "! .env: is missing. `cp .env.example .env`" in examine().out
+    (tmp_path / ".env").touch()
+    assert ".env: is missing" not in examine().out
+
+
+def test_a_rate_above_that_of_dixa_is_a_warning(
+    examine: Examine, simulator: Simulator, tmp_path: Path
+) -> None:
+    attributes = f"base_url: '{simulator.url}', duckdb_path: x.duckdb, requests_per_second: 50"
+    write_project(tmp_path, dixa=f"attributes: {{{attributes}}}")
+    found = examine()
+    assert "! rate limit: Dixa refuses more than 10 requests/s" in found.out
+    assert "50 requests/s configured, Dixa allows 10" in found.out
 
 
 def test_working_settings_pass(examine: Examine) -> None:
@@ -203,26 +230,6 @@ def test_each_account_of_a_project_is_examined(
     assert found.err == f"✗ DixaAnalytics: {message}\n"
 
 
-def test_make_works_in_a_folder_with_a_space(
-    simulator: Simulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    place = tmp_path / "a folder"
-    ignored = shutil.ignore_patterns(".*", "*_tests", "data", "__pycache__")
-    shutil.copytree(PROJECT, place, ignore=ignored)
-    settings = settings_for(simulator, tmp_path) | {"PYTHONPATH": str(place)}
-    del settings["DIXA_DUCKDB_PATH"]
-    python = place / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    (place / ".venv" / "installed").touch()
-    python.write_text(f'#!/bin/sh\nexec {PROJECT}/.venv/bin/python "$@"\n')
-    python.chmod(0o755)
-    made = os.spawnvpe(os.P_WAIT, "make", ["make", "-C", str(place), "doctor"], settings)
-    assert made == 0
-    assert f"✓ database: {place / 'data' / 'dixa.duckdb'}, " in capfd.readouterr().out
-    assert not (place / "data").exists()
-    assert not (tmp_path / "a").exists()
-
-
 # Places and encodings
 
 
@@ -343,20 +350,3 @@ def test_commands_work_in_a_process_of_any_encoding(
         stored = state.load(instance.defs_state_storage, "DixaAnalytics[127.0.0.1]")
     assert stored is not None
     assert entry["description"] in {each.description for each in stored.entries}
-
-
-def test_make_uses_the_home_of_this_project_and_says_so(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    settings = settings_for(simulator, tmp_path)
-    made = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=PROJECT)
-    for name in ("doctor", "probe", "report"):
-        told = made(["make", "-n", name], env=settings).stdout
-        home = settings["DAGSTER_HOME"]
-        assert f'echo "! DAGSTER_HOME is {home}; make uses it only if .env sets it"' in told
-        own = settings | {"DAGSTER_HOME": f"{PROJECT}/.dagster_home"}
-        assert "DAGSTER_HOME" not in made(["make", "-n", name], env=own).stdout
-    makefile = tmp_path / "Makefile"
-    makefile.write_text(f"include {PROJECT}/Makefile\nhome:\n\t@echo home=$$DAGSTER_HOME.\n")
-    done = made(["make", "--no-print-directory", "-f", str(makefile), "home"], env=settings)
-    assert done.stdout == "home=.\n"

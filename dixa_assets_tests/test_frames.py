@@ -104,6 +104,32 @@ def test_a_downstream_asset_gets_the_rows_of_its_days(
     assert days.dt.tz is None
 
 
+def test_a_downstream_asset_gets_a_frame_of_polars(
+    loaded: DixaAnalytics, catalogue: Catalogue
+) -> None:
+    pl = pytest.importorskip("polars", reason="polars is not installed")
+    seen = []
+
+    def mine(ratings: Any) -> None:
+        seen.append(ratings)
+
+    mine.__annotations__["ratings"] = pl.DataFrame
+    asset = dg.asset(ins={"ratings": dg.AssetIn(RATINGS)})(mine)
+    assert received(loaded, catalogue, asset).success
+    frame = seen[0]
+    assert isinstance(frame, pl.DataFrame)
+    rows = loaded.build_warehouse().query("FROM dixa_records.ratings ORDER BY ALL")
+    frame = frame.sort(frame.columns)
+    assert frame.columns == [*rows]
+    assert frame["conversation_id"].to_list() == rows.conversation_id.tolist()
+    assert frame["primary_timestamp"].to_list() == [*rows.primary_timestamp.dt.to_pydatetime()]
+    nothing = dg.AssetIn(RATINGS, metadata={"where": "false"})
+    assert received(loaded, catalogue, dg.asset(ins={"ratings": nothing})(mine)).success
+    assert len(seen[1]) == 0
+    for name in ("partition_date", "primary_timestamp", "conversation_id"):
+        assert seen[1].schema[name] == frame.schema[name]
+
+
 def test_types_are_those_an_analyst_expects(loaded: DixaAnalytics) -> None:
     frame = loaded.build_warehouse().query("FROM dixa_records.ratings")
     assert str(frame.primary_timestamp.dt.tz) == "UTC"

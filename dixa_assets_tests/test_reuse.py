@@ -1,12 +1,14 @@
 """The installed wheel in projects of other people, as a component and in plain Python."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -18,6 +20,7 @@ from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
     graphql,
+    outside_settings,
     running,
     settings_for,
     wait_until,
@@ -26,14 +29,6 @@ from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
-DEFS_YAML = """
-attributes:
-  base_url: {url}
-  timezone: America/Santiago
-  start_date: "2025-06-01"
-  duckdb_path: theirs.duckdb
-  owners: ["team:support-analytics"]
-"""
 HEADLESS = """
 from importlib.util import find_spec
 from dixa_assets.component import build_definitions
@@ -51,18 +46,18 @@ defs = build_definitions(base_url="{url}", timezone="America/Santiago", start_da
 class Environment:
     """A virtual environment of its own, with the wheel and nothing of this folder."""
 
-    folder: Path
+    venv: Path
 
     @property
     def python(self) -> str:
-        return str(self.folder / "venv" / "bin" / "python")
+        return str(self.venv / "bin" / "python")
 
     def dg(self, project: Path, settings: dict[str, str], *arguments: str) -> str:
         """The output of a `dg` command in a project."""
         # `dg` expects an installed package. A path does as well.
-        own = settings | {"VIRTUAL_ENV": str(self.folder / "venv"), "PYTHONPATH": str(project)}
-        own["PATH"] = f"{self.folder / 'venv' / 'bin'}:/bin"
-        return output_of([str(self.folder / "venv" / "bin" / "dg"), *arguments], project, own)
+        own = settings | {"VIRTUAL_ENV": str(self.venv), "PYTHONPATH": str(project)}
+        own["PATH"] = f"{self.venv / 'bin'}:/bin"
+        return output_of([str(self.venv / "bin" / "dg"), *arguments], project, own)
 
 
 def output_of(
@@ -79,12 +74,17 @@ def pip(python: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    folder = tmp_path_factory.mktemp("their own")
-    environment = Environment(folder)
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     pip(sys.executable, "wheel", "--no-deps", "-w", str(folder), str(PROJECT))
-    output_of([sys.executable, "-m", "venv", str(folder / "venv")])
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    environment = Environment(tmp_path_factory.mktemp("their own") / "venv")
+    output_of([sys.executable, "-m", "venv", str(environment.venv)])
     pinned = ("-c", str(PROJECT / "constraints.txt"))
     pip(environment.python, "install", *pinned, str(wheel))
     # Loads need no optional dependency.
@@ -93,29 +93,117 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment
 
 
+DOWNSTREAM = """
+import json
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+from dagster_duckdb import DuckDBResource
+
+assert pd.__version__.startswith("2.2.")
+RATINGS = {"ratings": dg.AssetIn(dg.AssetKey(["dixa_records", "ratings"]))}
+days = dg.DailyPartitionsDefinition("2025-10-20", timezone="Europe/Copenhagen")
+weeks = dg.WeeklyPartitionsDefinition("2025-10-20", timezone="Europe/Copenhagen", day_offset=1)
+
+
+def keep(name: str, ratings: pd.DataFrame) -> None:
+    days = sorted({str(day.date()) for day in ratings.partition_date})
+    found = {"days": days, "value": str(ratings.value.dtype), "rows": len(ratings)}
+    Path(f"received {name}.json").write_text(json.dumps(found))
+
+
+@dg.asset(ins=RATINGS, partitions_def=days)
+def a_day(context: dg.AssetExecutionContext, ratings: pd.DataFrame) -> None:
+    keep(context.partition_key, ratings)
+
+
+@dg.asset(ins=RATINGS, partitions_def=weeks)
+def a_week(context: dg.AssetExecutionContext, ratings: pd.DataFrame) -> None:
+    keep(f"week {context.partition_key}", ratings)
+
+
+@dg.asset(ins=RATINGS)
+def all_days(ratings: pd.DataFrame, duckdb: DuckDBResource) -> None:
+    keep("all", ratings)
+    with duckdb.get_connection() as theirs:
+        theirs.execute("CREATE TABLE mine AS FROM ratings")
+
+
+defs = dg.Definitions(
+    assets=[a_day, a_week, all_days],
+    resources={"duckdb": DuckDBResource(database="theirs.duckdb")},
+)
+"""
+
+
+@pytest.fixture
+def new_project(wheel: Path, tmp_path: Path) -> Callable[[str, Path | None], Path]:
+    """Makes a project, or clones one, and installs the wheel there, on pandas 2.2."""
+    tools = tmp_path / "tools"
+    output_of([sys.executable, "-m", "venv", str(tools)])
+    pip(f"{tools}/bin/python", "install", "uv", f"create-dagster=={version('dagster')}")
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    index = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    outside = outside_settings("DIXA_", "DAGSTER_", "VIRTUAL_ENV")
+    env = outside | {"PATH": f"{tools}/bin:{os.environ['PATH']}"}
+    env |= {"UV_DEFAULT_INDEX": index} if index else {}
+
+    def make(name: str, origin: Path | None = None) -> Path:
+        project = tmp_path / name
+        if origin is None:
+            output_of(["create-dagster", "project", name, "--uv-sync"], tmp_path, env)
+        else:
+            output_of(["git", "clone", "--quiet", str(origin), name], tmp_path, env)
+            output_of(["uv", "sync", "--group", "dev"], project, env)
+        output_of(["uv", "pip", "install", str(wheel), "pandas<2.3"], project, env)
+        return project
+
+    return make
+
+
 @pytest.mark.slow
-def test_the_wheel_is_a_component_in_an_empty_project(
-    environment: Environment, simulator: Simulator, tmp_path: Path
+def test_a_clone_of_a_new_project_loads_and_gives_frames_to_its_own_assets(
+    new_project: Callable[..., Path], simulator: Simulator, tmp_path: Path
 ) -> None:
     settings = settings_for(simulator, tmp_path)
-    project = tmp_path / "a project"
-    write_project(project, dixa=DEFS_YAML.format(url=simulator.url))
-    dg_cli = partial(environment.dg, project, settings)
-    offered = json.loads(dg_cli("list", "components", "--json"))
-    (offer,) = (one for one in offered["items"] if one["key"].startswith("dixa_assets."))
-    assert offer["key"] == "dixa_assets.component.DixaAnalytics"
-    assert "daily-partitioned" in offer["summary"]
-
-    dg_cli("check", "yaml")
+    origin = new_project("theirs")
+    dg_cli = partial(Environment(origin / ".venv").dg, origin, settings)
+    name = "dixa_assets.component.DixaAnalytics"
+    zone = ["--timezone", "Europe/Copenhagen", "--start-date", "2025-10-20"]
+    dg_cli("scaffold", "defs", name, "dixa", *zone)
+    defs = origin / "src" / "theirs" / "defs"
+    with (defs / "dixa" / "defs.yaml").open("a") as written:
+        written.write(f"  base_url: {simulator.url}\n")
     dg_cli("utils", "refresh-defs-state")
-    listed = json.loads(dg_cli("list", "defs", "--json"))
-    assets = {asset["asset_key"] for asset in listed["assets"]}
-    assert {"dixa_metrics/csat", "dixa_records/ratings", "dixa/metrics_daily"} <= assets
+    python = Environment(origin / ".venv").python
+    output_of([python, "-m", "dixa_assets", "catalogue"], origin, settings)
+    (defs / "mine.py").write_text(DOWNSTREAM)
+    git = ["git", "-c", "user.name=they", "-c", "user.email=they@example.com"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "first"]):
+        output_of([*git, *command], origin)
 
-    dg_cli("launch", "--assets", "key:dixa_metrics/csat", "--partition", "2025-11-05")
-    with duckdb.connect(str(project / "theirs.duckdb")) as connection:
-        zones = connection.execute("SELECT timezone FROM dixa_metrics.csat").fetchall()
-    assert zones == [("America/Santiago",)]
+    clone = new_project("a clone", origin)
+    own = Environment(clone / ".venv")
+    homeless = {each: value for each, value in settings.items() if each != "DAGSTER_HOME"}
+    own.dg(clone, homeless, "check", "defs")
+    settings |= {"DAGSTER_HOME": str(clone / "home")}
+    (clone / "home").mkdir()
+    loaded = ["--assets", "dixa_records/ratings", "--partition-range", "2025-10-20...2025-10-22"]
+    own.dg(clone, settings, "launch", *loaded)
+    port, chosen = free_port(), ["2025-10-25", "2025-10-26"]
+    command = ["dagster", "dev", "-m", "theirs.definitions", "-p", str(port)]
+    with running(command, settings, tmp_path / "log", python=own.python, cwd=clone):
+        url, wanted = f"http://127.0.0.1:{port}", ["a_day", "a_week", "all_days"]
+        ready = partial(graphql, url, ASSETS)
+        wait_until(lambda: {*wanted} <= assets_in(ready()), seconds=120, what="the assets")
+        backfill(url, ["dixa_records/ratings", *wanted], chosen)
+    every = [*(f"2025-10-{day}" for day in (20, 21, 22)), *chosen]
+    expected = {day: [day] for day in chosen} | {"week 2025-10-20": every, "all": every}
+    for received, days_of_it in expected.items():
+        found = json.loads((clone / f"received {received}.json").read_text())
+        assert (found["days"], found["value"]) == (days_of_it, "Int64")
+        assert found["rows"] > 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 
 from dixa_assets.checks.registry import SHARES, Finding, Subject, Verdict, check
 from dixa_assets.model.catalogue import Entry
-from dixa_assets.model.days import date_range, to_runs
+from dixa_assets.model.days import date_range, in_words, to_runs
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.model.values import BIGINT, DOUBLE
 from dixa_assets.warehouse.schema import EXPECTED_CHANGES
@@ -47,14 +47,14 @@ def completeness(query: Query, subject: Subject) -> Finding:
         return Finding(Verdict.NO_DATA, "No day is expected yet, so the check cannot run.", figures)
     if not gaps:
         skipped = to_runs(sorted({*date_range(expected[0], expected[-1])} - {*expected}))
-        others = ", ".join(f"{first} to {last}" for first, last in skipped)
+        others = in_words(skipped)
         reason = f"All {len(expected)} days to {expected[-1]} are loaded."
         reason += f" Nobody asked for {others}." if others else ""
         return Finding(Verdict.PASSED, reason, figures)
     return Finding(
         Verdict.FAILED,
-        f"{missing} of {len(expected)} days from {expected[0]} to {expected[-1]} are not "
-        "loaded. Materialize the missing partitions.",
+        f"{missing} of {len(expected)} expected days from {expected[0]} to {expected[-1]} are not "
+        f"loaded: {in_words(gaps)}. Materialize these partitions.",
         figures,
         [{"first missing": str(first), "last missing": str(last)} for first, last in gaps],
         gaps,

@@ -8,8 +8,10 @@ import re
 import shlex
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from dixa_assets.errors import printable
 
 LOG_BYTES = 10_000_000
 WIDTH = 100
+# How long nothing is said about running loads.
+PROGRESS = timedelta(seconds=20)
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RECORD = re.compile(
@@ -27,7 +31,11 @@ _EVENT = re.compile(
 )
 _MATERIALIZED = re.compile(r"Materialized value (?P<asset>.+)\.")
 _ENDINGS = {"RUN_SUCCESS": "ended", "RUN_FAILURE": "FAILED", "RUN_CANCELED": "cancelled"}
-_CATALOGUE = re.compile(r"Sensor dixa_catalogue skipped: (?P<found>.+)")
+# The lines of the lists in Dagster's records, such as the summary of a backfill.
+_ITEM = re.compile(r"|- .*|None|\*\*.*\*\*|Reason: .*")
+_CATALOGUE = re.compile(
+    r"Sensor dixa_catalogue skipped: (?P<all>(?:\d+ metrics and \d+ records\. )?(?P<news>.+))"
+)
 
 # This warning is wrong here: DAGSTER_HOME contains a link to that dagster.yaml.
 _HARMLESS_WARNING = (
@@ -41,41 +49,75 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
     A line in an unknown format is shown unchanged: a traceback, the last output of a process that
     died, or every line if Dagster changes its format.
     """
-    # When each run started, and the assets of its materializations.
-    runs: dict[str, tuple[datetime, list[str]]] = {}
+    loads = _Loads(ui)
+    is_hidden_list = False
     for line in output:
         record = _RECORD.match(line)
         if record is None:
-            if line.strip():
+            is_hidden_list &= _ITEM.fullmatch(line.rstrip()) is not None
+            if line.strip() and not is_hidden_list:
                 yield line
             continue
         text, time = record["text"], record["at"][11:]
         if record["level"] not in ("DEBUG", "INFO") and _HARMLESS_WARNING not in text:
+            is_hidden_list = False
             yield line
+        elif text.endswith(":"):
+            is_hidden_list = True
         if found := _CATALOGUE.match(text):
             if not text.endswith("nothing new."):
-                news = f"Catalogue: {found['found']}"
-                yield f"{time}  {textwrap.shorten(news, WIDTH, placeholder=' …')}"
+                # The counts say more than the first names of many changes.
+                news = found["news"] if len(found["news"]) < WIDTH - 11 else found["all"]
+                yield _within_width(f"{time}  Catalogue: {news}")
         elif event := _EVENT.match(text):
-            at, run, kind = datetime.fromisoformat(record["at"]), event["run"], event["type"]
-            if kind == "RUN_START":
-                runs[run] = at, []
-                yield f"{time}  Load begun: {ui}/runs/{run}"
-            elif kind in _ENDINGS:
-                totals = _totals(*runs.pop(run, (at, [])), at)
-                yield f"{time}  Load {_ENDINGS[kind]}: {totals}"
-            elif run in runs and (asset := _MATERIALIZED.match(event["text"])):
-                runs[run][1].append(asset["asset"].replace(" ", "/"))
+            yield from loads.news(event, datetime.fromisoformat(record["at"]))
 
 
-def _totals(started_at: datetime, materialized: Sequence[str], ended_at: datetime) -> str:
-    assets = sorted(set(materialized))
-    loaded = ", ".join(assets) if len(assets) <= 3 else f"{len(assets)} assets"
-    if len(materialized) > len(assets):
-        loaded += f", {len(materialized):,} days"
-    minutes, seconds = divmod(round((ended_at - started_at).total_seconds()), 60)
-    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{loaded or 'nothing'} in {duration}"
+@dataclass
+class _Loads:
+    """The running loads, and what the console has said about them."""
+
+    ui: str
+    # When each run started, and the assets of its materializations.
+    runs: dict[str, tuple[datetime, list[str]]] = field(default_factory=dict)
+    said_at: datetime | None = None
+
+    def news(self, event: re.Match[str], at: datetime) -> Iterator[str]:
+        """The line about an event of a run, if it is important or the last line is old."""
+        run, kind, time = event["run"], event["type"], f"{at:%H:%M:%S}"
+        if kind == "RUN_START":
+            self.runs[run], self.said_at = (at, []), at
+            yield f"{time}  Load begun: {self.ui}/runs/{run}"
+        elif kind in _ENDINGS:
+            started_at, materialized = self.runs.pop(run, (at, []))
+            minutes, seconds = divmod(round((at - started_at).total_seconds()), 60)
+            duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+            loaded = _within_width(f"{time}  Load {_ENDINGS[kind]}: {_totals(materialized)}")
+            yield f"{loaded} in {duration}"
+        elif run in self.runs and (asset := _MATERIALIZED.match(event["text"])):
+            self.runs[run][1].append(asset["asset"].replace(" ", "/"))
+            if self.said_at is None or at - self.said_at >= PROGRESS:
+                self.said_at = at
+                loaded_days = [each for _, days in self.runs.values() for each in days]
+                assets = len({*loaded_days})
+                yield f"{time}  Loading: {len(loaded_days):,} days of {assets} assets so far"
+
+
+def _totals(materialized: Sequence[str]) -> str:
+    assets = sorted({*materialized})
+    loaded = ", ".join(assets) or "nothing"
+    if len(assets) > 3:
+        kinds = Counter(asset.rpartition("/")[0] or asset for asset in assets)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        loaded = f"{len(assets)} assets ({named})"
+    days = f", {len(materialized):,} days" if len(materialized) > len(assets) else ""
+    return loaded + days
+
+
+def _within_width(line: str) -> str:
+    """The line, cut at a word; the times in it have two spaces behind them."""
+    time, _, text = line.partition("  ")
+    return f"{time}  {textwrap.shorten(text, WIDTH, placeholder=' …')}"
 
 
 def banner(
@@ -93,7 +135,8 @@ def banner(
         show = "print(sql('SELECT partition_date, value FROM dixa_metrics.csat'))"
         copy = _relative(read_copy)
         code = f"import duckdb; sql = duckdb.connect({copy!r}, True).sql; {show}"
-        query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}"'
+        # The shell ignores the comment.
+        query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}" # after the loads'
     written = _relative(report) if report else "set DIXA_REPORT_PATH to get one"
     places = {
         "Assets": f"{ui}/assets",

@@ -37,12 +37,13 @@ def serve(
     log: Path,
     env: Mapping[str, str],
     cwd: Path,
+    resume: str = "",
     **places: Path | None,
 ) -> int:
     """Run `dagster dev` until it ends, show its important output, and return the exit code.
 
     `home` gets a link to the project's dagster.yaml, unless it has a file of this name; `places`
-    are further arguments of `banner`.
+    are further arguments of `banner`. `resume` is the command that loads `{assets}` and `{days}`.
     """
     settings = home / "dagster.yaml"
     make_folder(home, "DAGSTER_HOME")
@@ -60,6 +61,12 @@ def serve(
     command, ui = ["dagster", "dev", *target, "-p", str(port)], f"http://127.0.0.1:{port}"
     with _only_one(home, ui):
         print(banner(title, ui=ui, log=log, **places), flush=True)
+        if (home / "history").is_dir():
+            # Dagster takes a second to import, and a first start needs nothing of it.
+            from dixa_assets.launch.stopped import missing_days
+
+            if missing := missing_days(home, resume):
+                print(missing, flush=True)
         with running_module(
             command, env=env, cwd=cwd, stderr=subprocess.STDOUT, on_final_line=write
         ) as dagster:

@@ -72,6 +72,7 @@ def start(port: int) -> int:
                 env=env,
                 # In the project's folder, Dagster would read the .env of the real account.
                 cwd=folder,
+                resume="select {assets} in the UI, press Materialize and choose {days}",
                 report=folder / "dixa_report.html",
                 read_copy=read_copy,
                 probe=folder / "probe.md",

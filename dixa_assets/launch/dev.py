@@ -21,6 +21,7 @@ def start(port: int) -> int:
         log=home / "dagster.log",
         env=os.environ,
         cwd=Path.cwd(),
+        resume="make load ASSETS={assets} DAYS={days}",
         report=component.report_file,
         read_copy=Path(component.read_copy_path) if component.read_copy_path else None,
     )

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 from zoneinfo import ZoneInfo
@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 MILLISECOND = dt.timedelta(milliseconds=1)
 # Instants within this share of a period get a part of their own.
 CLOSE = 1 / 16
+# How many ranges of days a sentence names.
+MOST_RUNS = 5
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
@@ -136,6 +138,13 @@ def to_runs(dates: Iterable[dt.date]) -> list[tuple[dt.date, dt.date]]:
         else:
             runs.append((date, date))
     return runs
+
+
+def in_words(runs: Sequence[tuple[dt.date, dt.date]]) -> str:
+    """The first ranges of days, each with its first and its last day."""
+    named = [f"{first} to {last}" if first < last else f"{first}" for first, last in runs]
+    more = f" and {len(named) - MOST_RUNS} more ranges" if len(named) > MOST_RUNS else ""
+    return ", ".join(named[:MOST_RUNS]) + more
 
 
 def local_date(instant: str, timezone: str) -> dt.date:

@@ -63,11 +63,18 @@ def _as(wanted: Any, frame: "pd.DataFrame", table: str) -> Any:
     if module == "polars":
         import polars as pl
 
-        # Without pyarrow, polars reads no frame of pandas.
-        columns = {name: frame[name].astype(object) for name in frame}
-        return pl.DataFrame(
-            {name: each.where(each.notna(), None).to_list() for name, each in columns.items()}
-        )
+        # Without pyarrow, polars reads no frame of pandas, and it infers no type without a value.
+        types: dict[str, Any] = {"Int64": pl.Int64, "float64": pl.Float64, "boolean": pl.Boolean}
+        known: dict[str, Any] = {}
+        for name, kind in frame.dtypes.items():
+            if kind.kind == "M":
+                zone = getattr(kind, "tz", None)
+                known[str(name)] = pl.Datetime("us", str(zone) if zone else None)
+            elif str(kind) in types:
+                known[str(name)] = types[str(kind)]
+        columns = {str(name): column.astype(object) for name, column in frame.items()}
+        values = {name: each.where(each.notna(), None).to_list() for name, each in columns.items()}
+        return pl.DataFrame(values, schema_overrides=known)
     if module in {"pandas", "typing"}:
         return frame
     raise ConfigError(

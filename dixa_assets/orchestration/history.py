@@ -61,15 +61,15 @@ def build_history_sensor(
     warehouse = account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
-    history = cache(lambda seen: history_of(seen, partitions_def, settings.history_days))
+    count = settings.history_days
+    history = cache(lambda seen: history_of(seen, partitions_def, count))
 
     @dg.sensor(
         name=account.names.of("dixa_history"),
         job=job,
         minimum_interval_seconds=HISTORY_INTERVAL_SECONDS,
         default_status=account.settings.sensor_status,
-        description=f"Loads missing data: the {settings.history_days} days before each metric or "
-        "record first appeared, the filter values and the catalogue tables.",
+        description=_description(count),
     )
     def history_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         attempts, instance = _Attempts(context.cursor), context.instance
@@ -87,7 +87,7 @@ def build_history_sensor(
             return dg.SensorResult(skip_reason=reason, cursor=attempts.to_cursor())
         attempts.use_database(held.database_id)
         now = datetime.now(UTC)
-        latest = history_of(now.isoformat(), partitions_def, settings.history_days)
+        latest = history_of(now.isoformat(), partitions_def, count)
         missing: defaultdict[tuple[str, ...], list[dg.AssetKey]] = defaultdict(list)
         lost: dict[str, set[str]] = {}
         for key, days in shown.items():
@@ -115,6 +115,11 @@ def build_history_sensor(
         return dg.SensorResult(run_requests=requests, cursor=attempts.to_cursor())
 
     return history_sensor
+
+
+def _description(count: int) -> str:
+    days = f"the {count} days before each metric or record first appeared, " if count else ""
+    return f"Loads missing data: {days}the filter values and the catalogue tables."
 
 
 class _Attempts:

@@ -95,7 +95,7 @@ def is_own_view(view: Table, found: Found) -> bool:
     if found.kind == "table":
         return False
     for period, own_view in PERIOD_VIEWS.items():
-        if view == own_view:
+        if replace(view, schema=own_view.schema) == own_view:
             # A lake writes the rest of the definition in another way.
             rows = f"from{PERIOD_VALUES.schema}.{PERIOD_VALUES.name}whereperiod='{period}'"
             return rows in _plain(found.sql).lower()
@@ -154,7 +154,9 @@ def with_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> 
 
 def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
     registered: set[tuple[str, str]] = set()
-    with suppress(duckdb.CatalogException, duckdb.BinderException):
+    # From DuckDB 2 on, a query that fails would end the transaction.
+    found = find_relation(connection, COLUMNS)
+    if found and {"table_schema", "table_name"} <= {*column_names_of(connection, COLUMNS)}:
         names = f"SELECT DISTINCT table_schema, table_name FROM {name_of(COLUMNS)}"
         registered = set(connection.execute(names).fetchall())
     # If a person dropped a former table, its rows are gone, and the load log must not list them.
@@ -207,12 +209,16 @@ def ensure_views(
         ConfigError: Another program's objects are in the way. It names the setting of the file.
     """
     ((database,),) = connection.execute("SELECT current_database()").fetchall()
-    schema = METRICS_DAILY.schema
+    schema, other = METRICS_DAILY.schema, "main"
     if database.lower() == schema:
         _leave_schema(connection, database, setting)
-        schema = "main"
+        schema, other = other, schema
     for each, select in _VIEWS.items():
-        view = replace(each, schema=schema)
+        view, former = replace(each, schema=schema), replace(each, schema=other)
+        found = find_relation(connection, former)
+        # The file had another name, or is the read copy of a file with one.
+        if found and is_own_view(former, found):
+            connection.execute(f"DROP VIEW {name_of(former)}")
         found = find_relation(connection, view)
         if found is None:
             replace_view(connection, view, select, is_lake=is_lake)
@@ -237,7 +243,8 @@ def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting:
         connection.execute(f"DROP VIEW {quote(database)}.{name_of(view)}")
     if own:
         try:
-            connection.execute(f"DROP SCHEMA {quote(database)}.{quote(schema)}")
+            # DuckDB 2 rejects the name with the database before it as ambiguous.
+            connection.execute(f"DROP SCHEMA {quote(schema)}")
         except duckdb.DependencyException as error:
             named = re.findall(r'^([\w ]+ ".*") depends on', str(error), re.MULTILINE)
             others = f" ({', '.join(named)})"

@@ -112,9 +112,17 @@ def test_excluded_fields_are_not_missed(warehouse: Warehouse) -> None:
         # Three old days, and the automatic history.
         (("2025-01-01..2025-01-03", "2025-05-02..2025-05-31"), Verdict.PASSED, "Nobody asked for"),
         # A day of a longer backfill failed.
-        (("2025-01-01..2025-02-09", "2025-02-11..2025-05-31"), Verdict.FAILED, "1 of 151 days"),
+        (
+            ("2025-01-01..2025-02-09", "2025-02-11..2025-05-31"),
+            Verdict.FAILED,
+            "not loaded: 2025-02-10.",
+        ),
         # A day of the automatic history is missing.
-        (("2025-05-02..2025-05-20", "2025-05-22..2025-05-31"), Verdict.FAILED, "1 of 30 days"),
+        (
+            ("2025-05-02..2025-05-20", "2025-05-22..2025-05-31"),
+            Verdict.FAILED,
+            "not loaded: 2025-05-21.",
+        ),
         (("2025-01-01..2025-05-31",), Verdict.PASSED, "All 151 days to 2025-05-31 are loaded."),
     ],
     ids=["old days", "failed day of a backfill", "failed day of the history", "everything"],

@@ -78,21 +78,61 @@ def test_warnings_errors_and_unknown_formats_are_shown_unchanged(line: str) -> N
     assert shown(line) == [line]
 
 
-def test_a_load_is_one_line_at_its_start_and_one_at_its_end() -> None:
-    days = [
-        event("ASSET_MATERIALIZATION", f"Materialized value dixa_metrics {name}.").replace(
-            " - ASSET", f" - dixa_metrics__{name} - ASSET"
-        )
-        for name in ("csat", "csat", "nps", "nps", "frt", "frt", "aht", "aht")
+def loaded(asset: str, *, at: str = "06:27:54") -> str:
+    schema, name = asset.split("/")
+    told = event("ASSET_MATERIALIZATION", f"Materialized value {schema} {name}.", at=at)
+    return told.replace(" - ASSET", f" - {schema}__{name} - ASSET")
+
+
+STARTED = event("RUN_START", 'Started execution of run for "__ASSET_JOB".')
+BEGUN = f"06:27:54  Load begun: {UI}/runs/{RUN}"
+
+
+def test_a_load_is_one_line_at_its_start_and_one_at_its_end_with_the_kinds_of_assets() -> None:
+    days = [loaded(f"dixa_metrics/{name}") for name in ("csat", "csat", "nps", "nps", "frt")]
+    ended = event("RUN_SUCCESS", "Finished execution of run.", at="06:30:24")
+    assert shown(STARTED, *days, ended) == [
+        BEGUN,
+        "06:30:24  Load ended: dixa_metrics/csat, dixa_metrics/frt, dixa_metrics/nps, 5 days"
+        " in 2 min 30 s",
     ]
-    assert shown(
-        event("RUN_START", 'Started execution of run for "__ASSET_JOB".'),
-        *days,
-        event("RUN_SUCCESS", "Finished execution of run.", at="06:30:24"),
-    ) == [
-        f"06:27:54  Load begun: {UI}/runs/{RUN}",
-        "06:30:24  Load ended: 4 assets, 8 days in 2 min 30 s",
+    days.append(loaded("dixa_records/ratings"))
+    assert shown(STARTED, *days, ended) == [
+        BEGUN,
+        "06:30:24  Load ended: 4 assets (3 dixa_metrics, 1 dixa_records), 6 days in 2 min 30 s",
     ]
+
+
+def test_a_long_load_is_one_line_of_progress_every_twenty_seconds() -> None:
+    moments = [f"06:{28 + second // 60}:{second % 60:02}" for second in range(54)]
+    days = [loaded(f"dixa_metrics/m{number % 3}", at=at) for number, at in enumerate(moments)]
+    assert shown(STARTED, *days) == [
+        BEGUN,
+        "06:28:14  Loading: 15 days of 3 assets so far",
+        "06:28:34  Loading: 35 days of 3 assets so far",
+    ]
+
+
+SUMMARY = (
+    daemon("Overall backfill status:"),
+    "**Materialized assets:**",
+    "None",
+    "**Failed assets and their downstream assets:**",
+    "- dixa_records/ratings: {2 partitions: 2025-10-25 -> 2025-10-26}",
+    "",
+    "Reason: its parent is missing.",
+)
+
+
+def test_the_list_of_a_hidden_record_is_hidden_with_it() -> None:
+    assert shown(*SUMMARY, daemon("Launched 1 runs.")) == []
+    failure = daemon("Assets failed:", "ERROR")
+    assert shown(*SUMMARY, failure, *SUMMARY[1:5]) == [failure, *SUMMARY[1:5]]
+
+
+@pytest.mark.parametrize("last", ["Traceback (most recent call last):", "Killed", "terminate"])
+def test_what_a_dying_process_writes_after_a_hidden_list_is_shown(last: str) -> None:
+    assert shown(*SUMMARY, last, "None") == [last, "None"]
 
 
 def test_a_failed_load_is_shown_below_the_message_of_dagster() -> None:
@@ -105,9 +145,10 @@ def test_a_failed_load_is_shown_below_the_message_of_dagster() -> None:
 def test_a_new_metric_is_shown_within_the_width() -> None:
     found = "27 metrics and 13 records. metric 'reopened' added. The code location was reloaded."
     (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found}"))
-    assert "metric 'reopened' added" in line
+    assert line == "06:27:45  Catalogue: metric 'reopened' added. The code location was reloaded."
     (line,) = shown(daemon(f"Sensor dixa_catalogue skipped: {found * 9}"))
     assert len(line) <= WIDTH + len("06:27:45  ")
+    assert line.startswith("06:27:45  Catalogue: 27 metrics and 13 records. metric 'reopened'")
 
 
 @pytest.mark.parametrize(

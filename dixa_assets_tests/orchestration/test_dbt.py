@@ -1,5 +1,9 @@
 """The files of a dbt project."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,3 +79,64 @@ def test_a_description_cannot_be_a_template(text: str) -> None:
     from dixa_assets.orchestration.dbt import _plain
 
     assert not {"{{", "{%", "{#"} & {_plain(text)[at : at + 2] for at in range(len(text))}
+
+
+DBT_PROJECT = """
+name: tiny
+version: "1.0"
+profile: dixa
+"""
+BY_AGENT = """
+SELECT agent_id, count(*) AS answers, avg(value) AS score
+FROM {{ source('dixa_records', 'ratings') }} GROUP BY ALL
+"""
+
+
+@pytest.mark.slow
+def test_dbt_builds_a_model_on_the_sources_and_tells_how_fresh_they_are(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    project = tmp_path / "a project"
+    (project / "models").mkdir(parents=True)
+    (project / "dbt_project.yml").write_text(DBT_PROJECT)
+    (project / "models" / "by_agent.sql").write_text(BY_AGENT)
+    analytics = component(
+        simulator,
+        tmp_path,
+        dbt_path=str(project / "models" / "dixa"),
+        read_copy_path=str(tmp_path / "dixa_read.duckdb"),
+    )
+    assert load(analytics, ["dixa_records/ratings"], "2025-11-01", catalogue=catalogue).success
+    assert load(analytics, ["dixa/read_copy", "dixa/dbt_sources"], catalogue=catalogue).success
+
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    tools = tmp_path / "venv" / "bin"
+    install = ["-m", "pip", "install", "--quiet", "dbt-core<1.12", "dbt-duckdb"]
+    subprocess.run([str(tools / "python"), *install], check=True)
+
+    def dbt(*arguments: str) -> str:
+        own = {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [str(tools / "dbt"), *arguments, "--profiles-dir", "models/dixa"],
+            cwd=project,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    built = dbt("build", "--select", "+by_agent")
+    assert "1 table model" in built or "1 view model" in built
+    assert "WARN=0 ERROR=0" in built, built
+    assert "warn" not in built.lower().replace("warn=0", ""), built
+    assert "PASS freshness of dixa_records.ratings" in dbt(
+        "source", "freshness", "--select", "source:dixa_records.ratings"
+    )
+    shown = dbt("show", "--select", "by_agent", "--output", "json", "--limit", "100")
+    rows = json.loads(shown[shown.index("{") :])["show"]
+    ((count,),) = (
+        analytics.build_warehouse().query("SELECT count(*) FROM dixa_records.ratings").values
+    )
+    assert sum(row["answers"] for row in rows) == count > 0

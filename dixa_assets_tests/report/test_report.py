@@ -196,7 +196,7 @@ def test_a_day_that_is_not_loaded_is_marked_and_never_a_zero(html: str, reader: 
     page = html[html.index('id="csat"') :]
     # The fifteenth of 21 days.
     assert 'class="gap" d="M666.7 0h47.6v1000h-47.6z"' in page
-    assert "1 of 21 days from 2025-10-20 to 2025-11-09 are not loaded" in reader.page("/")
+    assert f"days from 2025-10-20 to 2025-11-09 are not loaded: {GAP}" in reader.page("/")
     assert "days are missing" in reader.page("/data")
 
 
@@ -318,7 +318,7 @@ def test_a_retired_metric_expects_no_more_days(loaded: DixaAnalytics, tmp_path: 
         change_entries(warehouse, retired_at="2025-11-10T10:00:00+00:00")
         page = Reader(rendered(warehouse, now=NOW + timedelta(days=20))).page("csat")
     assert "retired Loaded 20 days ago" in page
-    assert "1 of 21 days from 2025-10-20 to 2025-11-09" in page
+    assert f"days from 2025-10-20 to 2025-11-09 are not loaded: {GAP}." in page
 
 
 def test_text_from_outside_stays_text(loaded: DixaAnalytics, tmp_path: Path) -> None:
@@ -457,4 +457,5 @@ def test_the_command_writes_the_report_next_to_the_database(
     database = Path(settings["DIXA_DUCKDB_PATH"])
     written = database.with_name(f"{database.stem}_report.html")
     assert f"✓ {written}: 0 metrics and records" in done.stdout
+    assert "the demo's report is .demo/dixa_report.html" in done.stderr
     assert "Nothing is loaded yet" in written.read_text()

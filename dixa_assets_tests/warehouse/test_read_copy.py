@@ -53,6 +53,9 @@ def test_a_read_copy_holds_everything_under_the_same_names(
         assert connection.sql("SELECT value FROM dixa_metrics.csat").fetchall() == [(1.5,)]
         about = "SELECT comment FROM duckdb_tables() WHERE table_name = 'conversations'"
         assert connection.sql(about).fetchall() == [("Talks.",)]
+        listed = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1"
+        views = [name for (name,) in connection.sql(listed).fetchall()]
+        assert views == ["csat", "metrics_daily", "metrics_monthly", "metrics_weekly"]
 
 
 def test_a_reader_keeps_its_copy_while_loads_write_and_publish_the_next(
