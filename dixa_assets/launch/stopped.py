@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from dixa_assets.orchestration.dagster_internals import STORAGE_ERRORS, loaded_partitions
+from dixa_assets.orchestration.dagster_internals import loaded_partitions, storage_errors
 
 # A queued run is not in the list: Dagster starts it.
 STOPPED = [
@@ -29,7 +29,7 @@ def missing_days(home: Path, command: str) -> str:
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             missing = _missing(instance)
-    except STORAGE_ERRORS:
+    except storage_errors():
         return ""
     if not missing:
         return ""
