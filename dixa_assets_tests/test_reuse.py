@@ -25,7 +25,7 @@ from dixa_assets_tests.support.processes import (
     settings_for,
     wait_until,
 )
-from dixa_assets_tests.support.projects import write_project
+from dixa_assets_tests.support.projects import built_wheel, write_project
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import Simulator, running_simulator
 
@@ -75,10 +75,7 @@ def pip(python: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    pip(sys.executable, "wheel", "--no-deps", "-w", str(folder), str(PROJECT))
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    return built_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from dixa_assets_tests.support.processes import (
     outside_settings,
     wait_until,
 )
+from dixa_assets_tests.support.projects import built_wheel
 from dixa_assets_tests.support.services import (
     OwnServer,
     answers,
@@ -194,14 +195,14 @@ def running_cluster(
 def wheel_environment(folder: Path) -> Path:
     """A Python with the project as a wheel and all other packages of this environment."""
     wheels = folder / "wheels"
+    wheels.mkdir()
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(PROJECT)], check=True)
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
     )
     (site,) = (folder / "venv").glob("lib/python*/site-packages")
     subprocess.run(
-        [*pip, "install", "--no-deps", "--target", str(site), *map(str, wheels.glob("*.whl"))],
+        [*pip, "install", "--no-deps", "--target", str(site), str(built_wheel(wheels))],
         check=True,
     )
     here = next(path for path in sys.path if path.endswith("site-packages"))
