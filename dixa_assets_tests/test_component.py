@@ -122,6 +122,15 @@ def test_the_report_is_made_after_loads_and_not_by_the_daily_schedule(
     assert Path(str(event.metadata["path"].value)).read_text().startswith("<!doctype html>")
 
 
+def test_the_schedule_reloads_no_day_that_is_not_kept(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    definitions = component(simulator, tmp_path, keep_days=3).build_definitions(catalogue)
+    (request,) = refresh_requests(definitions, "2025-10-27T05:30:00+01:00")
+    assert request.tags["dagster/asset_partition_range_start"] == "2025-10-24"
+    assert request.tags["dagster/asset_partition_range_end"] == "2025-10-26"
+
+
 def test_the_schedule_reloads_the_trailing_days_and_the_filter_values_in_one_run(
     simulator: Simulator, tmp_path: Path, catalogue: Catalogue
 ) -> None:

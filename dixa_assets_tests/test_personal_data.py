@@ -25,6 +25,7 @@ from dixa_assets_tests.support.people import files_with
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import component, failure_of, fetched, load
 from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.ticks import catalogue_tick
 
 RATINGS, CSAT = "dixa_records/ratings", "dixa_metrics/csat"
 CATALOGUE = [f"dixa_catalogue/{table.name}" for table in catalogue_rows(Catalogue())]
@@ -129,8 +130,8 @@ def test_the_preview_of_a_load_shows_no_phone_number(
 
 
 @pytest.mark.usefixtures("person")
-def test_only_named_fields_are_stored_and_a_tick_names_new_ones(
-    simulator: Simulator, tmp_path: Path
+def test_only_named_fields_are_stored_and_ticks_name_new_ones(
+    simulator: Simulator, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     analytics = component(simulator, tmp_path, only_fields={"*": ["conversationId"]})
     catalogue = fetched(analytics)
@@ -138,6 +139,15 @@ def test_only_named_fields_are_stored_and_a_tick_names_new_ones(
     own = {"partition_date", "primary_timestamp", "primary_timestamp_field", "loaded_at", "run_id"}
     assert columns(analytics) - own == {"conversation_id", "value"}
     assert files_with(tmp_path, PERSON, SECRET) == set()
+    for _ in range(2):
+        told = catalogue_tick(analytics, catalogue, instance)
+        assert "only_fields: not stored until a setting names them: ratings.Contact_Point" in told
+    naming = component(
+        simulator, tmp_path, only_fields={"*": ["conversation_id", "contact_point", "phone", "odd"]}
+    )
+    told = catalogue_tick(naming, catalogue, instance)
+    assert "ratings.remark" in told
+    assert "ratings.Contact_Point" not in told
 
 
 def test_a_missing_key_is_refused_by_its_name(simulator: Simulator, tmp_path: Path) -> None:

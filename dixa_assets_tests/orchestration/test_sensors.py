@@ -17,7 +17,7 @@ from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.projects import stored_catalogue
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import KEY, Simulator
-from dixa_assets_tests.support.ticks import first_seen, tables_of
+from dixa_assets_tests.support.ticks import catalogue_tick, first_seen, tables_of
 
 RATINGS, CSAT = "dixa_records/ratings", "dixa_metrics/csat"
 
@@ -26,17 +26,6 @@ def refetched(analytics: DixaAnalytics, known: Catalogue) -> tuple[Catalogue, tu
     """The catalogue now, and the problems of the fetch, without long retries."""
     with analytics.build_dixa(KEY).client(Patience(request_seconds=2)) as client:
         return fetch_catalogue(client, known)
-
-
-def catalogue_tick(
-    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
-) -> str:
-    """The message of a tick of the catalogue sensor."""
-    (sensor, *_) = analytics.build_definitions(catalogue).sensors or ()
-    context = dg.build_sensor_context(
-        instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
-    )
-    return str(sensor.evaluate_tick(context).skip_message)
 
 
 def stored(analytics: DixaAnalytics, instance: dg.DagsterInstance) -> Catalogue:

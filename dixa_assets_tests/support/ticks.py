@@ -1,4 +1,4 @@
-"""Ticks of the sensor that loads missing days, and what they request."""
+"""Ticks of the sensors, and what they request."""
 
 import dagster as dg
 
@@ -10,6 +10,18 @@ from dixa_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dixa_assets_tests.support.simulator import KEY
+
+
+def catalogue_tick(
+    analytics: DixaAnalytics, catalogue: Catalogue, instance: dg.DagsterInstance
+) -> str:
+    """The message of a tick of the catalogue sensor."""
+    (sensor, *_) = analytics.build_definitions(catalogue).sensors or ()
+    context = dg.build_sensor_context(
+        instance, resources={"dixa_api": analytics.build_dixa(KEY)}, sensor_name=sensor.name
+    )
+    return str(sensor.evaluate_tick(context).skip_message)
 
 
 def history_tick(
