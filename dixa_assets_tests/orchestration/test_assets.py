@@ -38,9 +38,9 @@ def test_days_around_clock_changes_hold_what_the_vendor_holds(
     zone: str, simulator: Simulator, world: World, tmp_path: Path
 ) -> None:
     analytics = component(simulator, tmp_path, timezone=zone)
-    keys = [f"dixa_metrics/{name}" for name in METRICS] + [
-        f"dixa_records/{name}" for name in RECORDS
-    ]
+    # All metrics are loaded in the same way, so a quarter of them is enough.
+    keys = [f"dixa_metrics/{name}" for name in [*METRICS][::4]]
+    keys += [f"dixa_records/{name}" for name in RECORDS]
     for first, last in CLOCK_CHANGES[zone]:
         assert load(analytics, keys, first, last).success
 
