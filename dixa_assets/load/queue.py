@@ -1,4 +1,4 @@
-"""The days of a task in progress: queued, pending, fetched, failed."""
+"""The days of a task: remaining, pending and failed."""
 
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -37,9 +37,9 @@ class Queue:
         self.failed: dict[str, DixaAssetsError] = {}
 
     def can_request(self) -> bool:
-        """True if days are left, the asset has not stopped, and no failed day waits to be counted.
+        """True if days remain, the asset has not stopped, and every failed day is counted.
 
-        `_completed_days` counts a failed day, which can stop the asset.
+        `Loader._completed_days` counts them.
         """
         return (
             bool(self.remaining)

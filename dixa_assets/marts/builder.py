@@ -1,4 +1,4 @@
-"""Make the marts: views of the answers that a support team asks for.
+"""Makes the marts: views that answer the questions of a support team.
 
 The file of a mart reads roles and other marts. The builder finds the table behind each role and
 puts the roles, as CTEs, in front of the file's SELECT. A field that the table lacks is NULL, and a
@@ -31,20 +31,20 @@ from dixa_assets.warehouse.warehouse import Warehouse
 MISSING = Table(
     MARTS,
     "missing",
-    "What the marts lack in this account, and what follows.",
+    "What the marts lack in this account, and the consequence.",
     (
         Column("kind", VARCHAR, "mart, record, field or filter."),
         Column("name", VARCHAR, "The mart, record, field or filter attribute."),
-        Column("consequence", VARCHAR, "What follows."),
+        Column("consequence", VARCHAR, "The consequence for the marts."),
     ),
 )
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-# The relations that the builder's own CTEs read.
+# The relations that the CTEs `calendar` and `periods` read.
 READ_BY = {"calendar": {"days"}, "periods": {"days", "loaded"}}
 IS_WHOLE = {"day": "true", "week": "bool_and(is_whole_week)", "month": "bool_and(is_whole_month)"}
 # The names of roles and fields that a mart looks for in `loaded.names`.
 LOOKED_FOR = re.compile(r"'((\w+)(?:\.(\w+))?)' IN names")
-# The columns of each table that ever had a value: a declared field may never come.
+# The columns of each table that have had a value. Dixa may declare a field and never send it.
 Columns = Mapping[Source, Collection[str]]
 
 
@@ -126,11 +126,11 @@ class Marts:
         gaps += self.gaps(columns)
         rows = [dict(zip(("kind", "name", "consequence"), gap, strict=True)) for gap in gaps]
         if not warehouse.replace_rows(MISSING, rows):
-            problems[MISSING.name] = "a table with this name is not of this project"
+            problems[MISSING.name] = "another program made a table with this name"
         return problems
 
     def gaps(self, columns: Columns | None = None) -> Iterator[tuple[str, str, str]]:
-        """Yield what the marts lack: kind, name, consequence. Fields only if columns are known."""
+        """Yield what the marts lack: kind, name, consequence. Fields only if `columns` is given."""
         for mart in read_marts():
             if lacks := self._lacks(mart):
                 yield "mart", mart.name, f"is not made: no record for {' and for '.join(lacks)}"
@@ -164,7 +164,7 @@ class Marts:
             f"FROM days JOIN loaded USING (day) GROUP BY {period}",
         }
         before = ",\n".join(
-            # Else DuckDB would copy a role that is read twice.
+            # Otherwise DuckDB materializes a role that is read twice.
             f"{name} AS NOT MATERIALIZED ({select})"
             for name, select in ctes.items()
             if name in needed

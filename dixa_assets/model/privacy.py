@@ -58,7 +58,7 @@ def folded(text: str) -> str:
 
 
 def blanked(value: Any, is_forgotten: Callable[[str], bool], *, numbers: bool = False) -> Any:
-    """A value without its forgotten parts: texts and keys, and numbers if `numbers` is True."""
+    """Remove forgotten texts and keys from a value; with `numbers`, forgotten numbers too."""
 
     def blank(node: Any) -> Any:
         if isinstance(node, dict):
@@ -71,7 +71,7 @@ def blanked(value: Any, is_forgotten: Callable[[str], bool], *, numbers: bool = 
 
 @dataclass(frozen=True)
 class FieldPolicy:
-    """How the fields of a record are treated, or filter attributes and their values.
+    """How the fields of a record, or filter attributes and their values, are treated.
 
     Names are normalised.
 
@@ -79,7 +79,8 @@ class FieldPolicy:
         excluded: The fields that are left out, at every depth of a value.
         allowed: The only fields that are stored; None for all.
         hashed: The fields whose values are replaced by their HMAC-SHA-256.
-        personal: The fields that are blanked with a person; empty for those that look personal.
+        personal: The fields that are blanked in a forgotten person's rows; empty: fields that look
+            personal.
         key: The key of the digests; empty if there is none.
         forgotten: The digests of forgotten values.
     """
@@ -102,7 +103,7 @@ class FieldPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """A digest by which two keys can be told apart."""
+        """A short digest that identifies the key."""
         return self._hmac("fingerprint", "")[:16] if self.key else ""
 
     def treatment(self, name: str) -> Treatment:
@@ -128,7 +129,7 @@ class FieldPolicy:
         return looks_personal(name, description)
 
     def apply(self, name: str, typed: Any) -> Any:
-        """A typed value of a kept field as it is stored."""
+        """Return a kept field's value as it is stored."""
         if self.treatment(name) is Treatment.HASHED:
             content = read_value(typed).content
             if isinstance(content, list):
@@ -150,7 +151,7 @@ class FieldPolicy:
         return value, label
 
     def noted_filters(self, filters: Mapping[str, Sequence[str]]) -> dict[str, list[str | None]]:
-        """The filters of a request, for the load log. Left-out values are only counted."""
+        """The filters of a request, for the load log. For a field that is left out, only the count."""
         return {
             name: [self.filter_value(name, value)[0] for value in values]
             if self.treatment(name).is_kept
@@ -170,14 +171,14 @@ class FieldPolicy:
         return self.erasure_digest(text) in self.forgotten
 
     def _hmac(self, purpose: str, text: str) -> str:
-        # A purpose keeps digests of different uses apart. JSON texts have no zero byte.
+        # The prefix separates digests of different uses. JSON texts contain no zero byte.
         message = f"\0{purpose}\0{text}" if purpose else text
         return hmac.digest(
             self.key.encode(), message.encode(errors="backslashreplace"), "sha256"
         ).hex()
 
     def _nested(self, node: Any) -> Any:
-        """Treat the fields of one object: its keys, or a pair of a name and a value."""
+        """Drop or hash the fields of one JSON object: its keys, or a field given as name and value."""
         if not isinstance(node, dict):
             return node
         kind, name = node.get("_type"), node.get("name")
@@ -202,7 +203,7 @@ STORE_ALL = FieldPolicy()
 def _rewritten(value: Any, change: Callable[[Any], Any]) -> Any:
     """A copy of a JSON value in which `change` has replaced each part, from the outside inwards.
 
-    JSON can be nested more deeply than Python can recurse.
+    JSON can be nested too deeply for recursion, so this uses a list.
     """
     root = [value]
     pending: list[tuple[Any, Any]] = [(root, 0)]

@@ -13,7 +13,7 @@ from dixa_assets.model.tables import COLUMNS, ERASURES, OWNER
 from dixa_assets.model.values import JSON, VARCHAR
 from dixa_assets.warehouse.sql import insert_values, name_of, placeholders, quote, rows_of
 
-# The columns in which a value is looked for: those of fields, and these of the project's own.
+# The project's own columns that are searched. The columns of API fields are searched too.
 OWN_COLUMNS = ("breakdown_value", "breakdown_label", "filters")
 TEXT = (VARCHAR, f"{VARCHAR}[]", JSON)
 
@@ -55,10 +55,10 @@ def forget_value(
         connection: A connection inside a transaction.
         value: The value. Case and surrounding space do not count.
         policy: The key, and the personal fields.
-        dry_run: True to only look for the value.
+        dry_run: True: only look, change nothing.
 
     Returns:
-        The places of the value. Personal fields of its rows are not among them.
+        The columns that have the value. Other personal columns of these rows are not listed.
     """
     wanted, hashed = folded(value), {policy.digest(value), policy.digest(value.strip())}
     places: list[Place] = []

@@ -1,7 +1,7 @@
-"""The tables and views of this project, told from those of other programs in the same database.
+"""Recognises the tables and views that this project made, among those of other programs.
 
-A table is this project's if `dixa_catalogue.columns` lists it, a view if it has the definition that
-every release wrote. Nothing else is changed or dropped, whatever its name.
+`dixa_catalogue.columns` lists the tables. A view of metrics is recognised by its definition, a mart
+by the mark in its comment (`views.py`). Nothing else is changed or dropped.
 """
 
 import re
@@ -29,13 +29,14 @@ from dixa_assets.model.tables import (
 from dixa_assets.model.values import VARCHAR
 from dixa_assets.warehouse.sql import insert_values, literal, name_of, names_of, quote, transaction
 
-# DuckDB copies the description of the whole table for each statement about a column. For more
-# columns, the table is replaced at once, and only `dixa_catalogue.columns` has their comments.
+# DuckDB copies the whole table's description for each statement about a column. Above this many
+# new columns, the table is replaced in one statement, and its columns get no comments.
 MAX_STATEMENTS = 200
 # The names of the columns that every write fills itself.
 LOADED_NAMES = tuple(column.name for column in LOADED_COLUMNS)
-# The views of all metrics, each with its SELECT.
 _WEEK = f"{name_of(PERIOD_VALUES)} WHERE period = 'week'"
+
+# The views of all metrics, each with its SELECT.
 _VIEWS = {
     view: f"SELECT {names_of(view.columns)} FROM {rows}"
     for view, rows in (
@@ -70,7 +71,7 @@ class Found(NamedTuple):
 
 
 def find_relation(connection: duckdb.DuckDBPyConnection, table: Table) -> Found | None:
-    """The table or view of a name, whose case SQL ignores; None if there is none."""
+    """Find a table or view by name, ignoring case. Return None if there is none."""
     schema, name = literal(table.schema), literal(table.name)
     parts = (
         f"SELECT '{kind}' AS kind, coalesce(comment, '') AS comment, sql, {kind}_name AS name "
@@ -91,7 +92,7 @@ def column_names_of(connection: duckdb.DuckDBPyConnection, table: Table) -> list
 
 
 def is_own_view(view: Table, found: Found) -> bool:
-    """True if this project created the view, of all metrics or of one."""
+    """True if this project created the view. It may show all metrics or one."""
     if found.kind == "table":
         return False
     for period, own_view in PERIOD_VIEWS.items():
@@ -120,7 +121,7 @@ def foreign(kind: str, table: Table) -> ConfigError:
 
 
 def is_complete(connection: duckdb.DuckDBPyConnection) -> bool:
-    """True if the database has every own column, and the view of all metrics."""
+    """True if the database has every own column and every view of all metrics."""
     try:
         connection.execute(_USE_ALL)
     except (duckdb.CatalogException, duckdb.BinderException):
@@ -129,7 +130,7 @@ def is_complete(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def ensure_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
-    """Create the own tables, own columns and the view of all metrics that are missing.
+    """Create the own tables, own columns and views of all metrics that are missing.
 
     Raises:
         ConfigError: Another program made a table or view with the name of an own one.
@@ -178,7 +179,7 @@ def ensure_table(
     """Create a table, or the columns that it lacks. Return True if the table is new.
 
     Raises:
-        ConfigError: There is a view of this name, or a table that is not own.
+        ConfigError: There is a view of this name, or a table of another program.
     """
     found = find_relation(connection, table)
     if found is None:
@@ -227,7 +228,7 @@ def ensure_views(
 
 
 def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting: str) -> None:
-    """Drop the views and their schema in a file that had another name before."""
+    """Drop the views and the schema that a former file name needed."""
     others, schema = "", METRICS_DAILY.schema
     same = f"database_name = current_database() AND lower(schema_name) = {literal(schema)}"
     if not connection.execute(f"FROM duckdb_schemas() WHERE {same}").fetchall():
@@ -328,7 +329,7 @@ def write_comments(
 def save_columns(
     connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
 ) -> None:
-    """Write the sources of a table's columns."""
+    """Replace the description of a table's columns in `dixa_catalogue.columns`."""
     connection.execute(
         f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
         [table.schema, table.name],

@@ -1,4 +1,4 @@
-"""Removal of what must not be stored: values that are left out now, days that are too old."""
+"""Removes values that the settings now leave out, and days that are too old."""
 
 from datetime import date
 
@@ -13,7 +13,7 @@ from dixa_assets.warehouse.warehouse import Warehouse
 def remove_left_out(
     warehouse: Warehouse, relation: Relation, *, dry_run: bool = False
 ) -> list[str]:
-    """Remove from all days of a stored table what is left out now, and note it in the load log.
+    """Remove what the settings now leave out from all days of a table, and log it.
 
     Returns:
         The changes in words. With `dry_run`, none of them is made.
@@ -37,7 +37,7 @@ def remove_left_out(
 
 
 def remove_days(warehouse: Warehouse, before: date) -> int:
-    """Remove the rows of records from days before a day, and mark the days in the load log.
+    """Delete rows of records older than a day, and mark these days in the load log.
 
     Each table is changed in one transaction.
 

@@ -59,7 +59,7 @@ def replace_views(
     for view in views:
         name, table = view.table.name, view.marked
         if name in comments and not MARK.search(comments[name]):
-            problems[name] = f"a relation with the name {schema}.{name} is not of this project"
+            problems[name] = f"another program made {schema}.{name}"
         elif lost := sorted(view.reads & problems.keys()):
             problems[name] = f"it reads {', '.join(lost)}"
         else:
@@ -91,7 +91,7 @@ def replace_rows(
     """Replace all rows of a table, and create the table if it is missing.
 
     Returns:
-        False if the table is not of this project. It then stays as it is.
+        False if another program made the table. It then does not change.
     """
     marked = replace(table, comment=f"{table.comment} (dixa_assets)")
     is_own = MARK.search(_comments(connection, table.schema).get(table.name, "")) is not None

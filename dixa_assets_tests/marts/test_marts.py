@@ -243,7 +243,7 @@ def test_views_and_tables_of_other_people_stay(warehouse: Warehouse) -> None:
         connection.execute("CREATE TABLE dixa_marts.missing AS SELECT 4 AS theirs")
     problems = everything().make(warehouse)
     assert {"queues", "hours", "missing", "queues_weekly"} <= problems.keys()
-    assert "is not of this project" in problems["queues"]
+    assert "another program made" in problems["queues"]
     assert problems["queues_weekly"] == "it reads queues"
     for number, name in enumerate(("queues", "hours", "theirs", "missing"), start=1):
         assert rows(warehouse, f"SELECT theirs FROM dixa_marts.{name}") == [(number,)]
@@ -256,7 +256,7 @@ def test_a_mart_that_a_name_blocks_is_listed_as_missing(warehouse: Warehouse) ->
         connection.execute("CREATE TABLE dixa_marts.staffing AS SELECT 1 AS theirs")
     everything().make(warehouse)
     (found,) = rows(warehouse, "SELECT consequence FROM dixa_marts.missing WHERE name = 'staffing'")
-    assert "a relation with the name dixa_marts.staffing is not of this project" in found[0]
+    assert "another program made dixa_marts.staffing" in found[0]
 
 
 def test_views_that_are_not_possible_any_more_are_dropped(warehouse: Warehouse) -> None:

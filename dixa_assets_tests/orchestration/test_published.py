@@ -126,7 +126,7 @@ def test_an_asset_says_that_a_relation_of_other_people_has_its_name(
     result = load(analytics, ["dixa_marts/days"], catalogue=catalogue)
     assert result.success
     (event,) = result.asset_materializations_for_node("dixa__marts")
-    assert "is not of this project" in str(event.metadata["not made"].value)
+    assert "another program made" in str(event.metadata["not made"].value)
 
 
 @pytest.mark.parametrize("account", ["", "acme"])
