@@ -151,7 +151,7 @@ class FieldPolicy:
         return value, label
 
     def noted_filters(self, filters: Mapping[str, Sequence[str]]) -> dict[str, list[str | None]]:
-        """The filters of a request, for the load log. For a field that is left out, only the count."""
+        """The filters of a request, for the load log. A field that is left out has only a count."""
         return {
             name: [self.filter_value(name, value)[0] for value in values]
             if self.treatment(name).is_kept
@@ -178,7 +178,7 @@ class FieldPolicy:
         ).hex()
 
     def _nested(self, node: Any) -> Any:
-        """Drop or hash the fields of one JSON object: its keys, or a field given as name and value."""
+        """Drop or hash the fields of a JSON object: its keys, or one given as name and value."""
         if not isinstance(node, dict):
             return node
         kind, name = node.get("_type"), node.get("name")
