@@ -179,8 +179,9 @@ def _report(component: DixaAnalytics, output: str | None, days: int) -> None:
     for part, reason in report.failures.items():
         print(f"! {part} is not in the report: {reason}", file=sys.stderr)
     if not report.days:
-        empty = "Nothing is loaded yet, so the report is empty; the demo's report is"
-        print(f"! {empty} .demo/dixa_report.html", file=sys.stderr)
+        demo = Path(".demo/dixa_report.html")
+        other = f" The demo's report is {demo}." if demo.exists() else ""
+        print(f"! Nothing is loaded yet, so the report is empty.{other}", file=sys.stderr)
     print(f"✓ {path}: {len(report.pages)} metrics and records, {len(report.days)} days")
 
 
