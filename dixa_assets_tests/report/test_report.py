@@ -457,5 +457,5 @@ def test_the_command_writes_the_report_next_to_the_database(
     database = Path(settings["DIXA_DUCKDB_PATH"])
     written = database.with_name(f"{database.stem}_report.html")
     assert f"✓ {written}: 0 metrics and records" in done.stdout
-    assert "the demo's report is .demo/dixa_report.html" in done.stderr
+    assert "! Nothing is loaded yet, so the report is empty." in done.stderr
     assert "Nothing is loaded yet" in written.read_text()
