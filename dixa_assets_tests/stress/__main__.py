@@ -70,19 +70,28 @@ def lived(options: argparse.Namespace) -> None:
     print(", ".join(f"{name} {number}" for name, number in ends.most_common()))
 
 
+PROGRAMS = {
+    "crash": crash_or_soak,
+    "soak": crash_or_soak,
+    "fuzz": fuzzed,
+    "lives": lived,
+    "environments": fuzzed,
+}
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m dixa_assets_tests.stress")
-    parser.add_argument("program", choices=("crash", "soak", "fuzz", "lives", "environments"))
+    parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=50, help="of crash")
     parser.add_argument("--minutes", type=float, default=10, help="of soak")
-    parser.add_argument("--cases", type=int, default=10_000, help="of fuzz")
+    parser.add_argument("--cases", type=int, default=10_000, help="of fuzz and environments")
     parser.add_argument("--lives", type=int, default=300, help="of lives")
     parser.add_argument("--case", type=json.loads, help="of fuzz and lives: a printed case")
     options = parser.parse_args()
     began = time.monotonic()
-    {"fuzz": fuzzed, "lives": lived}.get(options.program, crash_or_soak)(options)
+    PROGRAMS[options.program](options)
     print(f"{time.monotonic() - began:.0f} s, seed {options.seed}")
 
 
