@@ -287,7 +287,8 @@ class Environments:
         for root in (self._outside, folder / "home", folder / "project"):
             for path in (root, *root.rglob("*")):
                 # Only cases whose settings name these places can write there.
-                if {"__pycache__", ".dagster_home", "full", "theirs"} & {*path.parts}:
+                written = {"__pycache__", ".dagster_home", "full", "theirs", "nowhere"}
+                if written & {*path.parts}:
                     continue
                 about = path.lstat()
                 text = f"{about.st_mode:o} {about.st_uid}"
