@@ -151,7 +151,7 @@ def _dbt(component: DixaAnalytics, folder: Path) -> None:
     catalogue = known_catalogue(component, component.build_warehouse())
     specs = component.build_definitions(catalogue).resolve_all_asset_specs()
     database = component.read_copy_path or component.duckdb_path
-    for path in write_dbt(folder, specs, catalogue, database):
+    for path in write_dbt(folder, specs, catalogue, database, setting="dbt"):
         print(f"✓ {path}")
 
 
