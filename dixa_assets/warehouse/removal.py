@@ -10,7 +10,7 @@ from dixa_assets.warehouse.sql import quote
 from dixa_assets.warehouse.warehouse import Warehouse
 
 
-def remove_left_out(
+def remove_left_out_values(
     warehouse: Warehouse, relation: Relation, *, dry_run: bool = False
 ) -> list[str]:
     """Remove from all days of a stored table what is left out now, and note it in the load log.
