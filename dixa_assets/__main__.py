@@ -78,16 +78,12 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
         case "probe":
             return _for_each(components, probe_account)
         case "move":
-            if len(components) > 1:
-                raise ConfigError("move", "there are several accounts; name an --account.")
-            _move(components[0], arguments.file)
+            _move(_only(components, "move"), arguments.file)
         case "catalogue":
             for component in components:
                 _catalogue(component)
         case "dbt":
-            if len(components) > 1:
-                raise ConfigError("dbt", "there are several accounts; name an --account.")
-            _dbt(components[0], Path(arguments.folder))
+            _dbt(_only(components, "dbt"), Path(arguments.folder))
         case "forget":
             if bool(arguments.value) == arguments.excluded:
                 raise ConfigError("forget", "name one or more values, or --excluded.")
@@ -106,6 +102,13 @@ def _run(arguments: argparse.Namespace, components: Sequence[DixaAnalytics]) -> 
             days = max(arguments.days, 1)
             return _for_each(components, lambda each: _report(each, arguments.output, days))
     return 0
+
+
+def _only(components: Sequence[DixaAnalytics], command: str) -> DixaAnalytics:
+    """The only account, for a command that cannot run for several."""
+    if len(components) > 1:
+        raise ConfigError(command, "there are several accounts; name an --account.")
+    return components[0]
 
 
 def _for_each(components: Sequence[DixaAnalytics], run: Callable[[DixaAnalytics], object]) -> int:
@@ -151,7 +154,7 @@ def _dbt(component: DixaAnalytics, folder: Path) -> None:
     catalogue = known_catalogue(component, component.build_warehouse())
     specs = component.build_definitions(catalogue).resolve_all_asset_specs()
     database = component.read_copy_path or component.duckdb_path
-    for path in write_dbt(folder, specs, catalogue, database):
+    for path in write_dbt(folder, specs, catalogue, database, setting="dbt"):
         print(f"✓ {path}")
 
 

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from dixa_assets.api.call import checked_base_url
+from dixa_assets.api.addresses import checked_base_url
 from dixa_assets.api.catalogue import fetch_catalogue
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.requests import fetch_filter_values

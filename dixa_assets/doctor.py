@@ -22,7 +22,7 @@ from dixa_assets.api.settings import Patience
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.errors import ApiUnavailable, ConfigError, DixaAssetsError
 from dixa_assets.files import mistake_of
-from dixa_assets.forget import find_left_out
+from dixa_assets.forget import left_out_values
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.days import days_from
 from dixa_assets.orchestration.dagster_internals import loaded_partitions
@@ -202,7 +202,7 @@ def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
 
 def check_personal_data(component: DixaAnalytics, warehouse: Warehouse) -> str:
     """Report fields that are stored although the settings leave them out, and readable files."""
-    if held := find_left_out(component, warehouse):
+    if held := left_out_values(component, warehouse):
         print(
             f"! fields: the settings leave out values that are still stored ({'; '.join(held)}). "
             "Loads of these tables remove them. To remove them now, run "

@@ -73,7 +73,8 @@ def replace_text(path: Path, text: str, *, marks: Sequence[str], setting: str) -
     make_folder(path.parent, setting)
     try:
         with process_folder(path.parent, f".{path.name}-", setting=setting) as folder:
-            made = folder / path.name
+            # Without the ending of the file, because dbt reads the YAML files of every folder.
+            made = folder / "unfinished"
             made.write_text(text, encoding="utf-8", newline="\n")
             if path.exists():
                 with path.open(encoding="utf-8", errors="replace") as file:

@@ -69,7 +69,7 @@ def _forget(
 def remove_left_out(component: DixaAnalytics, *, dry_run: bool) -> bool:
     """Remove what the settings leave out from all days. Return whether the database changed."""
     warehouse = component.build_warehouse()
-    found = find_left_out(component, warehouse, dry_run=dry_run)
+    found = left_out_values(component, warehouse, remove=not dry_run)
     for line in found:
         print(f"  {line}")
     if not found or dry_run:
@@ -79,10 +79,10 @@ def remove_left_out(component: DixaAnalytics, *, dry_run: bool) -> bool:
     return True
 
 
-def find_left_out(
-    component: DixaAnalytics, warehouse: Warehouse, *, dry_run: bool = True
+def left_out_values(
+    component: DixaAnalytics, warehouse: Warehouse, *, remove: bool = False
 ) -> list[str]:
-    """Stored values that the settings leave out, by table; without `dry_run`, remove them."""
+    """Name the stored values that the settings leave out, by table, and remove them if asked."""
     catalogue = known_catalogue(component, warehouse)
     options = component.options(catalogue)
     relations = [options.spec(entry).relation for entry in catalogue.entries]
@@ -94,5 +94,5 @@ def find_left_out(
         f"{relation.key}: {change}"
         for relation in relations
         if relation.key in loaded
-        for change in removal.remove_left_out(warehouse, relation, dry_run=dry_run)
+        for change in removal.remove_left_out_values(warehouse, relation, dry_run=not remove)
     ]

@@ -363,8 +363,10 @@ def test_files_and_folders_are_private_whatever_the_umask_is(
             tmp_path,
             duckdb_path=str(folder / "dixa.duckdb"),
             read_copy_path=str(copy),
+            parquet_path=str(folder / "parquet"),
+            dbt_path=str(folder / "models" / "dixa"),
         )
-        published = ["dixa/read_copy", "dixa/report"]
+        published = ["dixa/read_copy", "dixa/report", "dixa/parquet", "dixa/dbt_sources"]
         assert load(analytics, [RATINGS], DAY).success
         assert load(analytics, published).success
         modes = {

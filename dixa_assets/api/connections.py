@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dixa_assets.api.call import is_loopback
+from dixa_assets.api.addresses import is_loopback
 from dixa_assets.errors import ConfigError
 
 CONNECT_SECONDS = 10.0

@@ -25,7 +25,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from dixa_assets.api.call import Call, checked_base_url
+from dixa_assets.api.addresses import checked_base_url
+from dixa_assets.api.call import Call
 from dixa_assets.api.connections import (
     CLOSE_CHECK_SECONDS,
     MAX_BYTES,

@@ -137,11 +137,13 @@ def banner(
         code = f"import duckdb; sql = duckdb.connect({copy!r}, True).sql; {show}"
         # The shell ignores the comment.
         query = f'{shlex.quote(_relative(Path(sys.executable)))} -ic "{code}" # after the loads'
-    written = _relative(report) if report else "set DIXA_REPORT_PATH to get one"
+    written = "set DIXA_REPORT_PATH to get one"
+    if report:
+        written = f"{_relative(report)}, written after the loads"
     places = {
         "Assets": f"{ui}/assets",
         "CSAT": f"{ui}/assets/dixa_metrics/csat?view=events",
-        "Report": f"{written}, written after the loads",
+        "Report": written,
         "Query": query,
         "Log": _relative(log),
     }

@@ -9,7 +9,9 @@ import dagster as dg
 
 from dixa_assets.orchestration.dagster_internals import loaded_partitions, storage_errors
 
-# A queued run is not in the list: Dagster starts it.
+# A queued run is not in the list: Dagster starts it. Started runs are, because Dagster is not
+# running yet: a run without an end is dead. The exception is a `make load` in another terminal,
+# which looks the same in Dagster's storage.
 STOPPED = [
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
@@ -37,8 +39,8 @@ def missing_days(home: Path, command: str) -> str:
     names = ",".join(sorted(key.to_user_string() for key in missing))
     count = sum(map(len, missing.values()))
     return (
-        f"! A load was stopped or failed, and {count:,} days of {len(missing)} assets are missing. "
-        f"To load them: {command.format(assets=names, days=f'{days[0]}...{days[-1]}')}"
+        f"! A load was stopped or failed. {count:,} asset days of {len(missing)} assets are "
+        f"missing. To load them: {command.format(assets=names, days=f'{days[0]}...{days[-1]}')}"
     )
 
 

@@ -26,7 +26,6 @@ from dixa_assets.load.progress import LoadedDay, LoadedTable
 from dixa_assets.load.queue import PendingDay, Queue, Task
 from dixa_assets.model.counts import Usage
 from dixa_assets.model.days import Day
-from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.model.tables import PERIOD_VALUES, Relation, Table
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
@@ -78,7 +77,6 @@ class Loader:
         self._resources = ExitStack()
         self._resources.enter_context(_rare_garbage_collection())
         self._file_numbers = itertools.count()
-        # The digests of forgotten values, read before the first request.
         self._forgotten: frozenset[str] | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dixa")
 
@@ -120,8 +118,8 @@ class Loader:
             ConfigError, ApiError: The request cannot be built, so no day was requested.
             WarehouseError: The database rejected a write. Days already yielded are written.
         """
-        # An error of the database ends the load here, not each of its days.
-        self._policy_of(task.spec.relation)
+        # Read the erasures now: a database error then fails the load once, not every day.
+        self._read_forgotten()
         with self._lock:
             self._tasks = [task, *upcoming]
             self._discard_if_changed(task)
@@ -229,7 +227,8 @@ class Loader:
                 except PeriodUncertain as error:
                     if period.is_shortest or len(files) + len(periods) > MAX_PARTS:
                         raise
-                    if spent == Usage():
+                    is_first_split = spent == Usage()
+                    if is_first_split:
                         logger.warning("%s The day is requested again in smaller parts.", error)
                     periods.extendleft(reversed(period.split(error.first, error.last)))
                     uncertain = files.pop()
@@ -250,12 +249,14 @@ class Loader:
         self, relation: Relation, folder: Path | None = None, table: Table | None = None
     ) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"
-        return Staged(path, table or relation.stored_in, self._policy_of(relation))
+        policy = replace(relation.policy, forgotten=self._read_forgotten())
+        return Staged(path, table or relation.stored_in, policy)
 
-    def _policy_of(self, relation: Relation) -> FieldPolicy:
-        if self._forgotten is None:
-            self._forgotten = self.warehouse.forgotten()
-        return replace(relation.policy, forgotten=self._forgotten)
+    def _read_forgotten(self) -> frozenset[str]:
+        """The digests of forgotten values. Another thread may reset the attribute meanwhile."""
+        if (forgotten := self._forgotten) is None:
+            forgotten = self._forgotten = self.warehouse.forgotten()
+        return forgotten
 
     def _completed_days(self, queue: Queue) -> Iterator[list[PendingDay]]:
         """Wait for the next day, and yield it with the completed days that follow it."""

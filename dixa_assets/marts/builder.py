@@ -22,6 +22,7 @@ from typing import Self
 from dixa_assets.marts.files import Mart, read_marts
 from dixa_assets.marts.roles import RECORD_ROLES, ROLES, Role, Source, find_sources
 from dixa_assets.model.catalogue import Catalogue, Entry
+from dixa_assets.model.days import WEEKDAYS
 from dixa_assets.model.tables import COLUMNS, MARTS, Column, Table
 from dixa_assets.model.values import VARCHAR
 from dixa_assets.warehouse.sql import literal, name_of, quote
@@ -38,7 +39,6 @@ MISSING = Table(
         Column("consequence", VARCHAR, "The consequence for the marts."),
     ),
 )
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 # The relations that the CTEs `calendar` and `periods` read.
 READ_BY = {"calendar": {"days"}, "periods": {"days", "loaded"}}
 IS_WHOLE = {"day": "true", "week": "bool_and(is_whole_week)", "month": "bool_and(is_whole_month)"}

@@ -14,9 +14,9 @@ from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path
 
+from dixa_assets.model.days import ENDINGS
 from dixa_assets.model.tables import MARTS, Column, Table
 
-ENDINGS = {"day": "daily", "week": "weekly", "month": "monthly"}
 COLUMN = re.compile(r"-- (\w+) ([A-Z]+(?:\[\])?): (.+)")
 
 

@@ -12,7 +12,10 @@ MILLISECOND = dt.timedelta(milliseconds=1)
 CLOSE = 1 / 16
 # How many ranges of days a sentence names.
 MOST_RUNS = 5
+# The endings of names of tables by day, week and month.
+ENDINGS = {"day": "daily", "week": "weekly", "month": "monthly"}
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS = get_args(Weekday)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Span:
     def around(cls, day: Day, name: str, week_starts_on: Weekday = "monday") -> Self:
         """The week or month of a day, from its first local midnight to the one after it."""
         if name == "week":
-            since = (day.date.weekday() - get_args(Weekday).index(week_starts_on)) % 7
+            since = (day.date.weekday() - WEEKDAYS.index(week_starts_on)) % 7
             first = day.date - dt.timedelta(days=since)
             following = first + dt.timedelta(days=7)
         else:

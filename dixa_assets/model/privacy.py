@@ -22,7 +22,7 @@ _CONTENT_KEYS = frozenset({"value", "values", "timestamp"})
 _SUFFIX = re.compile(r"(_label)?(_\d+)?$")
 _PERSONAL_NAME = re.compile("contactpoint|name|email|phone|comment")
 _PERSONAL_TEXT = re.compile(
-    r"\b(contact points?|(?:e-?mail )address|phone numbers?|names?|comments?)\b", re.IGNORECASE
+    r"\b(contact points?|e-?mail address(?:es)?|phone numbers?|names?|comments?)\b", re.IGNORECASE
 )
 
 

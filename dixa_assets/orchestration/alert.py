@@ -9,7 +9,7 @@ import os
 from http.client import HTTPException
 from urllib import request as web
 
-from dixa_assets.api.call import is_loopback, web_address
+from dixa_assets.api.addresses import is_loopback, web_address
 from dixa_assets.errors import AlertNotSent, ConfigError, printable
 
 WEBHOOK = "DIXA_ALERT_WEBHOOK"

@@ -36,7 +36,7 @@ from dixa_assets.orchestration.metadata import escape_markdown
 from dixa_assets.orchestration.naming import DixaAsset, Names, Specs
 from dixa_assets.orchestration.partitions import backfill_policy, requested_days
 from dixa_assets.orchestration.resources import LOADER
-from dixa_assets.warehouse.removal import remove_days, remove_left_out
+from dixa_assets.warehouse.removal import remove_days, remove_left_out_values
 from dixa_assets.warehouse.warehouse import Warehouse
 
 FRESHNESS_POLICY = dg.FreshnessPolicy.time_window(warn_window=FRESH_FOR, fail_window=STALE_AFTER)
@@ -221,7 +221,7 @@ class DailyAssets:
         for attribute in sorted(left_out):
             relation = filter_relation(attribute, self._catalogue.filter_names[attribute], policy)
             if relation.key in loaded:
-                remove_left_out(warehouse, relation)
+                remove_left_out_values(warehouse, relation)
 
     def _subject(self, load_spec: LoadSpec) -> Subject:
         return Subject(load_spec, self._entries, self._options)

@@ -3,7 +3,6 @@
 See https://docs.getdbt.com/docs/build/sources
 """
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,14 +12,23 @@ import dagster as dg
 import yaml
 
 from dixa_assets.checks.checks import FRESH_FOR, STALE_AFTER
+from dixa_assets.files import replace_text
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.model.tables import LAKE_SCHEME, relation_of
 
 PROFILE, LAKE = "dixa", "dixa_lake"
+# The first words of both files: a file without them is not replaced.
+MARK = "# Written by dixa_assets."
+HEADER = f"{MARK} Your changes would be overwritten: use another file for them.\n"
 
 
 def write_dbt(
-    folder: Path, specs: Iterable[dg.AssetSpec], catalogue: Catalogue, database: str
+    folder: Path,
+    specs: Iterable[dg.AssetSpec],
+    catalogue: Catalogue,
+    database: str,
+    *,
+    setting: str = "dbt_path",
 ) -> list[Path]:
     """Write `sources.yml` and `profiles.yml`, and return the files that changed.
 
@@ -29,6 +37,10 @@ def write_dbt(
         specs: The specs of all assets. Assets without a table are left out.
         catalogue: The catalogue, which says where a field always has a value.
         database: The read copy, or the database.
+        setting: The setting that names the folder.
+
+    Raises:
+        ConfigError: A file cannot be written, or was not written by this project.
     """
     sources: dict[str, list[dict[str, Any]]] = {}
     required = _required_columns(catalogue)
@@ -48,14 +60,13 @@ def write_dbt(
     attached = {"path": database, "alias": alias, "read_only": True}
     output = {"type": "duckdb", "path": "dbt.duckdb", "attach": [attached]}
     profile = {PROFILE: {"target": "dev", "outputs": {"dev": output}}}
-    folder.mkdir(parents=True, exist_ok=True)
     return [
         path
         for path, content in (
             (folder / "sources.yml", described),
             (folder / "profiles.yml", profile),
         )
-        if _replace(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        if _replace(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True), setting)
     ]
 
 
@@ -99,16 +110,12 @@ def _hours(duration: timedelta) -> dict[str, Any]:
     return {"count": round(duration.total_seconds() / 3600), "period": "hour"}
 
 
-def _replace(path: Path, text: str) -> bool:
+def _replace(path: Path, text: str, setting: str) -> bool:
     """Replace a file, unless it has this text already."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    text = HEADER + text
+    if path.is_file() and path.read_bytes() == text.encode():
         return False
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    replace_text(path, text, marks=(MARK,), setting=setting)
     return True
 
 

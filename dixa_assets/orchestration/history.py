@@ -54,11 +54,11 @@ def build_history_sensor(
     """Build the sensor that loads the days before an asset first appeared, and new tables.
 
     A day is loaded if both Dagster and the database have it. A lost or replaced database is
-    therefore filled again. The tick names lost days that the sensor does not request. A loaded day
-    is loaded again if it ends a week or month that was not requested with it.
+    therefore filled again: with these days, and with the lost ones of the latest `history_days`.
+    The tick names lost days that the sensor does not request. A loaded day is loaded again if it
+    ends a week or month that was not requested with it.
     """
-    settings = account.options.settings
-    warehouse = account.open_warehouse(wait_seconds=5.0)
+    settings, warehouse = account.options.settings, account.open_warehouse(wait_seconds=5.0)
     marks = {key: f"{key.to_user_string()} {each.version}" for key, each in assets.items()}
 
     count = settings.history_days
@@ -96,9 +96,10 @@ def build_history_sensor(
             wanted, partial = {""}, set[str]()
             if spec:
                 first = str(settings.first_kept_day(spec.entry, now))
-                own = history(spec.entry.first_seen) if spec.entry.is_live else ()
+                own = history(spec.entry.first_seen)
                 partial = _without_periods(spec, loads, {*own, *latest})
-                wanted = {day for day in (*own, *partial) if day >= first}
+                again = {*own, *partial, *gone.intersection(latest)}
+                wanted = {day for day in again if day >= first and spec.entry.is_live}
                 gone = {day for day in gone if day >= first}
             if due := attempts.take_due(marks[key], sorted(wanted), days - partial, gone):
                 missing[due].append(key)

@@ -1,7 +1,7 @@
-"""The first tab: four themes, what moved, and tables of queues, channels, agents and topics."""
+"""The first tab: four themes, what moved, and tables of queues, channels, agents and tags."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -14,7 +14,12 @@ CSAT = Measure("csat", "satisfied (CSAT)", "percent", 1, "answers", "answers", r
 TYPICAL = Measure("first_response_median", "first response, median", "seconds", -1, short="median")
 SLOW = Measure("first_response_p90", "one in ten over", "seconds", -1)
 WITHIN = Measure(
-    *("within_sla", "in the promised time", "percent", 1, "first_responses", "responses"),
+    "within_sla",
+    "in the promised time",
+    "percent",
+    better=1,
+    n="first_responses",
+    cases="responses",
     short="in time",
 )
 CREATED, CLOSED = Measure("created", "came in"), Measure("closed", "closed")
@@ -42,10 +47,11 @@ PARTS: Mapping[str, tuple[str, str, Sequence[Measure]]] = {
     "Queues": ("queues_weekly", "queue", (CREATED, CLOSED, TYPICAL, WITHIN, CSAT)),
     "Channels": ("channels_weekly", "channel", (CREATED, CLOSED, TYPICAL, SLOW, CSAT)),
     "Agents": (
-        *("agents_weekly", "agent"),
+        "agents_weekly",
+        "agent",
         (Measure("closed_by_agent", "closed"), HOURS, ACCEPTED, HANDLING, CSAT),
     ),
-    "Topics": ("tags_weekly", "tag", (Measure("conversations", "conversations"),)),
+    "Tags": ("tags_weekly", "tag", (Measure("conversations", "conversations"),)),
 }
 HEAT_MAPS = {
     "Arrivals per hour": ("hours", "created"),
@@ -66,7 +72,7 @@ class Screen(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A queue, agent, channel or topic in the last whole week; `name` is None for the rest."""
+    """A queue, agent, channel or tag in the last whole week; `name` is None for the rest."""
 
     name: str | None
     id: str
@@ -137,9 +143,9 @@ class Overview:
         clearest = sorted(
             (each for each in parts if each.has_moved), key=lambda each: -each.clarity
         )
-        whole = [each for figures in themes.values() for each in figures if each.has_moved]
-        moved = [*whole[:MOST_MOVED], *clearest[:MOST_MOVED]]
-        charts = [chart for title in CHARTS for chart in self._chart(period, title)]
+        overall = [each for figures in themes.values() for each in figures if each.has_moved]
+        moved = [*overall[:MOST_MOVED], *clearest[:MOST_MOVED]]
+        charts = [chart for title in CHARTS if (chart := self._chart(period, title))]
         return Screen(None if at is None else periods.starts[at], themes, moved, charts)
 
     def table(self, title: str) -> PartTable | None:
@@ -159,8 +165,9 @@ class Overview:
             return None
         by_part: defaultdict[str | None, dict[date, Any]] = defaultdict(dict)
         for row in rows:
-            is_rest = getattr(row, noun) == "none"
-            by_part[None if is_rest else getattr(row, key)][row.week] = row
+            part = getattr(row, key)
+            # Without an id, the name 'none' stands for the rest.
+            by_part[None if key == noun and part == "none" else part][row.week] = row
         answers = self._ripe_answers(weeks, key) if CSAT in measures else {}
         parts = []
         for id_, by_week in by_part.items():
@@ -209,20 +216,20 @@ class Overview:
         start = periods.starts[at]
         return self.marts.ripe_answers(key or f"DATE '{start}'", start, periods.ripe_until)
 
-    def _chart(self, period: str, title: str) -> Iterator[Chart]:
-        """The chart of a theme, if one of its measures has values."""
+    def _chart(self, period: str, title: str) -> Chart | None:
+        """The chart of a theme; None if none of its measures has values."""
         periods, measures = self.periods[period], CHARTS[title]
         wanted = [*(each.column for each in measures), *(BAND if CSAT in measures else ())]
         columns = {name: periods.values(name) for name in wanted}
         columns = {name: values for name, values in columns.items() if {*values} != {None}}
         lines = {each.column: each.label for each in measures if each.column in columns}
         if not lines:
-            return
+            return None
         places = range(len(periods.starts))
         young = {at for at in places if measures[0].ripens and not periods.is_ripe(at)}
         sql = self.marts.overview(period, [*columns], periods.starts[0])
         axis = [str(each) for each in periods.starts]
-        yield Chart(
+        return Chart(
             title=title,
             unit=measures[0].unit,
             figure=Figure(f"{title}-by-{period}", sql, {period: axis, **columns}),

@@ -10,12 +10,12 @@ from datetime import date
 from functools import cached_property
 from typing import Any
 
+from dixa_assets.model.days import ENDINGS
 from dixa_assets.model.tables import METRIC_VALUES
 from dixa_assets.warehouse.sql import Query, literal, name_of, quote
 
 # A day is ripe when this share of its ratings has arrived.
 RIPE_PERCENT = 95
-ENDINGS = {"day": "daily", "week": "weekly", "month": "monthly"}
 LAST_DAYS = {"day": "day", "week": "week + 6", "month": "last_day(month)"}
 
 # By metric, measure, status and day.

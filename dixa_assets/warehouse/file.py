@@ -19,11 +19,9 @@ from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.read_copy import copy_into
 from dixa_assets.warehouse.settings import WarehouseSettings
+from dixa_assets.warehouse.sql import ambiguity
 
 logger = logging.getLogger(__name__)
-
-# The name of the compact copy while it is made.
-COPY = "dixa_compact_copy"
 
 
 class DuckDBFile(Engine):
@@ -46,8 +44,8 @@ class DuckDBFile(Engine):
         if path.stem.lower() in SCHEMAS:
             raise ConfigError(
                 "duckdb_path",
-                f"'{path.name}' has the name of a schema in it, and DuckDB could not tell "
-                f"'{path.stem}.table' from a table of the whole file. Choose another name.",
+                f"'{path.name}' has the name of a schema in it, and {ambiguity(path.stem)}. "
+                "Choose another name.",
             )
         # DuckDBResource sets this agent string. A process cannot open one file with two
         # configurations.

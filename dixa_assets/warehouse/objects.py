@@ -27,7 +27,15 @@ from dixa_assets.model.tables import (
     comment_of,
 )
 from dixa_assets.model.values import VARCHAR
-from dixa_assets.warehouse.sql import insert_values, literal, name_of, names_of, quote, transaction
+from dixa_assets.warehouse.sql import (
+    ambiguity,
+    insert_values,
+    literal,
+    name_of,
+    names_of,
+    quote,
+    transaction,
+)
 
 # DuckDB copies the whole table's description for each statement about a column. Above this many
 # new columns, the table is replaced in one statement, and its columns get no comments.
@@ -253,9 +261,9 @@ def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting:
             return
     raise ConfigError(
         setting,
-        f"'{database}' has a schema '{schema}' of another program{others}, and DuckDB could not "
-        f"tell '{schema}.table' from a table of the whole file. Choose another name for the file, "
-        "or move the objects to another schema.",
+        f"'{database}' has a schema '{schema}' of another program{others}, and "
+        f"{ambiguity(schema)}. Choose another name for the file, or move the objects to another "
+        "schema.",
     )
 
 

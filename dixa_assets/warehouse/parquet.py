@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from dixa_assets.errors import WarehouseError
+from dixa_assets.files import make_folder, open_private, replace_file
 from dixa_assets.model.tables import METRIC_VALUES, OWNER, PERIOD_VALUES, Table
 from dixa_assets.warehouse.extensions import load_extension
 from dixa_assets.warehouse.sql import literal, name_of, rows_of
@@ -139,10 +140,13 @@ def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: str) -> None
         connection.execute(f"COPY ({select}) TO {literal(path)} (FORMAT parquet)")
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent, "parquet_path")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        connection.execute(f"COPY ({select}) TO {literal(str(unfinished))} (FORMAT parquet)")
-        unfinished.replace(target)
+        open_private(unfinished).close()
+        # By default DuckDB would not write into an existing file, but replace it.
+        options = "FORMAT parquet, USE_TMP_FILE false"
+        connection.execute(f"COPY ({select}) TO {literal(str(unfinished))} ({options})")
+        replace_file(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from dixa_assets.warehouse.sql import quote
 from dixa_assets.warehouse.warehouse import Warehouse
 
 
-def remove_left_out(
+def remove_left_out_values(
     warehouse: Warehouse, relation: Relation, *, dry_run: bool = False
 ) -> list[str]:
     """Remove what the settings now leave out from all days of a table, and log it.

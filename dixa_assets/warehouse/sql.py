@@ -39,6 +39,11 @@ def names_of(columns: Sequence[Column]) -> str:
     return ", ".join(quote(column.name) for column in columns)
 
 
+def ambiguity(schema: str) -> str:
+    """Why a database and a schema in it cannot have the same name, in words."""
+    return f"DuckDB could not tell '{schema}.table' from a table of the whole file"
+
+
 def placeholders(values: Sequence[Any]) -> str:
     """A `?` for each value, separated by commas."""
     return ", ".join("?" for _ in values)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dixa_assets.api.call import is_loopback
+from dixa_assets.api.addresses import is_loopback
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import Patience
 from dixa_assets.errors import ApiUnavailable, ConfigError

@@ -37,6 +37,13 @@ def test_the_banner_names_what_to_open_first_in_ten_lines() -> None:
         assert place in text
     assert "duckdb.connect('.demo/dixa_read.duckdb', True)" in text
     assert ".demo/dagster.log" in text
+    assert "  Report  .demo/dixa_report.html, written after the loads\n" in text
+
+
+def test_the_banner_names_the_settings_of_what_is_not_written() -> None:
+    text = banner("Title.", ui=UI, report=None, read_copy=None, log=Path(".demo/dagster.log"))
+    assert "  Report  set DIXA_REPORT_PATH to get one\n" in text
+    assert "  Query   set DIXA_READ_COPY_PATH" in text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_days_that_failed_are_named_until_they_are_loaded(
         simulator.tell("faults", kind="status", status=400, id="csat", times=None, body="no")
         assert not load(analytics, KEYS, "2025-11-01", "2025-11-04", instance=instance).success
         line = missing_days(home, "{assets} for {days}")
-        assert "3 days of 1 assets are missing" in line
+        assert "! A load was stopped or failed. 3 asset days of 1 assets are missing. " in line
         assert line.endswith("To load them: dixa_metrics/csat for 2025-11-02...2025-11-04")
         simulator.tell("reset")
         assert load(analytics, KEYS, "2025-11-02", "2025-11-04", instance=instance).success
@@ -69,7 +69,9 @@ def test_the_next_start_names_the_days_of_a_stopped_backfill_and_the_command_tha
         with launched("dev", tmp_path, **settings) as dev:
             line = stopped_line(dev)
             assert dev.interrupt() == 0
-        named = re.search(r"(\d+) days of \d assets .*make load ASSETS=(\S+) DAYS=(\S+)$", line)
+        named = re.search(
+            r"(\d+) asset days of \d assets .*make load ASSETS=(\S+) DAYS=(\S+)$", line
+        )
         assert named, line
         count, assets, range_ = named.groups()
         assert 0 < int(count) < len(KEYS) * len(CHOSEN)

@@ -115,11 +115,11 @@ def test_a_field_excluded_later_leaves_all_days_with_the_next_load(
 def test_the_command_removes_a_field_without_a_load(warehouse: Warehouse, tmp_path: Path) -> None:
     load(warehouse, People(ROWS), options())
     relation = options(only_fields={"calls": ["agent_id"]}).spec(RECORD).relation
-    held = removal.remove_left_out(warehouse, relation, dry_run=True)
+    held = removal.remove_left_out_values(warehouse, relation, dry_run=True)
     assert "removed column contact_point (not allowed)" in held
     assert files_with(tmp_path, EMAIL)
-    assert removal.remove_left_out(warehouse, relation) == held
-    assert removal.remove_left_out(warehouse, relation) == []
+    assert removal.remove_left_out_values(warehouse, relation) == held
+    assert removal.remove_left_out_values(warehouse, relation) == []
     warehouse.overwrite_removed()
     assert sorted(columns(warehouse)) == ["agent_id", "agent_id_label"]
     assert files_with(tmp_path, EMAIL, NAME) == set()
@@ -387,7 +387,7 @@ def remove_in_process(where: Mapping[str, str], pipe: Connection) -> None:
     warehouse = open_database(where)
     relation = options(exclude_fields={"*": ["contact_point"]}).spec(RECORD).relation
     pipe.send("ready")
-    removal.remove_left_out(warehouse, relation)
+    removal.remove_left_out_values(warehouse, relation)
     warehouse.overwrite_removed()
 
 

@@ -102,6 +102,8 @@ def test_the_key_is_in_no_text_about_a_policy() -> None:
         ("comment", "", True),
         ("caller", "The phone number of the customer", True),
         ("caller", "The customer's contact point", True),
+        ("recipients", "All email addresses of the conversation", True),
+        ("channel", "Such as e-mail or chat", False),
         ("queue_id", "The queue at that time", False),
         ("csid", "Number of the conversation", False),
     ],

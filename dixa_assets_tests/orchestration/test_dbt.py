@@ -13,7 +13,7 @@ import yaml
 
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets_tests.conftest import Done
-from dixa_assets_tests.support.scenario import component, load
+from dixa_assets_tests.support.scenario import component, failure_of, load
 from dixa_assets_tests.support.simulator import Simulator
 
 
@@ -72,6 +72,33 @@ def test_the_command_writes_the_files_and_a_second_run_changes_nothing(
     assert "dixa_records.ratings" in tables_of(tmp_path / "models")
     again = command("dbt", "models")
     assert (again.code, again.out) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["sources.yml", "profiles.yml"])
+def test_a_hand_written_file_is_refused_and_not_changed(
+    name: str,
+    command: Callable[..., Done],
+    tmp_path: Path,
+    simulator: Simulator,
+    catalogue: Catalogue,
+) -> None:
+    written = b"# Pers\xf6nlich\nversion: 2\n"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / name).write_bytes(written)
+    analytics = component(
+        simulator,
+        tmp_path,
+        duckdb_path=str(tmp_path / "dixa.duckdb"),
+        dbt_path=str(tmp_path / "models"),
+    )
+    analytics.build_warehouse().save_catalogue(catalogue)
+    done = command("dbt", "models")
+    assert done.code == 1
+    assert f"{name} was not written by this project, so it is not replaced" in done.err
+    failed = load(analytics, ["dixa/dbt_sources"], catalogue=catalogue)
+    assert "dbt_path: " in failure_of(failed, "dixa__dbt_sources")
+    assert (tmp_path / "models" / name).read_bytes() == written
+    assert {path.name for path in (tmp_path / "models").iterdir()} <= {"sources.yml", name}
 
 
 @pytest.mark.parametrize("text", ["{{ env_var('HOME') }}", "{% raw %}", "{# c #}"])

@@ -263,6 +263,63 @@ def test_lost_days_before_the_history_are_named(place: Place, tmp_path: Path) ->
     assert place.said() == NO_LOAD_IS_DUE
 
 
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_lost_days_of_the_latest_history_are_loaded_again_long_after_an_asset_appeared(
+    is_deleted: bool, place: Place, tmp_path: Path
+) -> None:
+    backup = shutil.copy(place.database, tmp_path / "backup.duckdb")
+    recent, older = days_before_today(4, 2), days_before_today(20, 19)
+    place.load(*recent)
+    place.load(*older, RATINGS)
+    assert place.said() == NO_LOAD_IS_DUE
+
+    if is_deleted:
+        place.database.unlink()
+    else:
+        shutil.copy(backup, place.database)
+
+    tick = place.tick()
+    assert recent in ranges_of(tick)
+    assert older not in ranges_of(tick)
+    assert {CSAT, RATINGS} <= keys_of(tick)
+    said = place.said()
+    assert f"{RATINGS} (2 days from {older[0]} to {older[1]})" in said
+    assert CSAT not in said
+    assert recent[0] not in said
+    if not is_deleted:
+        place.load(*recent)
+        assert RATINGS in place.said()
+        place.load(*older, RATINGS)
+        assert place.said() == NO_LOAD_IS_DUE
+
+
+def test_lost_days_of_the_latest_history_are_not_requested_if_they_are_not_kept(
+    place: Place,
+) -> None:
+    first, last = days_before_today(4, 2)
+    place.load(first, last)
+    without_loads(place.database, f"partition_date >= '{first}'")
+    place.analytics = place.analytics.model_copy(update={"keep_days": 3})
+
+    tick = place.tick()
+
+    assert [*zip(map(sorted_keys, tick.run_requests or ()), ranges_of(tick), strict=True)] == [
+        ([CSAT], (first, last)),
+        ([RATINGS], days_before_today(3, 2)),
+    ]
+    assert place.said() == NO_LOAD_IS_DUE
+
+
+def days_before_today(first: int, last: int) -> tuple[str, str]:
+    """Two of the days that end a history as of today."""
+    today = datetime.now(UTC).date()
+    return str(today - timedelta(days=first)), str(today - timedelta(days=last))
+
+
+def sorted_keys(request: dg.RunRequest) -> list[str]:
+    return sorted(key.to_user_string() for key in request.asset_selection or ())
+
+
 def test_a_day_of_which_a_backup_has_an_older_load_is_loaded_again(
     place: Place, tmp_path: Path
 ) -> None:

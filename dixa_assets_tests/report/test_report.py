@@ -182,10 +182,33 @@ def test_a_part_of_few_cases_has_no_bar_and_the_rest_has_a_line(
     start = html.index("<h2>Queues")
     table = html[start : html.index("</table>", start)]
     assert table.count('class="bar"') == sum(rows.answers >= 30)
-    names = re.findall(r"<th>\s*([^<]+?)\s*(?:<small|</th>)", table[table.index("<tbody>") :])
+    names = names_of(html, "Queues")
     assert names[-1] == "no queue"
     assert {*names[:-1]} == {name.replace("&", "&amp;") for name in rows.queue} - {"none"}
     assert all(f"n {answers:,}" in table for answers in rows.answers if answers)
+
+
+def test_queues_that_are_named_none_are_not_the_rest(loaded: DixaAnalytics, tmp_path: Path) -> None:
+    named = [f"UPDATE dixa_records.{each} SET queue_id_label = 'none'" for each in RECORDS]
+    with copied(loaded, tmp_path, *named) as warehouse:
+        html = rendered(warehouse)
+    ((queues,),) = (
+        loaded.build_warehouse()
+        .query(
+            "SELECT count(DISTINCT queue_id) FROM dixa_marts.queues_weekly "
+            f"WHERE week = '{WEEK}' AND queue_id IS NOT NULL"
+        )
+        .values
+    )
+    assert queues > 1
+    assert names_of(html, "Queues") == ["none"] * queues + ["no queue"]
+
+
+def names_of(html: str, title: str) -> list[str]:
+    """The names of the rows of a table."""
+    start = html.index(f"<h2>{title}")
+    table = html[start : html.index("</table>", start)]
+    return re.findall(r"<th>\s*([^<]+?)\s*(?:<small|</th>)", table[table.index("<tbody>") :])
 
 
 def test_a_day_that_is_not_loaded_is_marked_and_never_a_zero(html: str, reader: Reader) -> None:
