@@ -251,7 +251,9 @@ def _last_reading(served: list[Served], day: Day) -> list[Any]:
                 # instance because it is nested deeper than a parser goes.
                 rows = [part for each in data.get("aggregates") or [] for part in _parts(each)]
                 continue
-            rows = (rows if answer.key else []) + (data or [])
+            # The client requests an answer with anything else again.
+            if isinstance(data, list | None):
+                rows = (rows if answer.key else []) + (data or [])
         return [row for row in rows if _instant(row) != day.period.end]
     finally:
         sys.setrecursionlimit(limit)
