@@ -1,6 +1,6 @@
 """Filters Dagster's output for the console: loads, catalogue changes, warnings and errors.
 
-The log file receives every line. Starting processes does not belong here.
+The log file receives every line.
 """
 
 import logging
@@ -19,7 +19,7 @@ from dixa_assets.errors import printable
 
 LOG_BYTES = 10_000_000
 WIDTH = 100
-# How long nothing is said about running loads.
+# The shortest time between two progress lines.
 PROGRESS = timedelta(seconds=20)
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -44,7 +44,7 @@ _HARMLESS_WARNING = (
 
 
 def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
-    """The lines of Dagster's output to show; those about loads and the catalogue are shortened.
+    """Yield the lines to show. Lines about loads and the catalogue are shortened.
 
     A line in an unknown format is shown unchanged: a traceback, the last output of a process that
     died, or every line if Dagster changes its format.
@@ -66,7 +66,7 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
             is_hidden_list = True
         if found := _CATALOGUE.match(text):
             if not text.endswith("nothing new."):
-                # The counts say more than the first names of many changes.
+                # If the news are too long, the counts say more.
                 news = found["news"] if len(found["news"]) < WIDTH - 11 else found["all"]
                 yield _within_width(f"{time}  Catalogue: {news}")
         elif event := _EVENT.match(text):
@@ -75,18 +75,18 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
 
 @dataclass
 class _Loads:
-    """The running loads, and what the console has said about them."""
+    """The running loads, and the time of the last progress line."""
 
     ui: str
     # When each run started, and the assets of its materializations.
     runs: dict[str, tuple[datetime, list[str]]] = field(default_factory=dict)
-    said_at: datetime | None = None
+    reported_at: datetime | None = None
 
     def news(self, event: re.Match[str], at: datetime) -> Iterator[str]:
         """The line about an event of a run, if it is important or the last line is old."""
         run, kind, time = event["run"], event["type"], f"{at:%H:%M:%S}"
         if kind == "RUN_START":
-            self.runs[run], self.said_at = (at, []), at
+            self.runs[run], self.reported_at = (at, []), at
             yield f"{time}  Load begun: {self.ui}/runs/{run}"
         elif kind in _ENDINGS:
             started_at, materialized = self.runs.pop(run, (at, []))
@@ -96,8 +96,8 @@ class _Loads:
             yield f"{loaded} in {duration}"
         elif run in self.runs and (asset := _MATERIALIZED.match(event["text"])):
             self.runs[run][1].append(asset["asset"].replace(" ", "/"))
-            if self.said_at is None or at - self.said_at >= PROGRESS:
-                self.said_at = at
+            if self.reported_at is None or at - self.reported_at >= PROGRESS:
+                self.reported_at = at
                 loaded_days = [each for _, days in self.runs.values() for each in days]
                 assets = len({*loaded_days})
                 yield f"{time}  Loading: {len(loaded_days):,} days of {assets} assets so far"
@@ -115,7 +115,7 @@ def _totals(materialized: Sequence[str]) -> str:
 
 
 def _within_width(line: str) -> str:
-    """The line, cut at a word; the times in it have two spaces behind them."""
+    """Cut the line at a word. Two spaces separate the time from the text."""
     time, _, text = line.partition("  ")
     return f"{time}  {textwrap.shorten(text, WIDTH, placeholder=' …')}"
 
@@ -172,7 +172,7 @@ def log_writer(path: Path) -> Callable[[str], str]:
     logging.raiseExceptions = False
 
     def write(line: str) -> str:
-        # Texts of Dixa in it must not control the terminal.
+        # The line may quote Dixa. Such text must not control the terminal.
         plain = printable(_COLOUR.sub("", line.rstrip("\r\n")).expandtabs())
         log.info(plain)
         return plain

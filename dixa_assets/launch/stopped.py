@@ -48,7 +48,7 @@ def _missing(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
     recent = dg.RunsFilter(statuses=STOPPED, created_after=datetime.now(UTC) - RECENT)
     wanted: defaultdict[dg.AssetKey, set[str]] = defaultdict(set)
     for run in instance.get_runs(recent, limit=MOST_RUNS):
-        # A sensor repeats its own loads.
+        # The history sensor repeats its own loads.
         if "dagster/sensor_name" not in run.tags:
             for key, days in _planned(instance, run.run_id):
                 wanted[key] |= days
@@ -57,7 +57,7 @@ def _missing(instance: dg.DagsterInstance) -> dict[dg.AssetKey, set[str]]:
 
 
 def _planned(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[dg.AssetKey, set[str]]]:
-    """The days of each asset that a run was to load."""
+    """Yield each asset of a run with the days that the run planned."""
     kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     for record in instance.get_records_for_run(run_id, of_type=kind).records:
         if event := record.event_log_entry.dagster_event:

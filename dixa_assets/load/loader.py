@@ -33,14 +33,14 @@ from dixa_assets.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-# Objects created between two garbage collections: more than there are in all pages in memory.
+# Collect garbage after this many new objects: more than all pages in memory have.
 OBJECTS_PER_COLLECTION = 100_000
 # Limits on the days of all assets that are submitted and whose write has not begun: their number,
 # and the bytes of their files. Within these limits, requests continue while Dagster starts the next
 # step.
 MAX_DAYS_AHEAD = 120
 MAX_BYTES_AHEAD = 256 * 2**20
-# Submitted days per thread: one that is being fetched and one that waits.
+# Submitted days per thread: one is fetched, one waits.
 DAYS_PER_THREAD = 2
 # Days are added to a transaction until it has at least this many rows.
 ROWS_PER_WRITE = 10_000
@@ -273,7 +273,7 @@ class Loader:
                         queue.failed[str(pending_day.day)] = error
                 else:
                     ready.append(pending_day)
-            # These days count toward the limits no longer, so threads fetch more during the write.
+            # These days no longer count toward the limits, so threads can fetch more meanwhile.
             with self._lock:
                 for _ in range(ended):
                     queue.pending.popleft()
@@ -286,7 +286,7 @@ class Loader:
         loads = [
             Load(
                 run_id,
-                # As if the write followed the fetch at once: the wait for the write does not count.
+                # The duration leaves out the wait between fetch and write.
                 time.monotonic() - pending_day.seconds,
                 pending_day.parts,
                 pending_day.day,

@@ -71,7 +71,7 @@ class PendingDay:
         return sum(part.rows for part in self.parts)
 
     def has_failed(self) -> bool:
-        """True if the day was fetched with an error, or cancelled."""
+        """True if the day failed or was cancelled."""
         return self.future.done() and _error_of(self.future) is not None
 
     def wait(self) -> DixaAssetsError | None:

@@ -35,7 +35,7 @@ class Tracked(NamedTuple):
 
     Attributes:
         table: Its table, as schema/relation.
-        version: What it should have: a change makes the sensor look for missing loads again.
+        version: The expected version. If it changes, the sensor looks for missing loads again.
         spec: The load of its metric or record; None if it has no days.
     """
 

@@ -72,7 +72,7 @@ class Screen(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A queue, agent, channel or tag in the last whole week; `name` is None for the rest."""
+    """A queue, agent, channel or tag in the last whole week; rows without one have no `name`."""
 
     name: str | None
     id: str
