@@ -25,6 +25,7 @@ from dixa_assets_tests.support.processes import settings_for
 from dixa_assets_tests.support.scenario import component, fetched
 from dixa_assets_tests.support.services import new_database, open_database
 from dixa_assets_tests.support.simulator import NOW, Simulator, running_simulator
+from dixa_assets_tests.support.wheels import built_wheel
 
 # Files in memory, if there is room: thousands of commits to small databases then wait for no disk.
 MEMORY = Path("/dev/shm")
@@ -44,7 +45,14 @@ pytest.register_assert_rewrite(
 
 
 # Modules that begin first, because they take minutes: none is waited for in the end.
-LONGEST = ("test_reuse", "test_demo", "test_launch", "test_many_machines", "test_end_to_end")
+LONGEST = (
+    "test_new_project",
+    "test_reuse",
+    "test_demo",
+    "test_launch",
+    "test_many_machines",
+    "test_end_to_end",
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,12 @@ def catalogue(simulator_process: Simulator, tmp_path_factory: pytest.TempPathFac
     """The simulator's built-in catalogue, fetched once."""
     simulator_process.tell("reset", now=NOW.isoformat())
     return fetched(component(simulator_process, tmp_path_factory.mktemp("catalogue")))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this project."""
+    return built_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

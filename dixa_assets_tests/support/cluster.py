@@ -24,7 +24,6 @@ from dixa_assets_tests.support.processes import (
     outside_settings,
     wait_until,
 )
-from dixa_assets_tests.support.projects import built_wheel
 from dixa_assets_tests.support.services import (
     OwnServer,
     answers,
@@ -33,6 +32,7 @@ from dixa_assets_tests.support.services import (
     own_redis,
 )
 from dixa_assets_tests.support.simulator import KEY, Simulator
+from dixa_assets_tests.support.wheels import built_wheel
 
 RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
   runId status startTime endTime tags { key value } } } } }"""

@@ -1,9 +1,6 @@
 """Projects of `dg` that tests write, and the stored catalogue that they are built from."""
 
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +12,6 @@ from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration import state
 from dixa_assets.orchestration.dagster_internals import DefsStateStorage
-from dixa_assets_tests.support.processes import PROJECT
 
 PYPROJECT = """
 [project]
@@ -70,19 +66,3 @@ def stored_catalogue(
     state.save(storage, analytics.defs_state_config.key, catalogue)
     with set_defs_state_storage(storage):
         yield storage
-
-
-def built_wheel(folder: Path) -> Path:
-    """The wheel of this project, built from a copy, because a build writes into its sources."""
-    sources = folder / "sources"
-    shutil.copytree(
-        PROJECT / "dixa_assets",
-        sources / "dixa_assets",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(PROJECT / name, sources)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(sources)], check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
