@@ -31,10 +31,10 @@ def web_address(setting: str, address: str) -> SplitResult:
 
 
 def checked_base_url(base_url: str) -> str:
-    """Scheme and host of the API; `ConfigError` if the key would not be safe there."""
+    """Return scheme and host of the API; `ConfigError` if the token would not be safe there."""
     parts = web_address("base_url", base_url.strip())
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigError("base_url", "must be https: the key is sent with every request.")
+        raise ConfigError("base_url", "must be https: every request carries the token.")
     if parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigError("base_url", "must be scheme and host alone, without a path.")
     return f"{parts.scheme}://{parts.netloc}"

@@ -179,6 +179,7 @@ class Marts:
         ]
 
     def _role(self, role: Role, columns: Columns | None) -> str:
+        """The SELECT of a role. A missing field is NULL."""
         source = self.sources.get(role.name)
         held = columns.get(source, ()) if source and columns is not None else None
         cells = []
@@ -199,6 +200,7 @@ class Marts:
         return f"SELECT {', '.join(cells)} WHERE false"
 
     def _loaded(self, mart: Mart, columns: Columns | None) -> str:
+        """The SELECT of the CTE `loaded`."""
         keys = {name: source.key for name, source in self.sources.items()}
         fields = {role.name: role.fields for role in ROLES}
         found = []

@@ -103,7 +103,7 @@ class HeatMap(NamedTuple):
 
 
 class Overview:
-    """Compares the figures of the marts, of `days` until the `last` loaded day.
+    """The figures of the marts for `days`; `last` is the last loaded day.
 
     `marks` are texts over some days in charts, by their place.
     """
