@@ -44,10 +44,14 @@ class Staged:
         path: The file, which is created.
         table: The table that the rows are for.
         policy: How fields are treated.
+        key: The asset whose rows they are, for errors; empty: the table.
     """
 
-    def __init__(self, path: Path, table: Table, policy: FieldPolicy = STORE_ALL) -> None:
+    def __init__(
+        self, path: Path, table: Table, policy: FieldPolicy = STORE_ALL, key: str = ""
+    ) -> None:
         self.path = path
+        self.key = key or table.key
         self.table = table
         self.policy = policy
         self.usage = Usage()
@@ -91,11 +95,9 @@ class Staged:
         try:
             text = _encode(line)
         except ValueError:
-            raise ApiContractBroken(
-                self.table.key, "no column can hold a number of the row."
-            ) from None
+            raise ApiContractBroken(self.key, "no column can hold a number of the row.") from None
         except RecursionError:
-            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
+            raise ApiContractBroken(self.key, "a value is nested too deeply.") from None
         try:
             self._file.write(text + b"\n")
         except OSError as error:
@@ -156,7 +158,7 @@ class Staged:
                 self.put_field(line, name, policy.apply(shown, kept))
             return bool(policy.forgotten) and kept != typed
         except RecursionError:
-            raise ApiContractBroken(self.table.key, "a value is nested too deeply.") from None
+            raise ApiContractBroken(self.key, "a value is nested too deeply.") from None
 
     def blank_personal(self, line: dict[str, Any], descriptions: Mapping[str, str]) -> None:
         """Remove the values of personal fields from a row of a forgotten person."""
@@ -200,7 +202,7 @@ class Staged:
 
     def _unwritable(self, error: OSError) -> WarehouseError:
         return WarehouseError(
-            f"{self.table.key}: its rows cannot be written to {self.path} ({error.strerror}). The "
+            f"{self.key}: its rows cannot be written to {self.path} ({error.strerror}). The "
             "folder is beside the file in DIXA_DUCKDB_PATH; for a lake, it is in TMPDIR."
         )
 

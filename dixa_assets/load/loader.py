@@ -250,7 +250,7 @@ class Loader:
     ) -> Staged:
         path = (folder or self._folder) / f"{next(self._file_numbers)}"
         policy = replace(relation.policy, forgotten=self._read_forgotten())
-        return Staged(path, table or relation.stored_in, policy)
+        return Staged(path, table or relation.stored_in, policy, relation.key)
 
     def _read_forgotten(self) -> frozenset[str]:
         """The digests of forgotten values. Another thread may reset the attribute meanwhile."""

@@ -126,7 +126,10 @@ class Fuzz:
         relation, local_day = spec.relation, Day.of(day, COPENHAGEN)
         warehouse = Warehouse(path, WarehouseSettings(database_wait_seconds=5))
         self._client._page_size = PAGE_SIZES[0]
-        with warehouse.staging() as folder, Staged(folder / "rows", relation.stored_in) as staged:
+        with (
+            warehouse.staging() as folder,
+            Staged(folder / "rows", relation.stored_in, key=relation.key) as staged,
+        ):
             extract(self._client, Request(spec), local_day, staged)
             warehouse.replace(relation, [Load(run_id, time.monotonic(), [staged], local_day)])
 
