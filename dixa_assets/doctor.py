@@ -25,9 +25,10 @@ from dixa_assets.files import mistake_of
 from dixa_assets.forget import left_out_values
 from dixa_assets.model.catalogue import Catalogue, Entry
 from dixa_assets.model.days import days_from
-from dixa_assets.orchestration.dagster_internals import loaded_partitions
+from dixa_assets.orchestration.dagster_internals import loaded_partitions, run_launcher
 from dixa_assets.orchestration.state import dagster_home, home_instance
 from dixa_assets.project import project_tree
+from dixa_assets.settings.conflicts import refuse_remote_runs
 from dixa_assets.settings.misspelt import unknown_variables, variables_read
 from dixa_assets.warehouse.load_log import requests_of_last_day
 from dixa_assets.warehouse.warehouse import Warehouse
@@ -174,8 +175,9 @@ def check_places(component: DixaAnalytics, _: Warehouse) -> str:
 
 
 def check_history(component: DixaAnalytics, warehouse: Warehouse) -> str:
-    """Test that the database holds the days that Dagster shows as loaded."""
+    """Test that every run can reach the database, and that it holds the days in Dagster."""
     with home_instance() as instance:
+        refuse_remote_runs(component, run_launcher())
         if instance is None:
             return "nothing has been loaded yet"
         loads = warehouse.inventory().loads

@@ -352,3 +352,15 @@ def test_commands_work_in_a_process_of_any_encoding(
         stored = state.load(instance.defs_state_storage, "DixaAnalytics[127.0.0.1]")
     assert stored is not None
     assert entry["description"] in {each.description for each in stored.entries}
+
+
+def test_a_file_as_database_of_runs_on_other_machines_is_refused(
+    examine: Examine, tmp_path: Path
+) -> None:
+    home = tmp_path / "remote"
+    home.mkdir()
+    launcher = "{module: dagster_k8s, class: K8sRunLauncher}"
+    (home / "dagster.yaml").write_text(f"run_launcher: {launcher}")
+    done = examine(DAGSTER_HOME=str(home))
+    assert done.code == 1
+    assert "DIXA_DUCKDB_PATH: runs go to other machines" in done.err
