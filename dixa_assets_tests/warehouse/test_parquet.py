@@ -1,5 +1,6 @@
 """The copy of every table as Parquet files."""
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -8,6 +9,7 @@ import pytest
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.settings.paths import folder_address
+from dixa_assets_tests.support.processes import PROJECT
 from dixa_assets_tests.support.scenario import component, load
 from dixa_assets_tests.support.simulator import Simulator
 
@@ -51,6 +53,22 @@ def test_each_table_has_a_folder_with_a_file_per_day_and_only_new_days_are_writt
         f"dixa_records/ratings/{LAST}.parquet",
     }
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_polars_reads_the_files_as_the_page_says(
+    simulator: Simulator, tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pl = pytest.importorskip("polars", reason="polars is not installed")
+    analytics = component(simulator, tmp_path, parquet_path=str(tmp_path / "data" / "parquet"))
+    assert load(analytics, KEYS[:1], FIRST, LAST, catalogue=catalogue).success
+    assert load(analytics, ["dixa/parquet"], catalogue=catalogue).success
+    page = (PROJECT / "docs" / "reuse.md").read_text()
+    (recipe,) = re.findall(r"^\| polars \| `(.+)` \|$", page, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    found = eval(recipe, {"pl": pl}).collect()
+    stored = analytics.build_warehouse().query("FROM dixa_records.ratings")
+    assert found.columns == [*stored.columns]
+    assert len(found) == len(stored) > 0
 
 
 def test_a_new_column_rewrites_all_files_of_its_table_and_a_lost_folder_is_filled_again(
