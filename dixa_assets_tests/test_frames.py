@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+import polars as pl
 import pytest
 
 import dixa_assets
@@ -107,7 +108,6 @@ def test_a_downstream_asset_gets_the_rows_of_its_days(
 def test_a_downstream_asset_gets_a_frame_of_polars(
     loaded: DixaAnalytics, catalogue: Catalogue
 ) -> None:
-    pl = pytest.importorskip("polars", reason="polars is not installed")
     seen = []
 
     def mine(ratings: Any) -> None:

@@ -68,7 +68,7 @@ def lines_to_show(output: Iterable[str], ui: str) -> Iterator[str]:
             if not text.endswith("nothing new."):
                 # If the news are too long, the counts say more.
                 news = found["news"] if len(found["news"]) < WIDTH - 11 else found["all"]
-                yield _within_width(f"{time}  Catalogue: {news}")
+                yield _line(time, f"Catalogue: {news}")
         elif event := _EVENT.match(text):
             yield from loads.news(event, datetime.fromisoformat(record["at"]))
 
@@ -92,7 +92,7 @@ class _Loads:
             started_at, materialized = self.runs.pop(run, (at, []))
             minutes, seconds = divmod(round((at - started_at).total_seconds()), 60)
             duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-            loaded = _within_width(f"{time}  Load {_ENDINGS[kind]}: {_totals(materialized)}")
+            loaded = _line(time, f"Load {_ENDINGS[kind]}: {_totals(materialized)}")
             yield f"{loaded} in {duration}"
         elif run in self.runs and (asset := _MATERIALIZED.match(event["text"])):
             self.runs[run][1].append(asset["asset"].replace(" ", "/"))
@@ -114,9 +114,8 @@ def _totals(materialized: Sequence[str]) -> str:
     return loaded + days
 
 
-def _within_width(line: str) -> str:
-    """Cut the line at a word. Two spaces separate the time from the text."""
-    time, _, text = line.partition("  ")
+def _line(time: str, text: str) -> str:
+    """A time and a text, which is cut at a word."""
     return f"{time}  {textwrap.shorten(text, WIDTH, placeholder=' …')}"
 
 

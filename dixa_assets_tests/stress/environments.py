@@ -41,6 +41,9 @@ ATTRIBUTES = """attributes:
 """
 # Places of a file or folder. `own` is usual: it exists and can be written.
 PLACES = ("own", "own", "own", "own", "new", "file", "proc", "link", "read only", "full", "theirs")
+# The settings of files that commands write, and the places outside where they may succeed.
+WRITTEN = ("database", "read_copy", "report", "dagster_home", "temporary")
+OUTSIDE = {"full": "full", "theirs": "theirs", "link": "nowhere"}
 # The kinds of places that work.
 GOOD = ("own", "new")
 USUAL = {
@@ -122,7 +125,7 @@ class Environments:
         for path in (folder, *folder.rglob("*")):
             if not path.is_symlink():
                 os.chown(path, user, user if self._world.is_root else -1)
-        before = self._snapshot(folder)
+        before = self._snapshot(case, folder)
         ask = {
             "command": case["command"],
             "user": user,
@@ -143,7 +146,7 @@ class Environments:
         code = int(self._world.server.stdout.readline())
         out, err = ((folder / name).read_bytes().decode() for name in ("out", "err"))
         problem, end = _judge(code, out, err, causes)
-        after = self._snapshot(folder)
+        after = self._snapshot(case, folder)
         if not problem and (changed := sorted(set(before.items()) ^ set(after.items()))):
             problem = f"outside changed: {changed[:4]}"
         self._remove(folder)
@@ -281,14 +284,18 @@ class Environments:
             environment["DIXA_ALERT_WEBHOOK"] = webhooks[case["webhook"]]
             causes += ["DIXA_ALERT_WEBHOOK"] if case["webhook"] != "good" else []
 
-    def _snapshot(self, folder: Path) -> dict[str, str]:
-        """The places outside and the home and the project of the user, which must not change."""
+    def _snapshot(self, case: Json, folder: Path) -> dict[str, str]:
+        """The places outside and the home and the project of the user, which must not change.
+
+        The case may write into the places that its settings name.
+        """
+        named = {case[name] for name in WRITTEN}
+        left_out = {"__pycache__", ".dagster_home"}
+        left_out |= {place for kind, place in OUTSIDE.items() if kind in named}
         kept = {}
         for root in (self._outside, folder / "home", folder / "project"):
             for path in (root, *root.rglob("*")):
-                # Only cases whose settings name these places can write there.
-                written = {"__pycache__", ".dagster_home", "full", "theirs", "nowhere"}
-                if written & {*path.parts}:
+                if left_out & {*path.parts}:
                     continue
                 about = path.lstat()
                 text = f"{about.st_mode:o} {about.st_uid}"

@@ -32,7 +32,7 @@ from dixa_assets_tests.support.services import (
     own_redis,
 )
 from dixa_assets_tests.support.simulator import KEY, Simulator
-from dixa_assets_tests.support.wheels import built_wheel
+from dixa_assets_tests.support.wheels import built_wheel, output_of, pip
 
 RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
   runId status startTime endTime tags { key value } } } } }"""
@@ -196,15 +196,9 @@ def wheel_environment(folder: Path) -> Path:
     """A Python with the project as a wheel and all other packages of this environment."""
     wheels = folder / "wheels"
     wheels.mkdir()
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
-    )
+    output_of([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")])
     (site,) = (folder / "venv").glob("lib/python*/site-packages")
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--target", str(site), str(built_wheel(wheels))],
-        check=True,
-    )
+    pip(sys.executable, "install", "--no-deps", "--target", str(site), str(built_wheel(wheels)))
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "others.pth").write_text(f"{here}\n")
     python = folder / "venv" / "bin" / "python"

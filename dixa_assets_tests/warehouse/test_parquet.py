@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 
 from dixa_assets.errors import ConfigError
@@ -58,7 +59,6 @@ def test_each_table_has_a_folder_with_a_file_per_day_and_only_new_days_are_writt
 def test_polars_reads_the_files_as_the_page_says(
     simulator: Simulator, tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pl = pytest.importorskip("polars", reason="polars is not installed")
     analytics = component(simulator, tmp_path, parquet_path=str(tmp_path / "data" / "parquet"))
     assert load(analytics, KEYS[:1], FIRST, LAST, catalogue=catalogue).success
     assert load(analytics, ["dixa/parquet"], catalogue=catalogue).success
