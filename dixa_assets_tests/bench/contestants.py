@@ -1,4 +1,4 @@
-"""Loads of the same rows by this project, by nothing but HTTP and JSON, and by dlt.
+"""Loads of the same rows by this project, by HTTP and JSON alone, by DuckDB alone, and by dlt.
 
 Each runs in a process of its own, so this module imports the libraries when a load needs them.
 The seconds exclude the imports and the catalogue.
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from types import FrameType
@@ -49,16 +49,42 @@ def fetch_and_discard(url: str, days: int, days_at_once: int) -> dict[str, Any]:
 
     import httpx
 
-    def rows_of(day: int) -> int:
-        rows, link = 0, f"{PATH}?pageLimit=300"
-        while link:
-            page = json.loads(client.post(link, json=query(day, 1)).content)
-            rows += len(page["data"])
-            link = page["meta"].get("next")
-        return rows
-
     with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(days_at_once) as pool:
-        return measured(lambda: sum(pool.map(rows_of, range(days))))
+        return measured(
+            lambda: sum(pool.map(lambda day: sum(map(len, pages_of(client, day))), range(days)))
+        )
+
+
+def load_with_duckdb(url: str, days: int, folder: str) -> dict[str, Any]:
+    """The same rows, flattened into a file as JSON, which one thread of DuckDB loads."""
+    import duckdb
+    import httpx
+
+    file = Path(folder) / "rows.jsonl"
+    with httpx.Client(base_url=url, timeout=60) as client, file.open("w") as lines:
+        for day in range(days):
+            for page in pages_of(client, day):
+                lines.writelines(json.dumps(flattened(row)) + "\n" for row in page)
+
+    low_memory = {"threads": 1, "write_buffer_row_group_count": 1}
+
+    def load_all() -> int:
+        with duckdb.connect(f"{folder}/alone.duckdb", config=low_memory) as connection:
+            # DuckDB guesses the types, from the first rows.
+            connection.execute(f"CREATE TABLE rows AS FROM read_json('{file}')")
+            (rows,) = connection.execute("SELECT count(*) FROM rows").fetchall()
+        return int(rows[0])
+
+    return measured(load_all)
+
+
+def pages_of(client: Any, day: int) -> Iterator[list[Any]]:
+    """The pages of a day, decoded."""
+    link = f"{PATH}?pageLimit=300"
+    while link:
+        page = json.loads(client.post(link, json=query(day, 1)).content)
+        yield page["data"]
+        link = page["meta"].get("next")
 
 
 def load_with_dlt(url: str, days: int, folder: str) -> dict[str, Any]:

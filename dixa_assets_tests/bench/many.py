@@ -14,6 +14,7 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import ApiSettings
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.bench.dagster_runs import dagster_dev, refreshes
 from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
@@ -52,6 +53,26 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
             ours=f"{median(on_lake):.0f} ms on a lake",
             floor=f"{on_file:.0f} ms in a file",
             values=[each / on_file for each in on_lake],
+        )
+
+
+def dagster_storage(folder: Path, quick: bool) -> Iterator[Found]:
+    """The daily refresh with Dagster's runs and events in SQLite, and in Postgres."""
+    times = 1 if quick else 3
+    took, ends = [], []
+    with postgres_database() as database:
+        in_postgres = f"storage:\n  postgres:\n    postgres_url: {url_of(database)}\n"
+        for number, storage in enumerate(("", in_postgres)):
+            with dagster_dev(folder / f"{number}", storage) as dagster:
+                loads = refreshes(dagster, times)
+                took.append([load.ended - load.created for load in loads])
+                loads = refreshes(dagster, times, with_busy_core=True)
+                ends.append([load.ended - load.last for load in loads])
+    for in_sqlite, there in (took, ends):
+        yield Found(
+            ours=f"{median(there):.1f} s",
+            floor=f"{median(in_sqlite):.1f} s in SQLite",
+            values=[each / median(in_sqlite) for each in there],
         )
 
 

@@ -105,18 +105,20 @@ def pipeline(_: Path, quick: bool) -> Iterator[Found | str]:
 
 def memory(_: Path, quick: bool) -> Iterator[Found]:
     """Peak memory of a day with many rows, and of one with a tenth of them."""
-    peaks = []
+    peaks, alone = [], []
     for rows in (100_000, 10_000) if quick else (1_000_000, 100_000):
         with serve_in_process(vendor, rows) as url:
             loads = [
                 run(contestants.load_with_ours, rows, url, 1, Path)
                 for _ in range(1 if quick else TIMES)
             ]
+            alone.append(run(contestants.load_with_duckdb, rows, url, 1, Path).memory / 1e6)
         peaks.append([loaded.memory / 1e6 for loaded in loads])
     large, small = peaks
     yield Found(
         ours=f"{median(large):.0f} MB",
         floor=f"{median(small):.0f} MB for a tenth of the rows",
+        alternative="DuckDB alone: {:.0f} MB, {:.0f} MB".format(*alone),
         values=[each / median(small) for each in large],
     )
 
