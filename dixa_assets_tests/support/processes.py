@@ -21,6 +21,9 @@ import httpx
 
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
+# In the background of a shell, this process and all that it starts would ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PROJECT = Path(__file__).parents[2]
 T = TypeVar("T")
 
