@@ -1,7 +1,7 @@
 """Loads of the same rows by this project, by HTTP and JSON alone, by DuckDB alone, and by dlt.
 
 Each runs in a process of its own, so this module imports the libraries when a load needs them.
-The seconds exclude the imports and the catalogue.
+The seconds exclude the imports and the catalogue, and for DuckDB the writing of its file.
 """
 
 import json
@@ -56,7 +56,7 @@ def fetch_and_discard(url: str, days: int, days_at_once: int) -> dict[str, Any]:
 
 
 def load_with_duckdb(url: str, days: int, folder: str) -> dict[str, Any]:
-    """The same rows, flattened into a file as JSON, which one thread of DuckDB loads."""
+    """The same rows from a file of JSON, by DuckDB alone, in one thread."""
     import duckdb
     import httpx
 

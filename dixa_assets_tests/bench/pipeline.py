@@ -118,7 +118,7 @@ def memory(_: Path, quick: bool) -> Iterator[Found]:
     yield Found(
         ours=f"{median(large):.0f} MB",
         floor=f"{median(small):.0f} MB for a tenth of the rows",
-        alternative="DuckDB alone: {:.0f} MB, {:.0f} MB".format(*alone),
+        alternative="DuckDB alone: {:.0f} MB, {:.0f} MB for a tenth".format(*alone),
         values=[each / median(small) for each in large],
     )
 

@@ -21,7 +21,7 @@ import httpx
 
 from dixa_assets_tests.support.simulator import KEY, Simulator
 
-# In the background of a shell, this process and all that it starts would ignore interrupts.
+# A shell starts background jobs that ignore interrupts, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).parents[2]
