@@ -1,8 +1,6 @@
 """The wheel in a new project of `create-dagster`, from the clone to a backfill."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +19,7 @@ from dixa_assets_tests.support.processes import (
     wait_until,
 )
 from dixa_assets_tests.support.simulator import Simulator
-from dixa_assets_tests.support.wheels import Environment, output_of, pip
+from dixa_assets_tests.support.wheels import Environment, index_of_pip, output_of, uv
 
 DOWNSTREAM = """
 import json
@@ -71,13 +69,11 @@ defs = dg.Definitions(
 def new_project(wheel: Path, tmp_path: Path) -> Callable[[str, Path | None], Path]:
     """Makes a project, or clones one, and installs the wheel there, on pandas 2.2."""
     tools = tmp_path / "tools"
-    output_of([sys.executable, "-m", "venv", str(tools)])
-    pip(f"{tools}/bin/python", "install", "uv", f"create-dagster=={version('dagster')}")
-    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    index = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    outside = outside_settings("DIXA_", "DAGSTER_", "VIRTUAL_ENV")
-    env = outside | {"PATH": f"{tools}/bin:{os.environ['PATH']}"}
-    env |= {"UV_DEFAULT_INDEX": index} if index else {}
+    uv("venv", "--python", sys.executable, str(tools))
+    wanted = f"create-dagster=={version('dagster')}"
+    uv("pip", "install", "--python", f"{tools}/bin/python", "uv", wanted)
+    env = outside_settings("DIXA_", "DAGSTER_", "VIRTUAL_ENV") | index_of_pip()
+    env["PATH"] = f"{tools}/bin:{env['PATH']}"
 
     def make(name: str, origin: Path | None = None) -> Path:
         project = tmp_path / name

@@ -22,7 +22,7 @@ from dixa_assets_tests.support.processes import (
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import Simulator, running_simulator
-from dixa_assets_tests.support.wheels import Environment, output_of, pip
+from dixa_assets_tests.support.wheels import Environment, output_of, uv
 
 HEADLESS = """
 from importlib.util import find_spec
@@ -40,12 +40,13 @@ defs = build_definitions(base_url="{url}", timezone="America/Santiago", start_da
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment = Environment(tmp_path_factory.mktemp("their own") / "venv")
-    output_of([sys.executable, "-m", "venv", str(environment.venv)])
+    uv("venv", "--python", sys.executable, str(environment.venv))
+    install = ("pip", "install", "--python", environment.python)
     pinned = ("-c", str(PROJECT / "constraints.txt"))
-    pip(environment.python, "install", *pinned, str(wheel))
+    uv(*install, *pinned, str(wheel))
     # Loads need no optional dependency.
     output_of([environment.python, "-c", HEADLESS])
-    pip(environment.python, "install", *pinned, f"{wheel}[demo]", "dagster-dg-cli")
+    uv(*install, *pinned, f"{wheel}[demo]", "dagster-dg-cli")
     return environment
 
 

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -245,11 +246,8 @@ class Transport:
     def _message(self, response: httpx.Response) -> str:
         """The server's message, from `{"message": …}` or the text: short, without the token."""
         text = _text(response)
-        try:
+        with suppress(ValueError, RecursionError):
             payload = json.loads(text)
-        except (ValueError, RecursionError):
-            pass
-        else:
             if isinstance(payload, dict) and isinstance(payload.get("message"), str):
                 text = payload["message"]
         message = self.redact(" ".join(text.split())) or "no message"

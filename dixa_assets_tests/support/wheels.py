@@ -1,5 +1,6 @@
 """The wheel of this project, and virtual environments that have it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def output_of(
 def pip(python: str, *arguments: str) -> None:
     """Run pip of a Python."""
     output_of([python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments])
+
+
+def uv(*arguments: str) -> None:
+    """Run uv, which installs many packages ten times as fast as pip."""
+    output_of([sys.executable, "-m", "uv", "--quiet", *arguments], env=os.environ | index_of_pip())
+
+
+def index_of_pip() -> dict[str, str]:
+    """The variable that tells uv to use pip's package index; empty for the default."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    index = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return {"UV_DEFAULT_INDEX": index} if index else {}
 
 
 def built_wheel(folder: Path) -> Path:
