@@ -219,7 +219,7 @@ def test_sql_stands_only_where_it_may() -> None:
         ("checks", {"httpx", "dagster", "pandas"}),
         ("load", {"dagster", "pandas"}),
         ("marts", {"httpx", "dagster", "pandas"}),
-        ("orchestration", {"httpx", "http.client", "pandas", "jinja2", "sqlalchemy"}),
+        ("orchestration", {"httpx", "pandas", "jinja2", "sqlalchemy"}),
     ],
 )
 def test_importing_a_folder_loads_no_more_than_it_needs(folder: str, unwanted: Set[str]) -> None:
