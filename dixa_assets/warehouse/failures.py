@@ -21,11 +21,13 @@ from dixa_assets.warehouse.objects import indexes_on
 OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
 # DuckDB's errors about values quote them, and a value may be personal.
 _QUOTING = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
-# Messages about a lake's Postgres that does not answer, or about another writer who was first.
+# Messages about a lake's Postgres that does not answer, or about another writer who was first. A
+# rollback fails only without a connection, sometimes without a reason.
 _LOST = re.compile(
     "connection to server|server closed the connection|terminating connection|no connection to"
     "|could not receive data|could not send data|starting up|shutting down|connection is lost"
     "|SSL SYSCALL|SSL error|SSL connection|could not translate host name"
+    '|execute query "ROLLBACK"'
     "|transaction conflict|write-write conflict|could not serialize|maximum retry count",
     re.IGNORECASE,
 )

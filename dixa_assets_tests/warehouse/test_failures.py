@@ -17,6 +17,8 @@ LOCKED = duckdb.IOException(
     "(PID 4711). See also https://duckdb.org/docs/stable/connect/concurrency"
 )
 GONE = duckdb.Error("server closed the connection unexpectedly\n\tThis probably means")
+# As seen when a link was cut during a commit.
+CUT = duckdb.TransactionException('Failed to commit: Failed to execute query "ROLLBACK": ')
 BROKEN = duckdb.ConversionException("Could not convert string 'x' to INT64")
 
 
@@ -27,6 +29,7 @@ BROKEN = duckdb.ConversionException("Could not convert string 'x' to INT64")
         (GONE, "", True, WarehouseLost, "it failed: server closed the connection unexpectedly "),
         (GONE, "duckdb_path", True, WarehouseLost, "it failed: "),
         (GONE, "", False, WarehouseError, "it failed: server closed"),
+        (CUT, "", True, WarehouseLost, "it failed: .*ROLLBACK"),
         (BROKEN, "", True, WarehouseError, "it failed: a value does not fit .*ConversionExc"),
         (BROKEN, "move", False, ConfigError, r"^move: it failed \(a value does not fit"),
     ],
