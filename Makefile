@@ -107,7 +107,7 @@ soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then
 bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/benchmarks.md
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
 
-bench-services: .venv-services/installed ## Measure a lake, Postgres and workers; write docs/many-machines.md
+bench-services: .venv-services/installed ## Measure a lake, the shared pace and workers; write docs/many-machines.md
 	@.venv-services/bin/python -m dixa_assets_tests.bench --page many-machines
 
 bench-quick: .venv-bench/installed ## Run the quick benchmarks with smaller sizes; print only

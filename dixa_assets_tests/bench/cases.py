@@ -117,14 +117,6 @@ MANY_MACHINES = (
         ),
     ),
     Case(
-        "storage",
-        many.dagster_storage,
-        (
-            Row(f"{REFRESH}, beyond the limit: Dagster's history in Postgres"),
-            Row(f"{REFRESH}, last request to end, one core busy: the same"),
-        ),
-    ),
-    Case(
         "writers",
         many.four_writers,
         (Row("Four processes writing days of one table", "≥", 4, "{:.1f}/s"),),

@@ -167,21 +167,13 @@ def served(
 
 
 @contextmanager
-def dagster_dev(folder: Path, storage: str = "", **settings: str) -> Iterator[Dagster]:
-    """The project as `make dev` runs it, its catalogue fetched.
-
-    Args:
-        folder: For all its files.
-        storage: YAML that is appended to dagster.yaml: where Dagster stores its history.
-        settings: Environment variables.
-    """
+def dagster_dev(folder: Path, **settings: str) -> Iterator[Dagster]:
+    """The project as `make dev` runs it, its catalogue fetched."""
     folder.mkdir(exist_ok=True)
     with running_simulator(*VENDOR) as simulator:
         # A look at the catalogue during a load would count as its requests.
         settings = {"DIXA_CATALOGUE_REFRESH_SECONDS": "86400"} | settings
         own = settings_for(simulator, folder, DIXA_HISTORY_DAYS="0", **settings)
-        with Path(own["DAGSTER_HOME"], "dagster.yaml").open("a") as config:
-            config.write(storage)
         own[empty.NUMBER] = str(folder / "number")
         (folder / "number").write_text("0")
         (folder / "empty.yaml").write_text(EMPTY)

@@ -1,4 +1,4 @@
-"""A lake, Dagster's history in Postgres, the pace that machines share, and two workers."""
+"""A lake against a file, the pace that machines share, and two workers against one."""
 
 import time
 from collections import Counter
@@ -14,7 +14,6 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import ApiSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.bench.dagster_runs import dagster_dev, refreshes
 from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
@@ -53,27 +52,6 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
             ours=f"{median(on_lake):.0f} ms on a lake",
             floor=f"{on_file:.0f} ms in a file",
             values=[each / on_file for each in on_lake],
-        )
-
-
-def dagster_storage(folder: Path, quick: bool) -> Iterator[Found]:
-    """The daily refresh with Dagster's runs and events in SQLite, and in Postgres."""
-    times = 1 if quick else 3
-    took, ends = [], []
-    with postgres_database() as database:
-        in_postgres = f"storage:\n  postgres:\n    postgres_url: {url_of(database)}\n"
-        for number, storage in enumerate(("", in_postgres)):
-            with dagster_dev(folder / f"{number}", storage) as dagster:
-                # The first makes the tables.
-                _, *loads = refreshes(dagster, 1 + times)
-                took.append([load.took - load.floor for load in loads])
-                loads = refreshes(dagster, times, with_busy_core=True)
-                ends.append([load.closing for load in loads])
-    for in_sqlite, there in (took, ends):
-        yield Found(
-            ours=f"{median(there):.1f} s",
-            floor=f"{median(in_sqlite):.1f} s in SQLite",
-            values=[each / median(in_sqlite) for each in there],
         )
 
 
