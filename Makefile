@@ -63,7 +63,7 @@ test: .venv/installed ## Run the quick tests
 	@$(BIN)/python $(PYTEST) -m "not slow"
 
 test-slow: .venv/installed ## Run the slow tests: Dagster processes, faults, fuzzing, kills
-	@$(BIN)/python $(PYTEST) -m "slow and not services"
+	@$(BIN)/python $(PYTEST) -m slow
 
 .venv-services/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-services
