@@ -26,6 +26,7 @@ from dixa_assets_tests.support.processes import (
     run,
     running,
     settings_for,
+    store_catalogue,
     wait_until,
 )
 from dixa_assets_tests.support.simulator import KEY, Simulator
@@ -157,7 +158,7 @@ def test_a_killed_backfill_keeps_its_days_and_a_second_one_loads_the_rest(
         folder = tmp_path / name
         folder.mkdir()
         loads[name] = settings_for(simulator, folder)
-        store_catalogue(simulator, folder)
+        store_catalogue(loads[name])
     whole = [*materialize(), "--partition-range", f"{first}...{last}"]
     run(whole, loads["undisturbed"], ok=True)
 
@@ -229,11 +230,6 @@ def test_the_catalogue_sensor_reloads_its_code_server(simulator: Simulator, tmp_
 def materialize() -> list[str]:
     command = ["dagster", "asset", "materialize", "-m", "dixa_assets.definitions"]
     return [*command, "--select", "key:dixa_records/messages_sent"]
-
-
-def store_catalogue(simulator: Simulator, folder: Path) -> None:
-    command = ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)]
-    run(command, settings_for(simulator, folder), ok=True)
 
 
 def days_in(warehouse: Any) -> int:

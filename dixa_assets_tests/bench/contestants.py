@@ -49,10 +49,11 @@ def fetch_and_discard(url: str, days: int, days_at_once: int) -> dict[str, Any]:
 
     import httpx
 
+    def rows_of(day: int) -> int:
+        return sum(map(len, pages_of(client, day)))
+
     with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(days_at_once) as pool:
-        return measured(
-            lambda: sum(pool.map(lambda day: sum(map(len, pages_of(client, day))), range(days)))
-        )
+        return measured(lambda: sum(pool.map(rows_of, range(days))))
 
 
 def load_with_duckdb(url: str, days: int, folder: str) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def load_with_duckdb(url: str, days: int, folder: str) -> dict[str, Any]:
             for page in pages_of(client, day):
                 lines.writelines(json.dumps(flattened(row)) + "\n" for row in page)
 
+    # As `LOW_MEMORY` of the warehouse, whose import would add its own memory.
     low_memory = {"threads": 1, "write_buffer_row_group_count": 1}
 
     def load_all() -> int:

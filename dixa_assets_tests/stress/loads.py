@@ -15,7 +15,7 @@ import dagster as dg
 import duckdb
 
 from dixa_assets.orchestration.partitions import build_partitions_def, to_ranges
-from dixa_assets_tests.support.processes import PROJECT, run, settings_for
+from dixa_assets_tests.support.processes import settings_for, store_catalogue
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import COPENHAGEN, Simulator
 from dixa_assets_tests.support.truth import PERIODS, Partition, Rows, rows_in
@@ -161,8 +161,7 @@ def stored_catalogue(simulator: Simulator, folder: Path) -> Path:
     """A DAGSTER_HOME in which the catalogue has been stored."""
     folder.mkdir(parents=True)
     settings = settings_for(simulator, folder)
-    store = ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)]
-    run(store, settings, ok=True)
+    store_catalogue(settings)
     return Path(settings["DAGSTER_HOME"])
 
 

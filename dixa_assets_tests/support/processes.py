@@ -101,6 +101,12 @@ def run(
     return done
 
 
+def store_catalogue(settings: dict[str, str]) -> None:
+    """Store the catalogue in the DAGSTER_HOME of some settings, as `make load` does."""
+    command = ["dagster_dg_cli.cli", "utils", "refresh-defs-state", "--target-path", str(PROJECT)]
+    run(command, settings, ok=True)
+
+
 CALL = """
 import json, sys
 from importlib import import_module

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dixa_assets_tests.support.processes import PROJECT
@@ -47,6 +48,7 @@ def uv(*arguments: str) -> None:
     output_of([sys.executable, "-m", "uv", "--quiet", *arguments], env=os.environ | index_of_pip())
 
 
+@cache
 def index_of_pip() -> dict[str, str]:
     """The variable that tells uv to use pip's package index; empty for the default."""
     asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
