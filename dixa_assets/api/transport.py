@@ -19,12 +19,7 @@ from typing import Any
 
 import httpx
 from pydantic_core import from_json
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from dixa_assets.api.addresses import checked_base_url
 from dixa_assets.api.call import Call

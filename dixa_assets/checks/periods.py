@@ -3,14 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dixa_assets.checks.registry import (
-    MOST_CASES,
-    Finding,
-    Subject,
-    Verdict,
-    check,
-    is_per_group,
-)
+from dixa_assets.checks.registry import MOST_CASES, Finding, Subject, Verdict, check, is_per_group
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.tables import METRIC_VALUES, PERIOD_VALUES
 from dixa_assets.model.values import PRESENCE

@@ -16,6 +16,7 @@ from dixa_assets.errors import DixaAssetsError, printable
 from dixa_assets.model.catalogue import Entry
 from dixa_assets.model.days import date_range, local_date, to_runs
 from dixa_assets.model.options import LoadSpec, Options
+from dixa_assets.warehouse.signals import Interrupted
 from dixa_assets.warehouse.sql import Query
 
 # Metrics whose percentage can be computed from the record's value, with the condition from the
@@ -167,6 +168,8 @@ def findings_of(query: Query, subject: Subject) -> dict[str, Finding]:
     for check in checks_of(subject):
         try:
             found = check.look(query, subject)
+        except Interrupted:
+            raise
         except Exception as error:
             found = Finding(Verdict.BROKEN, f"The check could not run: {problem_of(error)}")
         reason = textwrap.shorten(printable(found.reason), LONGEST_REASON, placeholder=" …")

@@ -152,8 +152,8 @@ class Marts:
         needed, period = _needs(mart), mart.period
         weekday = WEEKDAYS.index(self.week_starts_on) + 1
         ctes = {
-            **{role.name: self._role(role, columns) for role in ROLES},
-            **{each.name: self._mart(each) for each in read_marts()},
+            **{role.name: self._role(role, columns) for role in ROLES if role.name in needed},
+            **{each.name: self._mart(each) for each in read_marts() if each.name in needed},
             "account": f"SELECT timezone, {weekday} AS week_starts_on "
             "FROM dixa_catalogue.warehouse",
             "loaded": self._loaded(mart, columns),

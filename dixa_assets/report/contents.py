@@ -19,6 +19,7 @@ from dixa_assets.report.overview import HEAT_MAPS, PARTS, HeatMap, Overview, Par
 from dixa_assets.report.pages import Page, Pages
 from dixa_assets.report.queries import Marts
 from dixa_assets.warehouse.catalogue import read_catalogue
+from dixa_assets.warehouse.signals import Interrupted
 from dixa_assets.warehouse.sql import Query
 
 # The most days of a report.
@@ -73,7 +74,7 @@ class Report:
         """Make a section. An error costs this section only, and the report names it."""
         try:
             return make(*arguments)
-        except (WarehouseBusy, WarehouseLost):
+        except (WarehouseBusy, WarehouseLost, Interrupted):
             raise
         except Exception as error:
             self.failures[name] = problem_of(error)

@@ -21,12 +21,7 @@ from dixa_assets.simulator.control import build_control
 from dixa_assets.simulator.faults import NO_FAULT, Fault
 from dixa_assets.simulator.measures import measure_of
 from dixa_assets.simulator.operations import operation_of
-from dixa_assets.simulator.paging import (
-    Page,
-    fingerprint_of,
-    link_to,
-    parse_page,
-)
+from dixa_assets.simulator.paging import Page, fingerprint_of, link_to, parse_page
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.queries import ApiError, Query, bad_body, parse_query
 from dixa_assets.simulator.state import CatalogueEntry, Kind, State

@@ -8,8 +8,6 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
-
 from dixa_assets.model.catalogue import (
     Aggregation,
     Catalogue,
@@ -32,7 +30,7 @@ from dixa_assets.model.catalogue_rows import (
     RELATIONS,
 )
 from dixa_assets.model.tables import CATALOGUE_JSON, LOADED_COLUMNS, Table
-from dixa_assets.warehouse.sql import Query, name_of, names_of
+from dixa_assets.warehouse.sql import Connection, Query, name_of, names_of
 
 # The lists of an entry with the class and the table of their items. The last columns of a table
 # name the item.
@@ -43,7 +41,7 @@ PARTS: dict[str, tuple[Any, Table]] = {
 }
 
 
-def write_catalogue(connection: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+def write_catalogue(connection: Connection, catalogue: Catalogue) -> None:
     """Replace the row with the whole catalogue, unless it is equal already."""
     text, table = catalogue.to_json(), name_of(CATALOGUE_JSON)
     if connection.execute(f"SELECT catalogue FROM {table}").fetchall() == [(text,)]:

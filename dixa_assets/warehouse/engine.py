@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
-
 from dixa_assets.files import make_folder, own_folder, process_folder
 from dixa_assets.model.tables import MARTS
+from dixa_assets.warehouse.sql import Connection
 
 SCHEMAS = frozenset({"dixa_metrics", "dixa_records", "dixa_filters", "dixa_catalogue", MARTS})
 # Files in this format can be opened by every tool with DuckDB 1.5 or later.
@@ -43,11 +42,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    def connect(self) -> AbstractContextManager[Connection]:
         """Open a connection for writing. It sees every committed write, and is the only writer."""
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Open a connection for reading."""
 
     @abstractmethod

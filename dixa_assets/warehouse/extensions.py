@@ -5,10 +5,10 @@ from importlib.resources import files
 import duckdb
 
 from dixa_assets.warehouse.failures import to_own_error
-from dixa_assets.warehouse.sql import literal
+from dixa_assets.warehouse.sql import Connection, literal
 
 
-def load_extension(connection: duckdb.DuckDBPyConnection, extension: str, user: str) -> None:
+def load_extension(connection: Connection, extension: str, user: str) -> None:
     """Load an extension from its wheel if that is installed, otherwise from DuckDB's server.
 
     `user` needs it; the error names it.

@@ -16,6 +16,7 @@ from dixa_assets.errors import (
 )
 from dixa_assets.model.tables import Table
 from dixa_assets.warehouse.objects import indexes_on
+from dixa_assets.warehouse.sql import Connection
 
 # The errors that indexes and constraints of other programs on a table can cause.
 OBSTACLES = (duckdb.CatalogException, duckdb.ConstraintException, duckdb.DependencyException)
@@ -89,7 +90,7 @@ def to_own_error(
 
 @contextmanager
 def explain_failure(
-    connection: duckdb.DuckDBPyConnection, table: Table, problem: str, *, is_shared: bool
+    connection: Connection, table: Table, problem: str, *, is_shared: bool
 ) -> Iterator[None]:
     """Raise DuckDB's error about a write into a table as an error of this project."""
     try:

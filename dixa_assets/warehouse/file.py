@@ -19,7 +19,8 @@ from dixa_assets.warehouse.engine import SCHEMAS, STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.read_copy import copy_into
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import ambiguity
+from dixa_assets.warehouse.signals import delayed_signals
+from dixa_assets.warehouse.sql import Connection, ambiguity
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +78,16 @@ class DuckDBFile(Engine):
             raise ConfigError("duckdb_path", reason) from None
 
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self) -> Iterator[Connection]:
         """Open the only connection to the file."""
         with self._locked() as deadline:
             connection = self._open(deadline)
             try:
-                opened = self._number()
-                connection.execute("SET TimeZone = 'UTC'")
-                yield connection
-                is_replaced = self._number() != opened
+                with delayed_signals(connection):
+                    opened = self._inode()
+                    connection.execute("SET TimeZone = 'UTC'")
+                    yield connection
+                    is_replaced = self._inode() != opened
             finally:
                 connection.close()
             if is_replaced:
@@ -111,8 +113,8 @@ class DuckDBFile(Engine):
         with held:
             yield deadline
 
-    def _number(self) -> int:
-        """The number of the file at the path; 0 if there is none."""
+    def _inode(self) -> int:
+        """The inode of the file at the path; 0 if there is none."""
         return self.path.stat().st_ino if self.path.exists() else 0
 
     def overwrite_removed(self, note: str) -> None:
@@ -133,13 +135,14 @@ class DuckDBFile(Engine):
                 raise WarehouseError(f"{problem}. DuckDB cannot copy every object in the file.")
             replace_file(made, self.path)
 
-    def _open(self, deadline: float) -> duckdb.DuckDBPyConnection:
+    def _open(self, deadline: float) -> Connection:
         reported, is_new = "", not self.path.exists()
         while True:
             try:
-                connection = duckdb.connect(str(self.path), config=dict(self._config))
-                if is_new:
-                    self.path.chmod(0o600)
+                with delayed_signals():
+                    connection = duckdb.connect(str(self.path), config=dict(self._config))
+                    if is_new:
+                        self.path.chmod(0o600)
                 return connection
             except duckdb.Error as error:
                 # DuckDB does not apply the log of another database.
@@ -159,8 +162,8 @@ class DuckDBFile(Engine):
                 time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
 
 
-def _objects(connection: duckdb.DuckDBPyConnection) -> Sequence[object]:
-    """The numbers of tables, views, indexes and so on in the database."""
+def _objects(connection: Connection) -> Sequence[object]:
+    """How many tables, views, indexes and so on the database has."""
     kinds = ("tables", "views", "indexes", "constraints", "sequences", "functions", "types")
     counts = (
         f"(SELECT count(*) FROM duckdb_{kind}() WHERE database_name = current_database())"

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
-
 from dixa_assets.model.privacy import FieldPolicy, blanked, folded
 from dixa_assets.model.tables import COLUMNS, ERASURES, OWNER
 from dixa_assets.model.values import JSON, VARCHAR
-from dixa_assets.warehouse.sql import insert_values, name_of, placeholders, quote, rows_of
+from dixa_assets.warehouse.sql import (
+    Connection,
+    insert_values,
+    name_of,
+    placeholders,
+    quote,
+    rows_of,
+)
 
 # The project's own columns that are searched. The columns of API fields are searched too.
 OWN_COLUMNS = ("breakdown_value", "breakdown_label", "filters")
@@ -43,7 +48,7 @@ class _Column:
 
 
 def forget_value(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     value: str,
     policy: FieldPolicy,
     *,
@@ -94,9 +99,7 @@ def forget_value(
     return places
 
 
-def _searched(
-    connection: duckdb.DuckDBPyConnection, policy: FieldPolicy
-) -> dict[str, list[_Column]]:
+def _searched(connection: Connection, policy: FieldPolicy) -> dict[str, list[_Column]]:
     """The columns in which a value is looked for, by table."""
     tables: dict[str, list[_Column]] = {}
     for row in rows_of(
@@ -118,7 +121,7 @@ def _searched(
 
 
 def _texts(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     table: str,
     column: _Column,
     is_forgotten: Callable[[str], bool],
@@ -137,9 +140,7 @@ def _texts(
     return found
 
 
-def _place(
-    connection: duckdb.DuckDBPyConnection, table: str, column: _Column, texts: Mapping[str, Any]
-) -> Place:
+def _place(connection: Connection, table: str, column: _Column, texts: Mapping[str, Any]) -> Place:
     days = "0" if table.startswith('"dixa_filters"') else "count(DISTINCT partition_date)"
     (row,) = rows_of(
         connection,
@@ -155,7 +156,7 @@ def _is_among(column: _Column) -> str:
 
 
 def _blank(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     table: str,
     columns: Sequence[_Column],
     found: Mapping[_Column, Mapping[str, str | None]],

@@ -15,7 +15,7 @@ import duckdb
 from dixa_assets.errors import WarehouseError
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.warehouse.catalogue import read_catalogue
-from dixa_assets.warehouse.sql import quote, rows_of
+from dixa_assets.warehouse.sql import Connection, quote, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class Selection:
 
 
 def read_frame(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     sql: str,
     parameters: Sequence[Any] = (),
     *,
@@ -92,7 +92,7 @@ class Frames(ABC):
     @abstractmethod
     def run(
         self,
-        run: Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], T],
+        run: Callable[[Connection, str, Sequence[Any]], T],
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:
@@ -130,7 +130,7 @@ class ReadCopy(Frames):
 
     def run(
         self,
-        run: Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], T],
+        run: Callable[[Connection, str, Sequence[Any]], T],
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:

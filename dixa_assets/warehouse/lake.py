@@ -30,7 +30,8 @@ from dixa_assets.warehouse.engine import Engine
 from dixa_assets.warehouse.extensions import load_extension
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import literal
+from dixa_assets.warehouse.signals import delayed_signals
+from dixa_assets.warehouse.sql import Connection, literal
 
 # The lake's name in DuckDB.
 CATALOG = "dixa_lake"
@@ -92,17 +93,18 @@ class DuckLake(Engine):
             self._lake.load_extensions(connection)
 
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self) -> Iterator[Connection]:
         """Open a connection for writing. No other machine, process or thread writes meanwhile."""
         with self._lake.turn, self._writing(), self.reading() as connection:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reading(self) -> Iterator[Connection]:
         """Open a connection for reading. It does not wait for writers."""
         connection = self._lake.cursor()
         try:
-            yield connection
+            with delayed_signals(connection):
+                yield connection
         finally:
             with suppress(duckdb.Error):
                 connection.close()
@@ -224,7 +226,7 @@ class _Attached:
             problem = f"must be like {LAKE_SCHEME}dbname=… host=… user=…."
             raise ConfigError("duckdb_path", problem) from None
         self._lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._connection: Connection | None = None
         self._spill = ExitStack()
         atexit.register(self._spill.close)
         # One thread writes at a time; the lock in Postgres excludes other processes.
@@ -232,7 +234,7 @@ class _Attached:
         # A writer may wait in its session, so other queries have a session of their own.
         self.writer, self.questions = _Session(self._dsn), _Session(self._dsn)
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def cursor(self) -> Connection:
         """Open a connection for one thread, and test it with a query.
 
         Raises:
@@ -240,17 +242,18 @@ class _Attached:
         """
         return _retry_while_lost(self._cursor, self._connection is not None)
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    def _cursor(self) -> Connection:
         with self._lock:
             try:
                 if self._connection is None:
                     self._connection = self._attach()
                 cursor = self._connection.cursor()
-                cursor.execute(f"USE {CATALOG}; SET TimeZone = 'UTC'")
-                cursor.execute(
-                    "SELECT count(*) FROM duckdb_schemas() "
-                    f"WHERE database_name = {literal(CATALOG)}"
-                ).fetchone()
+                with delayed_signals():
+                    cursor.execute(f"USE {CATALOG}; SET TimeZone = 'UTC'")
+                    cursor.execute(
+                        "SELECT count(*) FROM duckdb_schemas() "
+                        f"WHERE database_name = {literal(CATALOG)}"
+                    ).fetchone()
             except (duckdb.Error, psycopg.OperationalError, OSError) as error:
                 was_connected, self._connection = self._connection is not None, None
                 # A server that has answered before is lost, whatever the error says.
@@ -264,12 +267,12 @@ class _Attached:
                 ) from None
             return cursor
 
-    def load_extensions(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def load_extensions(self, connection: Connection) -> None:
         """Load the extensions that the lake needs."""
         for extension in ("postgres_scanner", "ducklake", *["httpfs"] * ("://" in self._data)):
             load_extension(connection, extension, "a lake")
 
-    def _attach(self) -> duckdb.DuckDBPyConnection:
+    def _attach(self) -> Connection:
         # Each process has a folder that only its user can read: DuckDB may write rows into it.
         self._spill.close()
         temporary = Path(tempfile.gettempdir())
@@ -313,7 +316,7 @@ def _lost(error: Exception) -> WarehouseLost:
     return WarehouseLost(f"the lake's Postgres does not answer: {' '.join(str(error).split())}")
 
 
-def _size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+def _size(connection: Connection) -> tuple[int, int]:
     """The numbers of files and snapshots of the lake."""
     found = connection.execute(
         f"SELECT (SELECT sum(file_count) FROM ducklake_table_info({literal(CATALOG)})), "

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import duckdb
-
 from dixa_assets.model.counts import Counts, Usage
 from dixa_assets.model.days import Day
 from dixa_assets.model.tables import LOADS, PERIOD_VALUES
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.sql import Query, insert_values, name_of, placeholders
+from dixa_assets.warehouse.sql import Connection, Query, insert_values, name_of, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Load:
 
 
 def write_loads(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     asset_key: str,
     loads: Sequence[Load],
     schema_changes: Sequence[str],

@@ -11,7 +11,7 @@ from dixa_assets.warehouse.engine import SCHEMAS
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.objects import find_relation, foreign
 from dixa_assets.warehouse.ownership import Ownership
-from dixa_assets.warehouse.sql import literal, name_of, placeholders, quote, transaction
+from dixa_assets.warehouse.sql import Connection, literal, name_of, placeholders, quote, transaction
 from dixa_assets.warehouse.views import MARK
 
 # The name of the attached file.
@@ -19,9 +19,7 @@ SOURCE = "dixa move"
 OWN_KEYS = {table.key for table in OWN_TABLES}
 
 
-def copy_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, owner: Ownership
-) -> dict[str, int]:
+def copy_file(connection: Connection, path: Path, owner: Ownership) -> dict[str, int]:
     """Replace the tables and views of the connection's database with the tables of a file.
 
     Returns:
@@ -69,7 +67,7 @@ def copy_file(
         connection.execute(f"DETACH {quote(SOURCE)}")
 
 
-def _relations(connection: duckdb.DuckDBPyConnection, kind: str, more: str) -> list[Any]:
+def _relations(connection: Connection, kind: str, more: str) -> list[Any]:
     """The file's tables or views: schema, name, comment, and one more column."""
     return connection.execute(
         f"SELECT schema_name, {kind}_name, comment, {more} FROM duckdb_{kind}s() "
@@ -79,7 +77,7 @@ def _relations(connection: duckdb.DuckDBPyConnection, kind: str, more: str) -> l
 
 
 def _copy_table(
-    connection: duckdb.DuckDBPyConnection, schema: str, table: str, comment: str | None, _: int
+    connection: Connection, schema: str, table: str, comment: str | None, _: int
 ) -> tuple[str, int]:
     """Copy and compare a table. Return its name and its number of rows."""
     execute, name = connection.execute, f"{quote(schema)}.{quote(table)}"

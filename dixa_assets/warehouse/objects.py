@@ -28,6 +28,7 @@ from dixa_assets.model.tables import (
 )
 from dixa_assets.model.values import VARCHAR
 from dixa_assets.warehouse.sql import (
+    Connection,
     ambiguity,
     insert_values,
     literal,
@@ -78,7 +79,7 @@ class Found(NamedTuple):
     sql: str
 
 
-def find_relation(connection: duckdb.DuckDBPyConnection, table: Table) -> Found | None:
+def find_relation(connection: Connection, table: Table) -> Found | None:
     """Find a table or view by name, ignoring case. Return None if there is none."""
     schema, name = literal(table.schema), literal(table.name)
     parts = (
@@ -93,7 +94,7 @@ def find_relation(connection: duckdb.DuckDBPyConnection, table: Table) -> Found 
     return Found(*found) if found else None
 
 
-def column_names_of(connection: duckdb.DuckDBPyConnection, table: Table) -> list[str]:
+def column_names_of(connection: Connection, table: Table) -> list[str]:
     """The names of the columns that a table has in the database."""
     described = connection.execute(f"SELECT * FROM {name_of(table)} LIMIT 0").description
     return [name for name, *_ in described or ()]
@@ -128,7 +129,7 @@ def foreign(kind: str, table: Table) -> ConfigError:
     )
 
 
-def is_complete(connection: duckdb.DuckDBPyConnection) -> bool:
+def is_complete(connection: Connection) -> bool:
     """True if the database has every own column and every view of all metrics."""
     try:
         connection.execute(_USE_ALL)
@@ -137,7 +138,7 @@ def is_complete(connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def ensure_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
+def ensure_own_tables(connection: Connection, *, is_lake: bool) -> None:
     """Create the own tables, own columns and views of all metrics that are missing.
 
     Raises:
@@ -150,7 +151,7 @@ def ensure_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -
 
 
 @contextmanager
-def with_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> Iterator[None]:
+def with_own_tables(connection: Connection, *, is_lake: bool) -> Iterator[None]:
     """Inside the block, the database has every own table. Afterwards it is as before."""
     connection.execute("BEGIN")
     try:
@@ -161,7 +162,7 @@ def with_own_tables(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> 
             connection.execute("ROLLBACK")
 
 
-def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> None:
+def _create_missing(connection: Connection, is_lake: bool) -> None:
     registered: set[tuple[str, str]] = set()
     # From DuckDB 2 on, a query that fails would end the transaction.
     found = find_relation(connection, COLUMNS)
@@ -181,9 +182,7 @@ def _create_missing(connection: duckdb.DuckDBPyConnection, is_lake: bool) -> Non
     ensure_views(connection, is_lake=is_lake)
 
 
-def ensure_table(
-    connection: duckdb.DuckDBPyConnection, table: Table, *, is_own: bool = True
-) -> bool:
+def ensure_table(connection: Connection, table: Table, *, is_own: bool = True) -> bool:
     """Create a table, or the columns that it lacks. Return True if the table is new.
 
     Raises:
@@ -207,7 +206,7 @@ def ensure_table(
 
 
 def ensure_views(
-    connection: duckdb.DuckDBPyConnection, *, is_lake: bool = False, setting: str = "duckdb_path"
+    connection: Connection, *, is_lake: bool = False, setting: str = "duckdb_path"
 ) -> None:
     """Create the views of all metrics, so that queries find them as `dixa.metrics_daily` and so on.
 
@@ -235,7 +234,7 @@ def ensure_views(
             raise foreign(found.kind, view)
 
 
-def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting: str) -> None:
+def _leave_schema(connection: Connection, database: str, setting: str) -> None:
     """Drop the views and the schema that a former file name needed."""
     others, schema = "", METRICS_DAILY.schema
     same = f"database_name = current_database() AND lower(schema_name) = {literal(schema)}"
@@ -267,7 +266,7 @@ def _leave_schema(connection: duckdb.DuckDBPyConnection, database: str, setting:
     )
 
 
-def indexes_on(connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+def indexes_on(connection: Connection, table: Table) -> str:
     """The indexes on a table, in words; empty if it has none."""
     found = connection.execute(
         "SELECT 'the index ' || schema_name || '.' || index_name FROM duckdb_indexes() "
@@ -282,9 +281,7 @@ def sql_type(type_: str | None) -> str:
     return type_ or VARCHAR
 
 
-def create_table(
-    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
-) -> None:
+def create_table(connection: Connection, table: Table, columns: Sequence[Column]) -> None:
     """Create a table and its schema, with comments."""
     definitions = ", ".join(f"{quote(c.name)} {sql_type(c.type)}" for c in columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
@@ -292,15 +289,13 @@ def create_table(
     write_comments(connection, "TABLE", table, columns)
 
 
-def add_column(connection: duckdb.DuckDBPyConnection, table: Table, column: Column) -> None:
+def add_column(connection: Connection, table: Table, column: Column) -> None:
     """Add a column to a table."""
     definition = f"{quote(column.name)} {sql_type(column.type)}"
     connection.execute(f"ALTER TABLE {name_of(table)} ADD COLUMN {definition}")
 
 
-def create_view(
-    connection: duckdb.DuckDBPyConnection, view: Table, where: str = "", *, is_lake: bool
-) -> None:
+def create_view(connection: Connection, view: Table, where: str = "", *, is_lake: bool) -> None:
     """Create a view of metric values, or replace one of this project.
 
     Raises:
@@ -313,9 +308,7 @@ def create_view(
     replace_view(connection, view, select, is_lake=is_lake)
 
 
-def replace_view(
-    connection: duckdb.DuckDBPyConnection, view: Table, select: str, *, is_lake: bool
-) -> None:
+def replace_view(connection: Connection, view: Table, select: str, *, is_lake: bool) -> None:
     """Create a view and its schema, with comments, or replace a view that is known to be own."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(view.schema)}")
     connection.execute(f"CREATE OR REPLACE VIEW {name_of(view)} AS {select}")
@@ -324,7 +317,7 @@ def replace_view(
 
 
 def write_comments(
-    connection: duckdb.DuckDBPyConnection, kind: str, table: Table, columns: Sequence[Column]
+    connection: Connection, kind: str, table: Table, columns: Sequence[Column]
 ) -> None:
     """Write the comments of a table or view and of some of its columns."""
     relation = name_of(table)
@@ -334,9 +327,7 @@ def write_comments(
         connection.execute(f"COMMENT ON COLUMN {relation}.{quote(name)} IS {literal(text)}")
 
 
-def save_columns(
-    connection: duckdb.DuckDBPyConnection, table: Table, columns: Sequence[Column]
-) -> None:
+def save_columns(connection: Connection, table: Table, columns: Sequence[Column]) -> None:
     """Replace the description of a table's columns in `dixa_catalogue.columns`."""
     connection.execute(
         f"DELETE FROM {name_of(COLUMNS)} WHERE table_schema = ? AND table_name = ?",
@@ -361,7 +352,7 @@ def save_columns(
     )
 
 
-def checkpoint(connection: duckdb.DuckDBPyConnection, *, is_lake: bool) -> None:
+def checkpoint(connection: Connection, *, is_lake: bool) -> None:
     """Empty a file's log after a change of a table: DuckDB 1.5 may fail to replay the change."""
     if not is_lake:
         connection.execute("CHECKPOINT")

@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import duckdb
-
 from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import LOADS, OWNER
 from dixa_assets.warehouse.settings import WarehouseSettings
-from dixa_assets.warehouse.sql import insert_values, name_of
+from dixa_assets.warehouse.sql import Connection, insert_values, name_of
 from dixa_assets.zones import is_same_zone
 
 
@@ -31,7 +29,7 @@ class Ownership:
     settings: WarehouseSettings
     host: str
 
-    def verify(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    def verify(self, connection: Connection) -> dict[str, Any]:
         """The database's row about itself; empty before its first write.
 
         Raises:
@@ -50,13 +48,13 @@ class Ownership:
             self._refuse_days(connection, "base_url", self.host, host)
         return owner
 
-    def verify_zone(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def verify_zone(self, connection: Connection) -> None:
         """Raise ConfigError if the database holds days of another zone."""
         for (zone,) in connection.execute(f"SELECT timezone FROM {name_of(OWNER)}").fetchall():
             if not is_same_zone(zone, self.settings.timezone):
                 self._refuse_days(connection, "timezone", self.settings.timezone, zone)
 
-    def claim(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def claim(self, connection: Connection) -> None:
         """Write zone, account, host and an id into the database.
 
         Raises:
@@ -105,9 +103,7 @@ class Ownership:
                 f"{self.settings.account or 'no account'} and {self.host or 'no host'}.",
             )
 
-    def _refuse_days(
-        self, connection: duckdb.DuckDBPyConnection, setting: str, own: str, other: str
-    ) -> None:
+    def _refuse_days(self, connection: Connection, setting: str, own: str, other: str) -> None:
         days = connection.execute(
             f"SELECT count(*) FROM {name_of(LOADS)} WHERE partition_date IS NOT NULL"
         ).fetchone()

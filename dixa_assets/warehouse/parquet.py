@@ -17,7 +17,7 @@ from dixa_assets.errors import WarehouseError
 from dixa_assets.files import make_folder, open_private, replace_file
 from dixa_assets.model.tables import METRIC_VALUES, OWNER, PERIOD_VALUES, Table
 from dixa_assets.warehouse.extensions import load_extension
-from dixa_assets.warehouse.sql import literal, name_of, rows_of
+from dixa_assets.warehouse.sql import Connection, literal, name_of, rows_of
 
 LISTING = "_exported.parquet"
 # Files that are written while the database is locked.
@@ -70,7 +70,7 @@ def export(open_database: Callable[[], AbstractContextManager[Any]], folder: str
     """
 
     @contextmanager
-    def opened() -> Iterator[duckdb.DuckDBPyConnection]:
+    def opened() -> Iterator[Connection]:
         try:
             with open_database() as connection:
                 if "://" in folder:
@@ -94,7 +94,7 @@ def export(open_database: Callable[[], AbstractContextManager[Any]], folder: str
 
 
 def outdated(
-    connection: duckdb.DuckDBPyConnection, folder: str
+    connection: Connection, folder: str
 ) -> tuple[list[Exported], list[Exported], list[Exported]]:
     """All files that the folder should have, and among them the ones to write and to empty."""
     wanted = [Exported(*row) for row in rows_of(connection, FILES)]
@@ -108,23 +108,21 @@ def outdated(
     return wanted, [file for file in wanted if file not in known], gone
 
 
-def empty_file(connection: duckdb.DuckDBPyConnection, file: Exported, folder: str) -> None:
+def empty_file(connection: Connection, file: Exported, folder: str) -> None:
     """Remove all rows of a file whose day is not in the database any more."""
     path = file.path(folder)
     with suppress(duckdb.IOException, duckdb.HTTPException):
         _copy(connection, f"FROM read_parquet({literal(path)}) WHERE false", path)
 
 
-def write_file(connection: duckdb.DuckDBPyConnection, file: Exported, folder: str) -> None:
+def write_file(connection: Connection, file: Exported, folder: str) -> None:
     """Replace a file by the current rows of its day or table."""
     table = name_of(Table(file.table_schema, file.table_name, "", ()))
     day = f"partition_date = DATE {literal(file.day)}" if file.day else "true"
     _copy(connection, f"SELECT * FROM {table} WHERE {day}", file.path(folder))
 
 
-def write_listing(
-    connection: duckdb.DuckDBPyConnection, files: list[Exported], folder: str
-) -> None:
+def write_listing(connection: Connection, files: list[Exported], folder: str) -> None:
     """Replace the list of files."""
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE exported "
@@ -134,7 +132,7 @@ def write_listing(
     _copy(connection, "FROM exported", f"{folder}/{LISTING}")
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: str) -> None:
+def _copy(connection: Connection, select: str, path: str) -> None:
     if "://" in path:
         # A bucket shows an object when it is complete.
         connection.execute(f"COPY ({select}) TO {literal(path)} (FORMAT parquet)")

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import duckdb
-
 from dixa_assets.errors import ConfigError, ErasedMeanwhile
 from dixa_assets.model.privacy import FieldPolicy, Treatment
 from dixa_assets.model.tables import (
@@ -16,7 +14,7 @@ from dixa_assets.model.tables import (
     Table,
 )
 from dixa_assets.staging import Staged
-from dixa_assets.warehouse.sql import Query, literal, name_of, rows_of
+from dixa_assets.warehouse.sql import Connection, Query, literal, name_of, rows_of
 
 # The statement that notes that no trace of removed values is left.
 CLEAR = f"UPDATE {name_of(OWNER)} SET holds_removed = false"
@@ -24,9 +22,7 @@ CLEAR = f"UPDATE {name_of(OWNER)} SET holds_removed = false"
 DIGEST = "[0-9a-f]{64}"
 
 
-def verify(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, parts: Sequence[Staged]
-) -> bool:
+def verify(connection: Connection, relation: Relation, parts: Sequence[Staged]) -> bool:
     """Refuse rows that were hashed with another key, or that may hold a forgotten value.
 
     Returns:
@@ -50,7 +46,7 @@ def verify(
     return bool(owner.holds_removed)
 
 
-def claim_key(connection: duckdb.DuckDBPyConnection, policy: FieldPolicy) -> None:
+def claim_key(connection: Connection, policy: FieldPolicy) -> None:
     """Write the fingerprint of the key into the database, or refuse another key."""
     (owner,) = rows_of(connection, f"SELECT hash_key, erasures FROM {name_of(OWNER)}")
     if not policy.key:
@@ -68,7 +64,7 @@ def claim_key(connection: duckdb.DuckDBPyConnection, policy: FieldPolicy) -> Non
         connection.execute(f"UPDATE {name_of(OWNER)} SET hash_key = ?", [policy.fingerprint])
 
 
-def note_removed(connection: duckdb.DuckDBPyConnection, *, days: bool = False) -> None:
+def note_removed(connection: Connection, *, days: bool = False) -> None:
     """Note that free blocks may hold removed values until they are overwritten.
 
     With `days`, whole days were removed. Otherwise values of any day were, so that every copy of
@@ -89,7 +85,7 @@ def digests(query: Query) -> frozenset[str]:
 
 
 def remove_other_rows(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, *, dry_run: bool = False
+    connection: Connection, relation: Relation, *, dry_run: bool = False
 ) -> list[str]:
     """Remove breakdowns and filter values that are left out, or that are hashed from now on.
 

@@ -13,7 +13,7 @@ from dixa_assets.warehouse.engine import STORAGE_VERSION, Engine
 from dixa_assets.warehouse.failures import to_own_error
 from dixa_assets.warehouse.objects import ensure_views
 from dixa_assets.warehouse.ownership import Ownership
-from dixa_assets.warehouse.sql import literal, name_of, quote, transaction
+from dixa_assets.warehouse.sql import Connection, literal, name_of, quote, transaction
 
 # The copy's name while it is written.
 COPY = "dixa copy"
@@ -61,7 +61,7 @@ def _write(engine: Engine, path: Path, owner: Ownership) -> dict[str, Any]:
     return {"bytes": size} | ({"rows left out": ", ".join(left_out)} if left_out else {})
 
 
-def copy_into(connection: duckdb.DuckDBPyConnection, made: Path) -> list[str]:
+def copy_into(connection: Connection, made: Path) -> list[str]:
     """Copy the database into a new file. Return the tables whose rows cannot be copied."""
     connection.execute(
         f"ATTACH {literal(str(made))} AS {quote(COPY)} (STORAGE_VERSION {literal(STORAGE_VERSION)})"
@@ -72,7 +72,7 @@ def copy_into(connection: duckdb.DuckDBPyConnection, made: Path) -> list[str]:
         connection.execute(f"DETACH {quote(COPY)}")
 
 
-def _copy_everything(connection: duckdb.DuckDBPyConnection) -> list[str]:
+def _copy_everything(connection: Connection) -> list[str]:
     """Copy all objects and rows. Return the names of the tables whose rows cannot be copied."""
     ((own,),) = connection.execute("SELECT current_database()").fetchall()
     everything = f"COPY FROM DATABASE {quote(own)} TO {quote(COPY)}"

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import duckdb
-
 from dixa_assets.model.tables import LOADS, METRIC_NAME, METRIC_VALUES, REVISIONS, Relation
-from dixa_assets.warehouse.sql import insert_values, name_of, placeholders, rows_of
+from dixa_assets.warehouse.sql import Connection, insert_values, name_of, placeholders, rows_of
 
 # Dixa may compute the last digits of an average differently each time.
 TOLERANCE = 1e-9
@@ -23,19 +21,18 @@ class Totals:
     values: dict[tuple[date, str, str | None], float | None] = field(default_factory=dict)
 
 
-def read_totals(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, days: Sequence[object]
-) -> Totals:
+def read_totals(connection: Connection, relation: Relation, days: Sequence[object]) -> Totals:
     """Read the totals of the days that are loaded; none for a record."""
     if relation.stored_in != METRIC_VALUES or not days:
         return Totals()
     scope = f"partition_date IN ({placeholders(days)})"
-    loads = rows_of(
+    found = rows_of(
         connection,
         "SELECT partition_date AS day, loaded_at, run_id "
         f"FROM {name_of(LOADS)} WHERE asset_key = ? AND {scope}",
         [relation.key, *days],
     )
+    loads = {row.day: row for row in found}
     if not loads:
         return Totals()
     rows = rows_of(
@@ -44,15 +41,12 @@ def read_totals(
         f"WHERE metric = ? AND {scope} AND breakdown_attribute IS NULL AND aggregate IS NULL",
         [relation.row_filter[METRIC_NAME.name], *days],
     )
-    return Totals(
-        {row.day: row for row in loads},
-        {(row.day, row.measure, row.status): row.value for row in rows},
-    )
+    # Another program may have removed loads, but not their values.
+    totals = {(row.day, row.measure, row.status): row.value for row in rows if row.day in loads}
+    return Totals(loads, totals)
 
 
-def append_revisions(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, before: Totals
-) -> None:
+def append_revisions(connection: Connection, relation: Relation, before: Totals) -> None:
     """Append the totals that differ from those before the reload."""
     if not before.loads:
         return

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 
-import duckdb
-
 from dixa_assets.errors import WarehouseError
 from dixa_assets.model.tables import Column
 from dixa_assets.model.values import DOUBLE, TIMESTAMPTZ, VARCHAR
 from dixa_assets.staging import Staged
 from dixa_assets.warehouse.objects import LOADED_NAMES, sql_type
-from dixa_assets.warehouse.sql import literal, name_of, quote
+from dixa_assets.warehouse.sql import Connection, literal, name_of, quote
 
 
 def insert_rows(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Sequence[Column], run_id: str
+    connection: Connection, staged: Staged, columns: Sequence[Column], run_id: str
 ) -> None:
     """Insert the rows of a closed file into its table.
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import duckdb
-
 from dixa_assets.model.counts import Types
 from dixa_assets.model.privacy import OWN_VALUE, FieldPolicy, Treatment
 from dixa_assets.model.tables import (
@@ -17,14 +15,7 @@ from dixa_assets.model.tables import (
     column_name,
     columns_by_source,
 )
-from dixa_assets.model.values import (
-    BIGINT,
-    DOUBLE,
-    EXACT_IN_DOUBLE,
-    JSON,
-    TIMESTAMPTZ,
-    widest,
-)
+from dixa_assets.model.values import BIGINT, DOUBLE, EXACT_IN_DOUBLE, JSON, TIMESTAMPTZ, widest
 from dixa_assets.warehouse.objects import (
     LOADED_NAMES,
     MAX_STATEMENTS,
@@ -40,7 +31,7 @@ from dixa_assets.warehouse.objects import (
     sql_type,
     write_comments,
 )
-from dixa_assets.warehouse.sql import Query, literal, name_of, quote, transaction
+from dixa_assets.warehouse.sql import Connection, Query, literal, name_of, quote, transaction
 
 # Prefixes of a change's description if a column is new or removed; other changes widen a column.
 NEW_COLUMN_PREFIX = "new column "
@@ -69,7 +60,7 @@ class Plan:
     is_view_current: bool
 
 
-def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen: Types) -> Plan:
+def plan_changes(connection: Connection, relation: Relation, seen: Types) -> Plan:
     """Plan the changes that values of the seen types need, without making them.
 
     Raises:
@@ -98,9 +89,7 @@ def plan_changes(connection: duckdb.DuckDBPyConnection, relation: Relation, seen
     )
 
 
-def apply_plan(
-    connection: duckdb.DuckDBPyConnection, relation: Relation, plan: Plan, *, is_lake: bool
-) -> None:
+def apply_plan(connection: Connection, relation: Relation, plan: Plan, *, is_lake: bool) -> None:
     """Make the changes of a plan, in transactions of its own."""
     if not plan.is_table_current:
         with transaction(connection):
@@ -123,7 +112,7 @@ def is_outdated(policy: FieldPolicy, column: Column) -> bool:
     return not now.is_kept or is_hashed != was_hashed or (is_hashed and column.part == "label")
 
 
-def evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_lake: bool) -> None:
+def evolve(connection: Connection, table: Table, plan: Plan, is_lake: bool) -> None:
     """Make the changes of a plan to its table."""
     for column in plan.removed:
         connection.execute(f"ALTER TABLE {name_of(table)} DROP COLUMN {quote(column.name)}")
@@ -154,7 +143,7 @@ def evolve(connection: duckdb.DuckDBPyConnection, table: Table, plan: Plan, is_l
     save_columns(connection, table, plan.columns)
 
 
-def _is_plain(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+def _is_plain(connection: Connection, table: Table) -> bool:
     """True if nobody gave the table an index or a constraint, which a replaced table would lose."""
     found = connection.execute(
         "SELECT (SELECT count(*) FROM duckdb_indexes() WHERE schema_name = $1 AND table_name = $2) "
@@ -164,9 +153,7 @@ def _is_plain(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     return found == (0,)
 
 
-def _retype(
-    connection: duckdb.DuckDBPyConnection, relation: str, old: Column, new: Column, is_lake: bool
-) -> None:
+def _retype(connection: Connection, relation: str, old: Column, new: Column, is_lake: bool) -> None:
     """Change the type of a column, and convert its values."""
     name = quote(new.name)
     if not is_lake:
@@ -186,7 +173,7 @@ def _retype(
 
 
 def _fitting(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     relation: Relation,
     types: Types,
     known: Sequence[Column],
@@ -238,9 +225,7 @@ def _in_order(
                 yield source
 
 
-def _is_exact(
-    connection: duckdb.DuckDBPyConnection, table: Table, column: Column, seen: str | None
-) -> bool:
+def _is_exact(connection: Connection, table: Table, column: Column, seen: str | None) -> bool:
     """True if a DOUBLE can hold every integer of the column exactly."""
     if column.type != BIGINT or seen != DOUBLE:
         return True
@@ -268,9 +253,7 @@ def _instant_text(name: str) -> str:
     return f"replace(strftime({name}, '%Y-%m-%dT%H:%M:%S.%f+00:00'), '.000000', '')"
 
 
-def _columns_in(
-    connection: duckdb.DuckDBPyConnection, table: Table
-) -> tuple[list[Column], list[str]]:
+def _columns_in(connection: Connection, table: Table) -> tuple[list[Column], list[str]]:
     """The columns of a table that this project made, and the names of its other columns.
 
     A person may have dropped a field's column. A table that lacks another column is not ours.

@@ -10,6 +10,9 @@ import duckdb
 
 from dixa_assets.model.tables import Column, Table
 
+# A connection to DuckDB.
+Connection = duckdb.DuckDBPyConnection
+
 
 class Query(Protocol):
     """Runs a query and returns its rows, with instants in UTC."""
@@ -49,9 +52,7 @@ def placeholders(values: Sequence[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def rows_of(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()
-) -> list[Any]:
+def rows_of(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
     """The rows of a query, each a named tuple of its columns."""
     # Parameters make DuckDB import pandas, even an empty list of them.
     result = connection.execute(sql, list(parameters)) if parameters else connection.execute(sql)
@@ -59,9 +60,7 @@ def rows_of(
     return [row._make(values) for values in result.fetchall()]
 
 
-def insert_values(
-    connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> None:
+def insert_values(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows with equal columns in one statement: in a lake, each statement writes a file."""
     names = ", ".join(map(quote, rows[0]))
     connection.execute(
@@ -72,7 +71,7 @@ def insert_values(
 
 
 @contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def transaction(connection: Connection) -> Iterator[None]:
     """Commit all statements of the body, or none of them."""
     connection.execute("BEGIN")
     try:

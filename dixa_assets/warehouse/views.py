@@ -16,6 +16,7 @@ from dixa_assets.errors import ConfigError
 from dixa_assets.model.tables import Table
 from dixa_assets.warehouse.objects import checkpoint, ensure_table, replace_view
 from dixa_assets.warehouse.sql import (
+    Connection,
     insert_values,
     literal,
     name_of,
@@ -46,7 +47,7 @@ class View:
 
 
 def replace_views(
-    connection: duckdb.DuckDBPyConnection, schema: str, views: Sequence[View], *, is_lake: bool
+    connection: Connection, schema: str, views: Sequence[View], *, is_lake: bool
 ) -> dict[str, str]:
     """Make the views, in this order, and drop the project's other views in the schema.
 
@@ -82,7 +83,7 @@ def replace_views(
 
 
 def replace_rows(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     table: Table,
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -111,7 +112,7 @@ def replace_rows(
     return True
 
 
-def _comments(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, str]:
+def _comments(connection: Connection, schema: str) -> dict[str, str]:
     """The comments of all tables and views of a schema, by name in lower case."""
     found = rows_of(
         connection,

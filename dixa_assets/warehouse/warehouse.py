@@ -34,6 +34,7 @@ from dixa_assets.warehouse.rows import insert_rows
 from dixa_assets.warehouse.schema import Plan, apply_plan, evolve, fields_of, plan_changes
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.sql import (
+    Connection,
     Query,
     name_of,
     placeholders,
@@ -121,7 +122,7 @@ class Warehouse(Frames):
         periods = sorted({name for load in loads for name in load.periods})
         values = [*itertools.chain(*scope.values())]
 
-        def write(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Written:
+        def write(connection: Connection, plan: Plan) -> Written:
             if self._engine.is_shared:
                 connection.execute(TOUCH_OWNER)
             removed = privacy.remove_other_rows(connection, relation)
@@ -216,7 +217,7 @@ class Warehouse(Frames):
             return privacy.digests(query)
 
     @contextmanager
-    def changing(self, *, dry_run: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def changing(self, *, dry_run: bool = False) -> Iterator[Connection]:
         """Open a connection for one transaction, or with `dry_run` for reading."""
         if dry_run:
             with self._read() as connection:
@@ -330,7 +331,7 @@ class Warehouse(Frames):
 
     def run(
         self,
-        run: Callable[[duckdb.DuckDBPyConnection, str, Sequence[Any]], T],
+        run: Callable[[Connection, str, Sequence[Any]], T],
         sql: str,
         parameters: Sequence[Any] = (),
     ) -> T:
@@ -350,7 +351,7 @@ class Warehouse(Frames):
         return run()
 
     @contextmanager
-    def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _read(self) -> Iterator[Connection]:
         """Open a connection for reading. If the database lacks own tables, they are empty."""
         is_lake = self._engine.is_shared
         with self._detect_loss(), self._open() as connection:
@@ -365,14 +366,14 @@ class Warehouse(Frames):
                     self._owner.verify_zone(connection)
                     yield connection
 
-    def _open(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    def _open(self) -> AbstractContextManager[Connection]:
         """A connection for reading; to an empty database in memory if there is none yet."""
         if self._is_complete_lake or self.changed_at() is not None:
             return self._engine.reading()
         return duckdb.connect().execute("SET TimeZone = 'UTC'")
 
     @contextmanager
-    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self) -> Iterator[Connection]:
         """Open a connection for writing, to a database that has the project's own tables."""
         with self._detect_loss(), self._engine.connect() as connection:
             # Each time, because another database may have replaced the former one.

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
 from dixa_assets.model.privacy import looks_personal
 from dixa_assets.model.tables import Column
 from dixa_assets.model.values import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMPTZ
-from dixa_assets.warehouse.sql import names_of
+from dixa_assets.warehouse.sql import Connection, names_of
 
 # A preview shows fields of these types only. A number may be a phone number.
 PREVIEW_TYPES = frozenset({BOOLEAN, DATE, TIMESTAMPTZ})
@@ -32,7 +30,7 @@ class Written:
 
 
 def read_preview(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     columns: Sequence[Column],
     scope_sql: str,
     scope: Sequence[str],

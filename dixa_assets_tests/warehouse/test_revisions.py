@@ -78,6 +78,16 @@ def test_a_total_that_appears_or_disappears_is_a_change(warehouse: Warehouse) ->
     assert [row[4:] for row in revisions(warehouse)] == [(None, 5.0), (5.0, None)]
 
 
+def test_values_without_a_load_are_replaced_without_a_revision(warehouse: Warehouse) -> None:
+    load_metric(warehouse, "csat", FIRST, [80.0])
+    load_metric(warehouse, "csat", SECOND, [70.0])
+    with warehouse.changing() as connection:
+        connection.execute("DELETE FROM dixa_catalogue.loads WHERE partition_date = ?", [SECOND])
+    second = {"partition_date": SECOND, "measure": "Count", "value": 71.0}
+    load_rows(warehouse, [FIRST, SECOND], {"measure": "Count", "value": 81.0}, second)
+    assert revisions(warehouse) == [("csat", FIRST, "Count", None, 80.0, 81.0)]
+
+
 def test_each_measure_status_and_day_is_compared_and_breakdowns_are_not(
     warehouse: Warehouse,
 ) -> None:
