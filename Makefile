@@ -4,6 +4,8 @@ PORT ?= 3000
 BIN := .venv/bin
 # The history of this project is in .dagster_home. An exported DAGSTER_HOME is of another project.
 unexport DAGSTER_HOME
+# It may be set outside. Then every process that starts compiles the project again.
+unexport PYTHONDONTWRITEBYTECODE
 ANOTHER_HOME = $(filter-out $(CURDIR)/.dagster_home,$(DAGSTER_HOME))
 HOME_NOTICE = $(if $(ANOTHER_HOME),@echo "! DAGSTER_HOME is $(ANOTHER_HOME); make uses it only if .env sets it")
 LOAD_EXAMPLE := make load ASSETS=dixa_metrics/csat DAYS=2026-11-01...2026-11-07
@@ -107,7 +109,7 @@ soak: .venv/installed ## Load under mixed faults and kills for ten minutes, then
 bench: .venv-bench/installed ## Measure speed, memory and growth; write docs/benchmarks.md
 	@.venv-bench/bin/python -m dixa_assets_tests.bench
 
-bench-services: .venv-services/installed ## Measure a lake, the shared pace and workers; write docs/many-machines.md
+bench-services: .venv-services/installed ## Measure a lake, Postgres, pace and workers; write docs/many-machines.md
 	@.venv-services/bin/python -m dixa_assets_tests.bench --page many-machines
 
 bench-quick: .venv-bench/installed ## Run the quick benchmarks with smaller sizes; print only
