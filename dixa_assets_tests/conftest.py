@@ -1,5 +1,6 @@
 """Fixtures of all tests: one simulated Dixa, its truth, a component and an empty warehouse."""
 
+import gc
 import os
 import shutil
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import settings
 
 from dixa_assets.__main__ import main
@@ -44,6 +47,21 @@ pytest.register_assert_rewrite(
 )
 
 
+# Otherwise each new Dagster instance reads Dagster's ninety migrations.
+_from_config = ScriptDirectory.from_config
+_migrations: dict[str | None, ScriptDirectory] = {}
+
+
+def _migrations_once(config: Config) -> ScriptDirectory:
+    place = config.get_main_option("script_location")
+    if place not in _migrations:
+        _migrations[place] = _from_config(config)
+    return _migrations[place]
+
+
+ScriptDirectory.from_config = _migrations_once
+
+
 # Modules that begin first, because they take minutes: none is waited for in the end.
 LONGEST = (
     "test_new_project",
@@ -68,9 +86,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lake", action="store_true", help="run on a lake instead of a file")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, at most four: many tests wait for processes."""
-    return min((os.cpu_count() or 1) + 1, 4)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, at most four. With `-m slow`, whose tests wait: two more."""
+    more = 2 * (config.option.markexpr == "slow")
+    return min((os.cpu_count() or 1) + 1, 4) + more
+
+
+def pytest_collection_finish() -> None:
+    # The modules are many objects: collections of garbage leave them out, and come less often.
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

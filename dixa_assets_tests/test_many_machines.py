@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from dixa_assets_tests.support.cluster import Cluster, running_cluster, wheel_environment
 from dixa_assets_tests.support.graphql import ASSETS, BACKFILL, BACKFILL_STATUS, assets_in
 from dixa_assets_tests.support.processes import wait_until
-from dixa_assets_tests.support.scenario import component, fetched, load
+from dixa_assets_tests.support.scenario import component, days, fetched, load
 from dixa_assets_tests.support.services import own_redis
 from dixa_assets_tests.support.simulator import Simulator
 
@@ -29,8 +28,7 @@ KEYS = [
     "dixa_records/created_conversations",
     "dixa_records/ratings",
 ]
-FIRST = date(2025, 10, 20)
-DAYS = [str(FIRST + timedelta(days=number)) for number in range(10)]
+DAYS = [str(day) for day in days("2025-10-20", "2025-10-25")]
 TERMINATE = "mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"
 
 
@@ -72,10 +70,10 @@ def assets(cluster: Cluster) -> set[str]:
     return assets_in(cluster.ask(ASSETS))
 
 
-def backfill(cluster: Cluster, keys: list[str] = KEYS, days: list[str] = DAYS) -> str:
+def backfill(cluster: Cluster, keys: list[str] = KEYS, chosen: list[str] = DAYS) -> str:
     asked = [{"path": key.split("/")} for key in keys]
     return str(
-        cluster.ask(BACKFILL, keys=asked, days=days)["launchPartitionBackfill"]["backfillId"]
+        cluster.ask(BACKFILL, keys=asked, days=chosen)["launchPartitionBackfill"]["backfillId"]
     )
 
 
@@ -155,13 +153,11 @@ def test_a_backfill_survives_a_worker_and_both_servers(
     simulator_process.tell("settings", latency_ms=0)
 
     until_done(cluster, launched)
-    # A step may have failed during the restart, so its days are loaded again.
-    again = backfill(cluster)
-    assert until_done(cluster, again) == "COMPLETED_SUCCESS"
     wait_until(lambda: "dixa_metrics/brand_new" in assets(cluster), seconds=90, what="a new metric")
-    launched = backfill(cluster, ["dixa_metrics/brand_new"])
-    assert until_done(cluster, launched) == "COMPLETED_SUCCESS"
-    assert_loaded_as_by_one_process(cluster, tmp_path, [*KEYS, "dixa_metrics/brand_new"])
+    # A step may have failed during the restart, so its days are loaded again.
+    keys = [*KEYS, "dixa_metrics/brand_new"]
+    assert until_done(cluster, backfill(cluster, keys)) == "COMPLETED_SUCCESS"
+    assert_loaded_as_by_one_process(cluster, tmp_path, keys)
     assert all(process.poll() is None for process in cluster.processes.values())
 
 
@@ -179,6 +175,7 @@ def test_a_run_that_is_stopped_by_hand_stays_stopped(
         return str(found["status"])
 
     wait_until(lambda: status() == "CANCELED", seconds=120, what="the run is canceled")
+    simulator_process.tell("settings", latency_ms=0)
     until_done(cluster, launched)
     children = [
         one for one in cluster.runs() if one["tags"].get("dagster/parent_run_id") == run["runId"]

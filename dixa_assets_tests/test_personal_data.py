@@ -6,7 +6,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dixa_assets.model.options import HASH_KEY
 from dixa_assets.model.privacy import FieldPolicy
 from dixa_assets.simulator.people import AGENTS
 from dixa_assets_tests.conftest import Done
+from dixa_assets_tests.support.days import today_in_copenhagen
 from dixa_assets_tests.support.people import files_with
 from dixa_assets_tests.support.projects import write_project
 from dixa_assets_tests.support.scenario import component, failure_of, fetched, load
@@ -202,7 +203,7 @@ def test_old_days_are_removed_and_cannot_be_loaded_again(
 ) -> None:
     analytics = component(simulator, tmp_path)
     assert load(analytics, [RATINGS, CSAT], DAY, "2025-11-03", instance=instance).success
-    days = (datetime.now(UTC).date() - date(2025, 11, 3)).days
+    days = (today_in_copenhagen() - date(2025, 11, 3)).days
     keeping = component(simulator, tmp_path, keep_days=days)
     last = load(keeping, [RATINGS, CSAT], "2025-11-03", instance=instance)
     assert last.success

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from dixa_assets_tests.orchestration.test_alert import Chat, running_chat
-from dixa_assets_tests.support.graphql import ASSETS, assets_in, backfill
+from dixa_assets_tests.support.graphql import ASSETS, assets_in, start_backfill, until_done
 from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
@@ -188,10 +188,14 @@ def test_two_accounts_and_assets_of_other_people_work_in_one_project(
     with two_accounts(environment, tmp_path) as dagster:
         wait_until(lambda: metrics <= dagster.assets(), seconds=120, what="both catalogues")
         failing = dagster.launch("their_job")
+        backfills = {}
         for account, (_, first, last) in ACCOUNTS.items():
             chosen = [f"{account}/dixa_records/ratings", f"{account}/dixa_metrics/csat"]
             chosen += ["daily_mart"] if account == "acme" else []
-            backfill(dagster.url, chosen, [str(day) for day in days(first, last)])
+            wanted = [str(day) for day in days(first, last)]
+            backfills[account] = start_backfill(dagster.url, chosen, wanted)
+        for account, each in backfills.items():
+            until_done(dagster.url, each, what=account)
         wait_until(lambda: dagster.status(failing) == "FAILURE", seconds=60, what="their failure")
         wait_until(lambda: dagster.is_materialized("mart"), seconds=90, what="the eager mart")
 

@@ -11,13 +11,7 @@ from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.people import filter_values
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import World
-from dixa_assets_tests.support.client import (
-    OPERATIONS,
-    Impatient,
-    body_of,
-    records_of,
-    truth,
-)
+from dixa_assets_tests.support.client import OPERATIONS, Impatient, body_of, records_of, truth
 from dixa_assets_tests.support.days import aggregates_of
 from dixa_assets_tests.support.simulator import KEY, Simulator
 

@@ -14,12 +14,7 @@ from dixa_assets.model.days import days_from
 from dixa_assets.model.tables import METRIC_VALUES, filter_relation
 from dixa_assets.simulator.world import World
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.client import (
-    OPERATIONS,
-    Impatient,
-    records_of,
-    truth,
-)
+from dixa_assets_tests.support.client import OPERATIONS, Impatient, records_of, truth
 from dixa_assets_tests.support.errors_with_200 import BODIES
 from dixa_assets_tests.support.loading import load_days, loader_for
 from dixa_assets_tests.support.serve import Request, Response, serve

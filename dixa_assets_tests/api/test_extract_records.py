@@ -17,13 +17,7 @@ from dixa_assets.simulator.values import NO_VALUES, Choice, Int32, Moment, Named
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.support.days import APIA_GAP, DAY, END, START, rows_of
 from dixa_assets_tests.support.simulator import COPENHAGEN, MILLISECOND, Json, Simulator
-from dixa_assets_tests.support.staged import (
-    Extracted,
-    Line,
-    lines,
-    metric_request,
-    record_request,
-)
+from dixa_assets_tests.support.staged import Extracted, Line, lines, metric_request, record_request
 
 Answer = Callable[..., None]
 RATINGS, CREATED = record_request("ratings"), "created_conversations"

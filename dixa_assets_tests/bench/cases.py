@@ -117,6 +117,14 @@ MANY_MACHINES = (
         ),
     ),
     Case(
+        "storage",
+        many.dagster_storage,
+        (
+            Row(f"Dagster's history in Postgres: {REFRESH}, beyond the limit"),
+            Row(f"Dagster's history in Postgres: {REFRESH}, last request to end, one core busy"),
+        ),
+    ),
+    Case(
         "writers",
         many.four_writers,
         (Row("Four processes writing days of one table", "≥", 4, "{:.1f}/s"),),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets_tests.bench import empty, textbook_defs
 from dixa_assets_tests.bench.table import Found
+from dixa_assets_tests.support.days import today_in_copenhagen
 from dixa_assets_tests.support.processes import (
     PROJECT,
     child,
@@ -25,6 +26,7 @@ from dixa_assets_tests.support.processes import (
     run,
     running,
     settings_for,
+    store_catalogue,
     wait_until,
 )
 from dixa_assets_tests.support.simulator import Simulator, running_simulator
@@ -49,7 +51,7 @@ LAUNCH = """mutation ($parameters: ExecutionParams!) {
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
 SENSOR = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
-    ... on Sensor { id } } }"""
+    ... on Sensor { id } ... on PythonError { message } } }"""
 STOP = "mutation ($id: String!) { stopSensor(id: $id) { ... on PythonError { message } } }"
 DONE = {"SUCCESS", "FAILURE", "CANCELED"}
 UNDER_WAY = {"statuses": ["QUEUED", "NOT_STARTED", "STARTING", "STARTED"]}
@@ -167,33 +169,37 @@ def served(
 
 
 @contextmanager
-def dagster_dev(folder: Path, **settings: str) -> Iterator[Dagster]:
-    """The project as `make dev` runs it, its catalogue fetched."""
+def dagster_dev(folder: Path, storage: str = "", **settings: str) -> Iterator[Dagster]:
+    """The project as `make dev` runs it, its catalogue fetched.
+
+    Args:
+        folder: The folder of all its files.
+        storage: YAML to append to dagster.yaml, for another storage than SQLite.
+        settings: Environment variables.
+    """
     folder.mkdir(exist_ok=True)
     with running_simulator(*VENDOR) as simulator:
         # A look at the catalogue during a load would count as its requests.
         settings = {"DIXA_CATALOGUE_REFRESH_SECONDS": "86400"} | settings
         own = settings_for(simulator, folder, DIXA_HISTORY_DAYS="0", **settings)
+        with Path(own["DAGSTER_HOME"], "dagster.yaml").open("a") as config:
+            config.write(storage)
         own[empty.NUMBER] = str(folder / "number")
         (folder / "number").write_text("0")
         (folder / "empty.yaml").write_text(EMPTY)
         command = ["-w", str(PROJECT / "workspace.yaml"), "-w", str(folder / "empty.yaml")]
+        store_catalogue(own)
         with served(command, simulator, folder, own) as dagster:
             # A run that publishes one load would disturb the next.
             selector = REPOSITORY | {"sensorName": "dixa_publish"}
-            sensor = wait_until(
-                lambda: dagster.ask(SENSOR, selector=selector).get("id"),
-                seconds=60,
-                what="the sensor",
-            )
-            dagster.ask(STOP, id=sensor)
+            dagster.ask(STOP, id=dagster.ask(SENSOR, selector=selector)["id"])
             dagster.quiet()
             yield dagster
 
 
 def days_until(last: int, number: int) -> list[str]:
     """Some days in order; `last` is how many days ago the last of them was."""
-    today = datetime.now(UTC).date()
+    today = today_in_copenhagen()
     return [str(today - timedelta(days=last + each)) for each in reversed(range(number))]
 
 

@@ -1,4 +1,4 @@
-"""A lake against a file, the pace that machines share, and two workers against one."""
+"""A lake, Dagster's history in Postgres, the pace that machines share, and two workers."""
 
 import time
 from collections import Counter
@@ -14,13 +14,15 @@ from typing import Any
 from dixa_assets.api.client import DixaClient
 from dixa_assets.api.settings import ApiSettings
 from dixa_assets.warehouse.warehouse import Warehouse
+from dixa_assets_tests.bench.dagster_runs import dagster_dev, refreshes
 from dixa_assets_tests.bench.table import Found
 from dixa_assets_tests.support.cluster import running_cluster, wheel_environment
 from dixa_assets_tests.support.handmade import integers, load, record
 from dixa_assets_tests.support.processes import child
+from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.services import lake, open_database, postgres_database, url_of
 from dixa_assets_tests.support.simulator import KEY, running_simulator
-from dixa_assets_tests.test_many_machines import DAYS, KEYS, backfill, until_done, until_ready
+from dixa_assets_tests.test_many_machines import KEYS, backfill, until_done, until_ready
 
 FEW = 50
 WRITERS, DAYS_EACH = 4, 25
@@ -52,6 +54,28 @@ def lake_and_file(folder: Path, quick: bool) -> Iterator[Found]:
             ours=f"{median(on_lake):.0f} ms on a lake",
             floor=f"{on_file:.0f} ms in a file",
             values=[each / on_file for each in on_lake],
+        )
+
+
+def dagster_storage(folder: Path, quick: bool) -> Iterator[Found]:
+    """The daily refresh with Dagster's runs and events in SQLite, and in Postgres."""
+    times = 1 if quick else 3
+    took, ends = [], []
+    with postgres_database() as database:
+        url = url_of(database).replace("postgresql:", "postgresql+psycopg2:")
+        settings = f"storage:\n  postgres:\n    postgres_url: {url}\n"
+        for number, storage in enumerate(("", settings)):
+            with dagster_dev(folder / f"{number}", storage) as dagster:
+                # The first refresh is left out: it creates the tables.
+                _, *loads = refreshes(dagster, 1 + times)
+                took.append([load.took - load.floor for load in loads])
+                loads = refreshes(dagster, times, with_busy_core=True)
+                ends.append([load.closing for load in loads])
+    for in_sqlite, in_postgres in (took, ends):
+        yield Found(
+            ours=f"{median(in_postgres):.1f} s",
+            floor=f"{median(in_sqlite):.1f} s in SQLite",
+            values=[each / median(in_sqlite) for each in in_postgres],
         )
 
 
@@ -124,6 +148,7 @@ def two_workers(folder: Path, _: bool) -> Iterator[Found]:
     """A backfill of one account by one worker, then by two."""
     python = wheel_environment(folder)
     seconds = {}
+    chosen = [str(day) for day in days("2025-10-20", "2025-10-29")]
     settings = {"DIXA_HISTORY_DAYS": "0", "DIXA_DAYS_PER_RUN": "5"}
     for workers in (1, 2):
         place = folder / f"{workers}"
@@ -134,7 +159,7 @@ def two_workers(folder: Path, _: bool) -> Iterator[Found]:
             cluster.start_all(workers)
             until_ready(cluster)
             simulator.forget_requests()
-            until_done(cluster, backfill(cluster, KEYS, DAYS))
+            until_done(cluster, backfill(cluster, KEYS, chosen))
             runs = [run for run in cluster.runs() if "dagster/backfill" in run["tags"]]
             seconds[workers] = max(run["endTime"] for run in runs) - min(
                 run["startTime"] for run in runs

@@ -14,12 +14,7 @@ from pathlib import Path
 import pytest
 
 from dixa_assets_tests.support.launched import STATE, launched
-from dixa_assets_tests.support.processes import (
-    free_port,
-    graphql,
-    outside_settings,
-    wait_until,
-)
+from dixa_assets_tests.support.processes import free_port, graphql, outside_settings, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -175,7 +175,7 @@ def vendors(draw: st.DrawFn) -> TruncatingVendor:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(vendor=vendors())
 def test_no_truncation_loses_a_row(
     vendor: TruncatingVendor, tmp_path_factory: pytest.TempPathFactory

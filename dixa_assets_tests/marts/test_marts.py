@@ -16,14 +16,7 @@ from dixa_assets.model.tables import MARTS
 from dixa_assets.model.values import BIGINT, DOUBLE, VARCHAR, Value
 from dixa_assets.warehouse.views import MARK
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.marts.oracle import (
-    CLOSED,
-    CREATED,
-    FIELDS,
-    MESSAGES,
-    RATINGS,
-    is_equal,
-)
+from dixa_assets_tests.marts.oracle import CLOSED, CREATED, FIELDS, MESSAGES, RATINGS, is_equal
 from dixa_assets_tests.support.handmade import load, record
 from dixa_assets_tests.support.scenario import days
 from dixa_assets_tests.support.simulator import COPENHAGEN

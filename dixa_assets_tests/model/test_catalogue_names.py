@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dixa_assets.model.catalogue import (
-    METRIC_TABLES,
-    Catalogue,
-    distinct_identifier,
-    to_identifier,
-)
+from dixa_assets.model.catalogue import METRIC_TABLES, Catalogue, distinct_identifier, to_identifier
 from dixa_assets_tests.support.catalogues import LAST, fresh, listing, merged
 
 anything = st.text(min_size=1)

@@ -20,15 +20,7 @@ from dixa_assets.model.catalogue import (
 )
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
-from dixa_assets_tests.support.catalogues import (
-    FIRST,
-    LAST,
-    LATER,
-    METRIC,
-    RECORD,
-    fresh,
-    listing,
-)
+from dixa_assets_tests.support.catalogues import FIRST, LAST, LATER, METRIC, RECORD, fresh, listing
 
 # From the vendor's lists
 

@@ -14,14 +14,7 @@ from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.simulator.metrics import METRICS
 from dixa_assets.simulator.records import RECORDS
 from dixa_assets.simulator.world import Filter, World
-from dixa_assets_tests.support.scenario import (
-    component,
-    days,
-    failure_of,
-    fetched,
-    load,
-    tampered,
-)
+from dixa_assets_tests.support.scenario import component, days, failure_of, fetched, load, tampered
 from dixa_assets_tests.support.simulator import NOW, Simulator
 from dixa_assets_tests.support.truth import PERIODS, Rows, assert_equal, period_rows_of, rows_in
 

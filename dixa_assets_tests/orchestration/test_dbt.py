@@ -15,6 +15,7 @@ from dixa_assets.model.catalogue import Catalogue
 from dixa_assets_tests.conftest import Done
 from dixa_assets_tests.support.scenario import component, failure_of, load
 from dixa_assets_tests.support.simulator import Simulator
+from dixa_assets_tests.support.wheels import uv
 
 
 def tables_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -136,10 +137,9 @@ def test_dbt_builds_a_model_on_the_sources_and_tells_how_fresh_they_are(
     assert load(analytics, ["dixa_records/ratings"], "2025-11-01", catalogue=catalogue).success
     assert load(analytics, ["dixa/read_copy", "dixa/dbt_sources"], catalogue=catalogue).success
 
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     tools = tmp_path / "venv" / "bin"
-    install = ["-m", "pip", "install", "--quiet", "dbt-core<1.12", "dbt-duckdb"]
-    subprocess.run([str(tools / "python"), *install], check=True)
+    uv("venv", "--python", sys.executable, str(tmp_path / "venv"))
+    uv("pip", "install", "--python", str(tools / "python"), "dbt-core<1.12", "dbt-duckdb")
 
     def dbt(*arguments: str) -> str:
         own = {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "HOME": str(tmp_path)}

@@ -16,16 +16,11 @@ import pytest
 from dixa_assets.component import DixaAnalytics
 from dixa_assets.model.catalogue import Catalogue
 from dixa_assets.orchestration.history import NO_LOAD_IS_DUE
+from dixa_assets_tests.support.days import today_in_copenhagen
 from dixa_assets_tests.support.processes import child, hold
 from dixa_assets_tests.support.scenario import component, fetched, load
 from dixa_assets_tests.support.simulator import NOW, Simulator
-from dixa_assets_tests.support.ticks import (
-    first_seen,
-    history_tick,
-    keys_of,
-    ranges_of,
-    tables_of,
-)
+from dixa_assets_tests.support.ticks import first_seen, history_tick, keys_of, ranges_of, tables_of
 
 CSAT, RATINGS = "dixa_metrics/csat", "dixa_records/ratings"
 
@@ -312,7 +307,7 @@ def test_lost_days_of_the_latest_history_are_not_requested_if_they_are_not_kept(
 
 def days_before_today(first: int, last: int) -> tuple[str, str]:
     """Two of the days that end a history as of today."""
-    today = datetime.now(UTC).date()
+    today = today_in_copenhagen()
     return str(today - timedelta(days=first)), str(today - timedelta(days=last))
 
 
@@ -366,7 +361,7 @@ def test_lost_days_of_a_record_that_are_not_kept_are_neither_named_nor_requested
 ) -> None:
     place.load("2025-11-01", "2025-11-01")
     place.database.unlink()
-    kept = (datetime.now(UTC).date() - date(2025, 11, 8)).days
+    kept = (today_in_copenhagen() - date(2025, 11, 8)).days
     place.analytics = place.analytics.model_copy(update={"keep_days": kept})
 
     tick = place.tick()

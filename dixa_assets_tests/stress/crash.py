@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import httpx
 
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.stress import loads
@@ -222,8 +221,7 @@ class Crash:
         self.tally.note(backfills_with_other_columns=int(columns != expected))
 
     def _has_requests(self) -> bool:
-        summary = httpx.get(f"{self._simulator.url}/simulator/summary", timeout=30).json()
-        return bool(summary["total"])
+        return bool(self._simulator.look("summary")["total"])
 
 
 def columns_in(database: Path, assets: Sequence[str]) -> set[tuple[str, ...]]:

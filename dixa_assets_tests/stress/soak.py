@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 
 from dixa_assets.simulator.world import World
 from dixa_assets_tests.stress import loads
@@ -151,7 +150,7 @@ def soak(simulator: Simulator, folder: Path, *, minutes: float, seed: int) -> Ta
     with work_place(simulator, folder / "load", catalogue) as place:
         with trouble(simulator, seed, tally), held_database(place.database, seed, tally):
             requested = load_for(minutes, place, random.Random(seed), tally)
-        tally.requests = httpx.get(f"{simulator.url}/simulator/summary", timeout=30).json()
+        tally.requests = simulator.look("summary")
         world = World(conversations_per_day=CONVERSATIONS_PER_DAY)
         truth = {(asset, day): rows_of(world, asset, day) for asset, day in requested}
         print(f"comparing {len(requested)} partitions before and after the last load", flush=True)
@@ -237,15 +236,14 @@ def make_trouble(simulator: Simulator, stop: threading.Event, rng: random.Random
         else:
             simulator.tell("faults", **rng.choice(FAULTS[kind]))
         stop.wait(rng.uniform(0.3, 3))
-        faults = httpx.get(f"{simulator.url}/simulator/faults", timeout=30).json()
-        struck[kind] += sum(fault["fired"] for fault in faults)
+        struck[kind] += sum(fault["fired"] for fault in simulator.look("faults"))
         calm(simulator)
     return struck
 
 
 def calm(simulator: Simulator) -> None:
     """Let the API answer as it should."""
-    httpx.delete(f"{simulator.url}/simulator/faults", timeout=30).raise_for_status()
+    simulator.end_faults()
     simulator.tell("settings", max_page_limit=PAGE_SIZES[0])
 
 

@@ -10,8 +10,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_day_is_exact_or_failed_in_words() -> None:
-    ends = fuzz_days.run(150, first_seed=0)
-    assert ends["exact"] >= 25
+    ends = fuzz_days.run(60, first_seed=0)
+    assert ends["exact"] >= 10
     assert {"ApiUnavailable", "RowsMoved"} <= set(ends)
 
 

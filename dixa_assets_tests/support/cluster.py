@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import yaml
 
@@ -22,6 +21,7 @@ from dixa_assets_tests.support.processes import (
     PROJECT,
     free_port,
     outside_settings,
+    post,
     wait_until,
 )
 from dixa_assets_tests.support.services import (
@@ -68,13 +68,8 @@ class Cluster:
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of a GraphQL answer; None while the webserver or its database is away."""
-        try:
-            answer = httpx.post(
-                f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
-            )
-        except httpx.HTTPError:
-            return None
-        return answer.json()["data"] if answer.is_success else None
+        answer = post(self.url, query, variables)
+        return answer.json()["data"] if answer and answer.is_success else None
 
     def start(self, name: str, *command: str) -> None:
         """A process on a machine of its own, which has the files of `deploy/` and nothing else."""

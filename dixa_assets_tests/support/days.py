@@ -1,7 +1,8 @@
 """Days that several tests load, and the rows that the simulator has for a day."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from dixa_assets.model.days import Day
 from dixa_assets.simulator.values import Row
@@ -12,6 +13,11 @@ DAY = Day.of(date(2025, 11, 5), COPENHAGEN)
 START, END = DAY.period.start, DAY.period.end
 # Samoa skipped this day when it crossed the date line.
 APIA_GAP = date(2011, 12, 30)
+
+
+def today_in_copenhagen() -> date:
+    """The current day there. For the last one or two hours of a day in UTC, it is the next day."""
+    return datetime.now(ZoneInfo(COPENHAGEN)).date()
 
 
 def rows_of(

@@ -22,10 +22,20 @@ def assets_in(data: Any) -> set[str]:
 
 def backfill(url: str, keys: Sequence[str], days: Sequence[str]) -> None:
     """Start a backfill and wait for its success."""
+    until_done(url, start_backfill(url, keys, days), what=", ".join(keys))
+
+
+def start_backfill(url: str, keys: Sequence[str], days: Sequence[str]) -> str:
+    """Start a backfill and return its id."""
     started = graphql(url, BACKFILL, keys=[{"path": key.split("/")} for key in keys], days=days)
+    return str(started["launchPartitionBackfill"]["backfillId"])
+
+
+def until_done(url: str, backfill_id: str, *, what: str) -> None:
+    """Wait for the success of a backfill, which other backfills may slow down."""
 
     def has_ended() -> bool:
-        status = graphql(url, BACKFILL_STATUS, id=started["launchPartitionBackfill"]["backfillId"])
+        status = graphql(url, BACKFILL_STATUS, id=backfill_id)
         return bool(status["partitionBackfillOrError"]["status"] == "COMPLETED_SUCCESS")
 
-    wait_until(has_ended, seconds=240, what=f"the backfill of {', '.join(keys)}")
+    wait_until(has_ended, seconds=480, what=f"the backfill of {what}")

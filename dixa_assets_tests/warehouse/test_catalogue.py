@@ -15,14 +15,7 @@ from dixa_assets.staging import Staged
 from dixa_assets.warehouse.load_log import Load
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.catalogues import (
-    LATER,
-    METRIC,
-    RECORD,
-    fresh,
-    listing,
-    merged,
-)
+from dixa_assets_tests.support.catalogues import LATER, METRIC, RECORD, fresh, listing, merged
 from dixa_assets_tests.support.handmade import DAY, integers, load, record, selected
 
 # Two attributes whose identifiers collide. The second is new, and sorts before the first.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -291,6 +292,52 @@ def test_a_file_can_be_renamed_and_renamed_back(tmp_path: Path, names: tuple[str
         values = selected(warehouse, "SELECT value FROM dixa.metrics_daily ORDER BY ALL")
         assert values == [(float(each),) for each in range(number + 1)]
         assert len(warehouse.query("FROM dixa_metrics.csat")) == number + 1
+
+
+# Signals
+
+
+def press_ctrl_c(connection: duckdb.DuckDBPyConnection, rows: str, noted: list[int]) -> None:
+    """Send the signal in a query over some rows, and note the number of rows that it read."""
+    read = 0
+
+    def press(_: int) -> int:
+        nonlocal read
+        read += 1
+        if read == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return read
+
+    connection.create_function("press", press, ["BIGINT"], "BIGINT", side_effects=True)
+    try:
+        connection.execute(f"SELECT count(press(n)) FROM {rows} t(n)").fetchall()
+    finally:
+        noted.append(read)
+
+
+@pytest.mark.parametrize("rows", [1, 1_000_000])
+def test_ctrl_c_ends_a_query_and_is_raised(warehouse: Warehouse, rows: int) -> None:
+    read: list[int] = []
+    load(warehouse, record(), DAY, integers(1))
+
+    with pytest.raises(KeyboardInterrupt):
+        warehouse.run(press_ctrl_c, f"range({rows})", read)
+
+    assert read == [1] if rows == 1 else read[0] < rows
+    assert numbers_by_day(warehouse) == {DAY: [1]}
+
+
+def test_a_change_is_undone_by_ctrl_c(warehouse: Warehouse) -> None:
+    def change() -> None:
+        with warehouse.changing() as connection:
+            connection.execute("DELETE FROM dixa_records.conversations")
+            press_ctrl_c(connection, "range(1000000)", [])
+
+    load(warehouse, record(), DAY, integers(1))
+    with pytest.raises(KeyboardInterrupt):
+        change()
+
+    assert numbers_by_day(warehouse) == {DAY: [1]}
 
 
 # The file
