@@ -1,5 +1,6 @@
 """Processes that tests start, most of them Dagster's: settings, start and end."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -63,8 +64,14 @@ def running(
     python: str = sys.executable,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python module in a process group of its own, which is killed when the block ends."""
+    """A Python module in a process group of its own, which is killed when the block ends.
+
+    Then all its files are closed, and a database can be opened at once.
+    """
     with log.open("wb") as output:
+        # Every process of the group inherits the lock with its output, and keeps it until it has
+        # closed its files. A process that is killed may do that some time later.
+        fcntl.flock(output, fcntl.LOCK_EX)
         process = subprocess.Popen(
             [python, "-m", *arguments],
             env=settings,
@@ -73,15 +80,26 @@ def running(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    try:
+        yield process
+    finally:
+        with suppress(subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: not is_flocked(log), seconds=30, what=f"closed files of {arguments}")
+
+
+def is_flocked(path: Path) -> bool:
+    """Whether another open file of this path has the lock of `flock`."""
+    with path.open() as file:
         try:
-            yield process
-        finally:
-            with suppress(subprocess.TimeoutExpired):
-                process.send_signal(signal.SIGINT)
-                process.wait(timeout=30)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def run(
