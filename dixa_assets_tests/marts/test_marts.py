@@ -36,6 +36,14 @@ def everything() -> Marts:
     return Marts.of(Catalogue(tuple(Entry("record", each, each) for each in ids)), lambda _: True)
 
 
+@pytest.fixture(scope="module")
+def all_marts(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A database with every mart and no day."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("all") / "dixa.duckdb")
+    assert everything().make(warehouse) == {}
+    return warehouse
+
+
 def of_records(*ids: str, **chosen: str) -> Marts:
     catalogue = Catalogue(tuple(Entry("record", each, each) for each in ids))
     return Marts.of(catalogue, lambda _: True, chosen or True)
@@ -70,10 +78,9 @@ def text(value: str) -> Value:
 
 
 @pytest.mark.parametrize("mart", read_marts(), ids=lambda mart: mart.name)
-def test_a_mart_describes_its_question_and_every_column(mart: Any, warehouse: Warehouse) -> None:
-    assert everything().make(warehouse) == {}
+def test_a_mart_describes_its_question_and_every_column(mart: Any, all_marts: Warehouse) -> None:
     described = rows(
-        warehouse,
+        all_marts,
         "SELECT column_name, replace(data_type, 'TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ') "
         f"FROM duckdb_columns() WHERE schema_name = '{MARTS}' AND table_name = '{mart.name}' "
         "ORDER BY column_index",
@@ -81,14 +88,12 @@ def test_a_mart_describes_its_question_and_every_column(mart: Any, warehouse: Wa
     assert described == [(column.name, column.type) for column in mart.table.columns]
     assert mart.table.comment.partition("?")[1], "no question"
     assert "{" not in mart.table.comment
-    assert MARK.sub("", views(warehouse)[mart.name]) == mart.table.comment
+    assert MARK.sub("", views(all_marts)[mart.name]) == mart.table.comment
 
 
-@pytest.mark.file
-def test_views_and_their_columns_have_comments(warehouse: Warehouse) -> None:
-    everything().make(warehouse)
+def test_views_and_their_columns_have_comments(all_marts: Warehouse) -> None:
     silent = rows(
-        warehouse,
+        all_marts,
         "SELECT table_name, column_name FROM duckdb_columns() "
         f"WHERE schema_name = '{MARTS}' AND coalesce(comment, '') = ''",
     )
