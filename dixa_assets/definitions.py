@@ -1,12 +1,13 @@
 """The code location's entry: everything under `defs/`."""
 
+import warnings
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
 
-HOUSE = Path(__file__).parent
+PROJECT = Path(__file__).parents[1]
 
 
 # A code server calls this twice: first to learn that it is a function, then for its result.
@@ -14,18 +15,19 @@ HOUSE = Path(__file__).parent
 @cache
 def defs() -> dg.Definitions:
     """The components of this project, all of whose runs are loads."""
-    return dg.Definitions.merge(
-        _components(),
-        # Loads wait for the API, not for a core: one process is enough, also for the UI's runs.
-        dg.Definitions(executor=dg.in_process_executor),
-    )
-
-
-def _components() -> dg.Definitions:
-    if (HOUSE.parent / "pyproject.toml").is_file():
-        return dg.load_from_defs_folder(path_within_project=HOUSE)
     # An installed wheel stands in no project: relative paths begin at the working folder.
+    root = PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()
     tree = dg.ComponentTree.from_module(
-        defs_module=import_module("dixa_assets.defs"), project_root=Path.cwd()
+        defs_module=import_module("dixa_assets.defs"), project_root=root
     )
-    return tree.build_defs()
+    with warnings.catch_warnings():
+        # Dagster suppresses these warnings when it loads components. `dg.load_from_defs_folder`
+        # would also describe every kind of component that is installed, in each run again, and
+        # that takes longer than these definitions.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        components = tree.build_defs(Path())
+    # Loads wait for the API, not for a core: one process is enough, also for the UI's runs.
+    return dg.Definitions.merge(
+        components, dg.Definitions(executor=dg.in_process_executor, component_tree=tree)
+    )
