@@ -21,11 +21,11 @@ def defs() -> dg.Definitions:
         defs_module=import_module("dixa_assets.defs"), project_root=root
     )
     with warnings.catch_warnings():
-        # Dagster suppresses these warnings when it loads components. `dg.load_from_defs_folder`
-        # would also describe every kind of component that is installed, in each run again, and
-        # that takes longer than these definitions.
+        # As Dagster does when it loads components.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
+        # `dg.load_from_defs_folder` would also describe every kind of component that is installed,
+        # for each run again. That takes longer than these definitions, and the UI does not show it.
         components = tree.build_defs(Path())
     # Loads wait for the API, not for a core: one process is enough, also for the UI's runs.
     return dg.Definitions.merge(

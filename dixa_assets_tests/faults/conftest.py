@@ -42,19 +42,28 @@ def waits(all_waits: list[float]) -> list[float]:
 @pytest.fixture
 def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that wait 0.2 s for an answer."""
+    _change_patience(monkeypatch, answer_seconds=0.2)
+
+
+@pytest.fixture
+def full_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that try a thousand times."""
+    _change_patience(monkeypatch, attempts=1_000)
+
+
+def _change_patience(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     make = DixaClient.__init__
 
-    def make_impatient(
+    def make_changed(
         client: DixaClient,
         api_key: str,
         settings: ApiSettings | None = None,
         patience: Patience | None = None,
         **more: Any,
     ) -> None:
-        patience = replace(patience or Patience(), answer_seconds=0.2)
-        make(client, api_key, settings, patience, **more)
+        make(client, api_key, settings, replace(patience or Patience(), **changes), **more)
 
-    monkeypatch.setattr(DixaClient, "__init__", make_impatient)
+    monkeypatch.setattr(DixaClient, "__init__", make_changed)
 
 
 @pytest.fixture(scope="package")

@@ -251,8 +251,9 @@ def test_a_key_refused_in_mid_run_ends_the_load_and_keeps_the_days_before(scene:
     scene.assert_whole(NPS, days=every_day)
 
 
+@pytest.mark.usefixtures("full_of_patience")
 def test_the_vendors_limit_slows_a_load_and_costs_no_day(scene: Scene, waits: list[float]) -> None:
-    scene.simulator.tell("settings", rate=40, burst=1, retry_after=1.7)
+    scene.simulator.tell("settings", rate=5, burst=1, retry_after=1.7)
     assert scene.load().success
     scene.assert_whole()
     refused = [request for request in scene.simulator.requests() if request["status"] == 429]

@@ -38,7 +38,7 @@ def everything() -> Marts:
 
 @pytest.fixture(scope="module")
 def all_marts(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """A database with every mart and no day."""
+    """A database with every mart and without data."""
     warehouse = Warehouse(tmp_path_factory.mktemp("all") / "dixa.duckdb")
     assert everything().make(warehouse) == {}
     return warehouse

@@ -66,12 +66,12 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python module in a process group of its own, which is killed when the block ends.
 
-    Then all its files are closed, and a database can be opened at once.
+    Afterwards the group has closed its files, so that a database can be opened at once.
     """
     with log.open("wb") as output:
-        # Every process of the group inherits the lock with its output, and keeps it until it has
-        # closed its files. A process that is killed may do that some time later.
-        fcntl.flock(output, fcntl.LOCK_EX)
+        # Children inherit the lock with the log. A killed process keeps both until it has closed
+        # its files, which can take longer than the end of its parent.
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process = subprocess.Popen(
             [python, "-m", *arguments],
             env=settings,
@@ -89,11 +89,11 @@ def running(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        wait_until(lambda: not is_flocked(log), seconds=30, what=f"closed files of {arguments}")
+        wait_until(lambda: not has_flock(log), seconds=30, what=f"the end of the group of {log}")
 
 
-def is_flocked(path: Path) -> bool:
-    """Whether another open file of this path has the lock of `flock`."""
+def has_flock(path: Path) -> bool:
+    """Whether a process has an flock on this file."""
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
