@@ -1,5 +1,6 @@
 """The code location's entry: everything under `defs/`."""
 
+import gc
 import warnings
 from functools import cache
 from importlib import import_module
@@ -27,6 +28,9 @@ def defs() -> dg.Definitions:
         # `dg.load_from_defs_folder` would also describe every kind of component that is installed,
         # for each run again. That takes longer than these definitions, and the UI does not show it.
         components = tree.build_defs(Path())
+    # They stay until the process ends. If collections of garbage skip them, a code server loads in
+    # three quarters of the time.
+    gc.freeze()
     # Loads wait for the API, not for a core: one process is enough, also for the UI's runs.
     return dg.Definitions.merge(
         components, dg.Definitions(executor=dg.in_process_executor, component_tree=tree)

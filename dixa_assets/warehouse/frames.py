@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+# Runs a statement with its parameters.
+Reader = Callable[[Connection, str, Sequence[Any]], T]
 INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
 
 
@@ -90,13 +92,8 @@ class Frames(ABC):
     name: str
 
     @abstractmethod
-    def run(
-        self,
-        run: Callable[[Connection, str, Sequence[Any]], T],
-        sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> T:
-        """Call `run` with a connection for reading, the statement and its parameters."""
+    def run(self, read: Reader[T], sql: str, parameters: Sequence[Any] = ()) -> T:
+        """Call `read` with a connection, the statement and its parameters."""
 
     def query(
         self, sql: str, parameters: Sequence[Any] = (), *, timezone: str = "UTC"
@@ -128,16 +125,11 @@ class ReadCopy(Frames):
     def __init__(self, path: Path) -> None:
         self.name = str(path)
 
-    def run(
-        self,
-        run: Callable[[Connection, str, Sequence[Any]], T],
-        sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> T:
-        """Call `run` with a read-only connection."""
+    def run(self, read: Reader[T], sql: str, parameters: Sequence[Any] = ()) -> T:
+        """Call `read` with a read-only connection."""
         with duckdb.connect(self.name, read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            return run(connection, sql, parameters)
+            return read(connection, sql, parameters)
 
     def catalogue(self) -> Catalogue:
         """Read the catalogue at the time of the copy."""

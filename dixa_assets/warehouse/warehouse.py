@@ -23,7 +23,7 @@ from dixa_assets.warehouse import load_log, parquet, privacy
 from dixa_assets.warehouse.catalogue import read_catalogue, write_catalogue
 from dixa_assets.warehouse.failures import explain_failure, is_lost, to_own_error
 from dixa_assets.warehouse.file import open_engine
-from dixa_assets.warehouse.frames import Frames
+from dixa_assets.warehouse.frames import Frames, Reader
 from dixa_assets.warehouse.load_log import Inventory, Load
 from dixa_assets.warehouse.move import copy_file
 from dixa_assets.warehouse.objects import ensure_own_tables, is_complete, with_own_tables
@@ -329,17 +329,12 @@ class Warehouse(Frames):
         with self._read() as connection:
             yield partial(rows_of, connection)
 
-    def run(
-        self,
-        run: Callable[[Connection, str, Sequence[Any]], T],
-        sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> T:
-        """Call `run` with a connection for reading, again if a lake's server was lost."""
+    def run(self, read: Reader[T], sql: str, parameters: Sequence[Any] = ()) -> T:
+        """Call `read` with a connection, again if a lake's server was lost."""
 
         def once() -> T:
             with self._read() as connection:
-                return run(connection, sql, parameters)
+                return read(connection, sql, parameters)
 
         return self._repeat(once)
 
