@@ -87,8 +87,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores, at most four, and two more with slow tests, which wait."""
-    more = 2 * (config.option.markexpr != "not slow")
+    """One more than there are cores, at most four. With `-m slow`, whose tests wait: two more."""
+    more = 2 * (config.option.markexpr == "slow")
     return min((os.cpu_count() or 1) + 1, 4) + more
 
 

@@ -77,13 +77,13 @@ def backfill(cluster: Cluster, keys: list[str] = KEYS, chosen: list[str] = DAYS)
     )
 
 
-def until_done(cluster: Cluster, launched: str, seconds: float = 300) -> str:
+def until_done(cluster: Cluster, launched: str) -> str:
     def ended() -> str | None:
         data = cluster.ask(BACKFILL_STATUS, id=launched)
         status = data["partitionBackfillOrError"]["status"] if data else "REQUESTED"
         return None if status in ("REQUESTED", "IN_PROGRESS", "CANCELING") else str(status)
 
-    return wait_until(ended, seconds=seconds, what="the end of the backfill")
+    return wait_until(ended, seconds=900, what="the end of the backfill")
 
 
 def busy(cluster: Cluster, launched: str) -> dict[str, Any] | None:
