@@ -164,7 +164,7 @@ def test_a_unit_starts_with_its_own_environment(unit: Path, tmp_path: Path) -> N
             start_new_session=True,
         )
     try:
-        wait_until(lambda: sign in log.read_text(), seconds=60, what=f"the start of {unit.name}")
+        wait_until(lambda: sign in log.read_text(), what=f"the start of {unit.name}")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -81,13 +81,12 @@ def test_assets_and_their_days_appear_without_any_action(dagster_dev: Dagster) -
     expected |= {f"dixa_records/{name}" for name in RECORDS}
     wait_until(
         lambda: dagster_dev.days() == dict.fromkeys(expected, 2),
-        seconds=300,
         what="two days of every metric and record",
     )
     loaded = dagster_dev.query("SELECT count(DISTINCT metric) AS n FROM dixa.metrics_daily")
     assert loaded.n[0] == len(METRICS)
     report = dagster_dev.database.with_name("dixa_report.html")
-    wait_until(report.exists, seconds=90, what="the report of what was loaded")
+    wait_until(report.exists, what="the report of what was loaded")
     assert 'id="records.ratings"' in report.read_text()
 
 
@@ -96,7 +95,7 @@ def test_a_week_across_a_clock_change_is_backfilled_from_the_ui(
 ) -> None:
     keys = ["dixa_metrics/closed_conversations", "dixa_records/closed_conversations"]
     days = [(date(2025, 10, 22) + timedelta(days=number)).isoformat() for number in range(7)]
-    wait_until(lambda: set(keys) <= dagster_dev.assets(), seconds=60, what="the assets")
+    wait_until(lambda: set(keys) <= dagster_dev.assets(), what="the assets")
     backfill(dagster_dev.url, keys, days)
     long_day = {
         "start": datetime(2025, 10, 25, 22, tzinfo=UTC),
@@ -120,25 +119,20 @@ def test_a_week_across_a_clock_change_is_backfilled_from_the_ui(
 def test_a_metric_the_vendor_adds_becomes_an_asset_with_data(
     dagster_dev: Dagster, simulator_process: Simulator
 ) -> None:
-    wait_until(lambda: dagster_dev.assets(), seconds=60, what="the first catalogue")
+    wait_until(lambda: dagster_dev.assets(), what="the first catalogue")
     entry = {"id": "brand_new", "aggregations": [{"measure": "Count"}]}
     simulator_process.tell("metrics", entry=entry, like="closed_conversations")
-    wait_until(
-        lambda: "dixa_metrics/brand_new" in dagster_dev.assets(), seconds=20, what="the new asset"
-    )
-    wait_until(
-        lambda: dagster_dev.days().get("dixa_metrics/brand_new") == 2, seconds=90, what="its data"
-    )
+    wait_until(lambda: "dixa_metrics/brand_new" in dagster_dev.assets(), what="the new asset")
+    wait_until(lambda: dagster_dev.days().get("dixa_metrics/brand_new") == 2, what="its data")
     changes = "SELECT change FROM dixa_catalogue.changes WHERE id = 'brand_new'"
     wait_until(
         lambda: dagster_dev.query(changes).change.to_list() == ["added"],
-        seconds=60,
         what="the change on record",
     )
 
 
 def test_the_key_is_in_nothing_that_was_written(dagster_dev: Dagster) -> None:
-    wait_until(lambda: dagster_dev.assets(), seconds=60, what="the first catalogue")
+    wait_until(lambda: dagster_dev.assets(), what="the first catalogue")
     files = {}
     for path in dagster_dev.folder.rglob("*"):
         # Dagster creates and removes write-ahead logs meanwhile.
@@ -164,7 +158,7 @@ def test_a_killed_backfill_keeps_its_days_and_a_second_one_loads_the_rest(
 
     killed = DixaAnalytics(duckdb_path=loads["killed"]["DIXA_DUCKDB_PATH"]).build_warehouse()
     with running(whole, loads["killed"], tmp_path / "log") as process:
-        wait_until(lambda: process.poll() is None and days_in(killed) >= 6, seconds=60, what="days")
+        wait_until(lambda: process.poll() is None and days_in(killed) >= 6, what="days")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     kept = days_in(killed)
@@ -197,7 +191,7 @@ def test_the_catalogue_sensor_reloads_its_code_server(simulator: Simulator, tmp_
         dg.DagsterInstance.from_config(settings["DAGSTER_HOME"]) as instance,
         running(command, settings, tmp_path / "log"),
     ):
-        wait_until(lambda: Path(socket).exists(), seconds=60, what="the code server")
+        wait_until(lambda: Path(socket).exists(), what="the code server")
         target = GrpcServerTarget(
             host="localhost", port=None, socket=socket, location_name="dixa_assets"
         )
@@ -220,11 +214,11 @@ def test_the_catalogue_sensor_reloads_its_code_server(simulator: Simulator, tmp_
 
             assert keys() == set()
             assert "The code location was reloaded" in tick()
-            wait_until(lambda: "dixa_metrics/csat" in keys(), seconds=20, what="the assets")
+            wait_until(lambda: "dixa_metrics/csat" in keys(), what="the assets")
             assert "nothing new" in tick()
             simulator.withdraw("metrics", "csat")
             assert "metric 'csat' retired" in tick()
-            wait_until(lambda: "dixa_metrics/csat" in keys(), seconds=20, what="the retired asset")
+            wait_until(lambda: "dixa_metrics/csat" in keys(), what="the retired asset")
 
 
 def materialize() -> list[str]:

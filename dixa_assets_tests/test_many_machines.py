@@ -58,10 +58,9 @@ def cluster(
 
 def until_ready(cluster: Cluster) -> None:
     """Wait for the catalogue, and for the run that loads its tables."""
-    wait_until(lambda: len(assets(cluster)) > 30, seconds=90, what="the assets")
+    wait_until(lambda: len(assets(cluster)) > 30, what="the assets")
     wait_until(
         lambda: any(run["status"] == "SUCCESS" for run in cluster.runs()),
-        seconds=120,
         what="the runs for the catalogue's own tables",
     )
 
@@ -83,7 +82,7 @@ def until_done(cluster: Cluster, launched: str) -> str:
         status = data["partitionBackfillOrError"]["status"] if data else "REQUESTED"
         return None if status in ("REQUESTED", "IN_PROGRESS", "CANCELING") else str(status)
 
-    return wait_until(ended, seconds=900, what="the end of the backfill")
+    return wait_until(ended, what="the end of the backfill")
 
 
 def busy(cluster: Cluster, launched: str) -> dict[str, Any] | None:
@@ -130,7 +129,7 @@ def test_a_backfill_survives_a_worker_and_both_servers(
     # The worker is killed in the middle of a load.
     simulator_process.tell("settings", latency_ms=700)
     launched = backfill(cluster)
-    run = wait_until(lambda: busy(cluster, launched), seconds=120, what="a run under way")
+    run = wait_until(lambda: busy(cluster, launched), what="a run under way")
     killed = cluster.holder(run)
     cluster.kill(killed)
     wait_until(
@@ -139,21 +138,20 @@ def test_a_backfill_survives_a_worker_and_both_servers(
             for one in cluster.runs(launched)
             if one["runId"] == run["runId"] and one["status"] == "FAILURE"
         ],
-        seconds=60,
         what="the failure of the dead worker's run",
     )
     cluster.start_worker("w3")
 
     cluster.redis.stop()
     cluster.redis.start()
-    wait_until(lambda: busy(cluster, launched), seconds=120, what="another run under way")
+    wait_until(lambda: busy(cluster, launched), what="another run under way")
     cluster.postgres.stop()
     simulator_process.tell("metrics", entry={"id": "brand_new"}, like="csat")
     cluster.postgres.start()
     simulator_process.tell("settings", latency_ms=0)
 
     until_done(cluster, launched)
-    wait_until(lambda: "dixa_metrics/brand_new" in assets(cluster), seconds=90, what="a new metric")
+    wait_until(lambda: "dixa_metrics/brand_new" in assets(cluster), what="a new metric")
     # A step may have failed during the restart, so its days are loaded again.
     keys = [*KEYS, "dixa_metrics/brand_new"]
     assert until_done(cluster, backfill(cluster, keys)) == "COMPLETED_SUCCESS"
@@ -167,14 +165,14 @@ def test_a_run_that_is_stopped_by_hand_stays_stopped(
 ) -> None:
     simulator_process.tell("settings", latency_ms=5000)
     launched = backfill(cluster)
-    run = wait_until(lambda: busy(cluster, launched), seconds=120, what="a run under way")
+    run = wait_until(lambda: busy(cluster, launched), what="a run under way")
     cluster.ask(TERMINATE, run=run["runId"])
 
     def status() -> str:
         (found,) = (one for one in cluster.runs(launched) if one["runId"] == run["runId"])
         return str(found["status"])
 
-    wait_until(lambda: status() == "CANCELED", seconds=120, what="the run is canceled")
+    wait_until(lambda: status() == "CANCELED", what="the run is canceled")
     simulator_process.tell("settings", latency_ms=0)
     until_done(cluster, launched)
     children = [
@@ -213,7 +211,7 @@ def sleeping_worker(folder: Path) -> Iterator[tuple[Any, Any, subprocess.Popen[b
         try:
             with celery.Celery(broker=url, backend=url) as app:
                 result = app.send_task("sleeper.sleep", queue="dagster")
-                wait_until(lambda: result.state == "STARTED", seconds=60, what="the task")
+                wait_until(lambda: result.state == "STARTED", what="the task")
                 yield app, result, worker
         finally:
             os.killpg(worker.pid, signal.SIGCONT)
@@ -249,7 +247,7 @@ def test_a_worker_that_only_paused_stops_the_run_that_was_declared_dead(tmp_path
             os.killpg(worker.pid, signal.SIGSTOP)
             assert [check(run).status.value for _ in range(2)] == ["RUNNING", "FAILED"]
             os.killpg(worker.pid, signal.SIGCONT)
-            wait_until(lambda: result.state == "REVOKED", seconds=30, what="the end of the run")
+            wait_until(lambda: result.state == "REVOKED", what="the end of the run")
 
 
 def test_runs_stay_queued_while_no_worker_has_a_slot(

@@ -122,7 +122,7 @@ def test_a_clone_of_a_new_project_loads_and_gives_frames_to_its_own_assets(
     with running(command, settings, tmp_path / "log", python=own.python, cwd=clone):
         url, wanted = f"http://127.0.0.1:{port}", ["a_day", "a_week", "all_days"]
         ready = partial(graphql, url, ASSETS)
-        wait_until(lambda: {*wanted} <= assets_in(ready()), seconds=120, what="the assets")
+        wait_until(lambda: {*wanted} <= assets_in(ready()), what="the assets")
         backfill(url, ["dixa_records/ratings", *wanted], chosen)
     every = [*(f"2025-10-{day}" for day in (20, 21, 22)), *chosen]
     expected = {day: [day] for day in chosen} | {"week 2025-10-20": every, "all": every}

@@ -186,7 +186,7 @@ def test_two_accounts_and_assets_of_other_people_work_in_one_project(
 ) -> None:
     metrics = {f"{account}/dixa_metrics/csat" for account in ACCOUNTS}
     with two_accounts(environment, tmp_path) as dagster:
-        wait_until(lambda: metrics <= dagster.assets(), seconds=120, what="both catalogues")
+        wait_until(lambda: metrics <= dagster.assets(), what="both catalogues")
         failing = dagster.launch("their_job")
         backfills = {}
         for account, (_, first, last) in ACCOUNTS.items():
@@ -196,8 +196,8 @@ def test_two_accounts_and_assets_of_other_people_work_in_one_project(
             backfills[account] = start_backfill(dagster.url, chosen, wanted)
         for account, each in backfills.items():
             until_done(dagster.url, each, what=account)
-        wait_until(lambda: dagster.status(failing) == "FAILURE", seconds=60, what="their failure")
-        wait_until(lambda: dagster.is_materialized("mart"), seconds=90, what="the eager mart")
+        wait_until(lambda: dagster.status(failing) == "FAILURE", what="their failure")
+        wait_until(lambda: dagster.is_materialized("mart"), what="the eager mart")
 
     for account in ACCOUNTS:
         assert_loaded(dagster.project / "data" / f"{account}.duckdb", account)

@@ -114,7 +114,7 @@ def test_a_process_with_few_requests_waits_one_turn_for_each(
     load = start_load(simulator, threads=6, requests_each=50)
     try:
         with DixaClient(KEY, ApiSettings(base_url=simulator.url)) as client:
-            wait_until(lambda: len(simulator.requests()) > 10, seconds=30, what="the load")
+            wait_until(lambda: len(simulator.requests()) > 10, what="the load")
             waits = []
             for _ in range(10):
                 began = time.monotonic()

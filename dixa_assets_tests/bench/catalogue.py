@@ -129,7 +129,6 @@ def until_visible(dagster: Dagster, *key: str) -> None:
     """Wait until an asset is in the UI."""
     wait_until(
         lambda: dagster.ask(VISIBLE, key=key)["__typename"] == "AssetNode",
-        seconds=180,
         what=f"the asset {key}",
         longest_pause=0.25,
     )
@@ -154,7 +153,7 @@ def arrival(dagster: Dagster, metric: str) -> float:
         is_near_its_end = any(each["operation"] == "getAnalyticsRecords" for each in sent)
         return min(each["at"] for each in sent) if is_near_its_end else None
 
-    began = wait_until(look, seconds=60, what="a look at the catalogue")
+    began = wait_until(look, what="a look at the catalogue")
     # The pages of the records take less than a second.
     time.sleep(1)
     dagster.simulator.tell("metrics", entry={"id": metric}, like="csat")
@@ -173,4 +172,4 @@ def settled(dagster: Dagster) -> None:
             and time.time() - max(run["endTime"] for run in runs) > 20
         )
 
-    wait_until(calm, seconds=600, what="the end of the sensor's loads")
+    wait_until(calm, what="the end of the sensor's loads")

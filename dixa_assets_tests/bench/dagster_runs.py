@@ -149,7 +149,7 @@ class Dagster:
     def quiet(self) -> None:
         """Return when no run is under way."""
         time.sleep(8)
-        wait_until(lambda: not self.runs(**UNDER_WAY), seconds=600, what="the end of other runs")
+        wait_until(lambda: not self.runs(**UNDER_WAY), what="the end of other runs")
 
 
 @contextmanager
@@ -162,7 +162,6 @@ def served(
     with running(["dagster", "dev", *command, "-p", str(port)], settings, folder / "log"):
         wait_until(
             lambda: (graphql(dagster.url, ASSETS) or {}).get("assetNodes"),
-            seconds=120,
             what="the assets",
         )
         yield dagster

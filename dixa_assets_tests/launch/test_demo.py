@@ -12,18 +12,16 @@ pytestmark = pytest.mark.slow
 
 def test_the_demo_prints_little_loads_every_day_and_ends_on_ctrl_c(tmp_path: Path) -> None:
     with launched("demo", tmp_path) as demo:
-        wait_until(lambda: len(demo.lines()) >= 10, seconds=60, what="the banner")
+        wait_until(lambda: len(demo.lines()) >= 10, what="the banner")
         banner = "\n".join(demo.lines()[:10])
         for place in (f"{demo.url}/assets\n", "dixa_metrics/csat", "report.html", "read.duckdb"):
             assert place in banner
         wait_until(
             lambda: (found := demo.filled()) and sum(found) >= 0.9 * len(found),
-            seconds=240,
             what="all days of nine assets in ten",
         )
         wait_until(
             lambda: any("'reopened_conversations' added" in line for line in demo.lines()),
-            seconds=240,
             what="the metric that the simulator adds",
         )
         lines = demo.lines()

@@ -30,13 +30,13 @@ def ticks(log: Path) -> int:
 def test_ctrl_c_stops_a_load_whatever_the_api_does(tmp_path: Path, api: str) -> None:
     log = tmp_path / ".demo" / "dagster.log"
     with launched("demo", tmp_path) as demo:
-        wait_until(demo.is_loading, seconds=180, what="a first day")
+        wait_until(demo.is_loading, what="a first day")
         if api != "answers":
             # After SIGSTOP the system still accepts connections, but nothing answers.
             number = signal.SIGKILL if api == "refuses" else signal.SIGSTOP
             os.kill(demo.simulator(), number)
             before = ticks(log)
-            wait_until(lambda: ticks(log) > before, seconds=180, what="a request for the catalogue")
+            wait_until(lambda: ticks(log) > before, what="a request for the catalogue")
         assert demo.interrupt() == 0
 
 
@@ -46,10 +46,9 @@ def test_ctrl_c_stops_a_sensor_tick_whose_answer_never_ends(tmp_path: Path) -> N
         trickling() as (url, requested),
         launched("dev", tmp_path, DIXA_API_KEY="a-key", DIXA_BASE_URL=url) as dev,
     ):
-        wait_until(lambda: graphql(dev.url, STATE) is not None, seconds=180, what="the UI")
+        wait_until(lambda: graphql(dev.url, STATE) is not None, what="the UI")
         wait_until(
             lambda: ticks(log) > 0 and requested.is_set(),
-            seconds=180,
             what="a request for the catalogue",
         )
         assert dev.interrupt() == 0
@@ -90,7 +89,7 @@ def test_dev_uses_the_home_that_the_environment_names_with_its_own_settings(
             "dev", tmp_path, DIXA_API_KEY="a-key", DIXA_BASE_URL=url, DAGSTER_HOME=str(home)
         ) as dev,
     ):
-        wait_until(lambda: graphql(dev.url, STATE) is not None, seconds=180, what="the UI")
+        wait_until(lambda: graphql(dev.url, STATE) is not None, what="the UI")
         assert f"Its history is in {home}." in dev.console.read_text()
         assert dev.interrupt() == 0
     assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}"

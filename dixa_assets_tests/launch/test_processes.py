@@ -53,7 +53,7 @@ def test_a_group_that_ignores_the_interrupt_is_killed_with_all_members(tmp_path:
     assert process.returncode == -signal.SIGKILL
     assert len(members) == 2
     for member in members - {process.pid}:
-        wait_until(partial(has_ended, member), seconds=60, what="the end of the other member")
+        wait_until(partial(has_ended, member), what="the end of the other member")
 
 
 def test_a_group_that_obeys_the_interrupt_is_not_killed_and_its_final_lines_are_kept(

@@ -25,8 +25,8 @@ CHOSEN = [str(day) for day in days("2025-06-01", "2025-09-30")]
 
 
 def stopped_line(dev: Launched) -> str:
-    wait_until(lambda: "Ctrl-C stops" in dev.console.read_text(), seconds=60, what="the banner")
-    wait_until(lambda: graphql(dev.url, ASSETS) is not None, seconds=120, what="the UI")
+    wait_until(lambda: "Ctrl-C stops" in dev.console.read_text(), what="the banner")
+    wait_until(lambda: graphql(dev.url, ASSETS) is not None, what="the UI")
     return "\n".join(line for line in dev.lines() if "missing" in line)
 
 
@@ -60,11 +60,11 @@ def test_the_next_start_names_the_days_of_a_stopped_backfill_and_the_command_tha
         with launched("dev", tmp_path, **settings) as dev:
             assert stopped_line(dev) == ""
             found = wait_until(
-                lambda: {*KEYS} <= assets_in(graphql(dev.url, ASSETS)), seconds=120, what="assets"
+                lambda: {*KEYS} <= assets_in(graphql(dev.url, ASSETS)), what="assets"
             )
             assert found
             graphql(dev.url, BACKFILL, keys=[{"path": k.split("/")} for k in KEYS], days=CHOSEN)
-            wait_until(dev.is_loading, seconds=120, what="a first day")
+            wait_until(dev.is_loading, what="a first day")
             assert dev.interrupt() == 0
         with launched("dev", tmp_path, **settings) as dev:
             line = stopped_line(dev)

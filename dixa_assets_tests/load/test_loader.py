@@ -179,7 +179,7 @@ def test_the_next_asset_is_fetched_while_days_of_the_first_are_not_written(
     first, second = task_of("csat"), task_of("nps")
     loaded = loader.load(first, run_id="a-run", upcoming=[second])
     next(loaded)
-    wait_until(lambda: requests_for(simulator, "nps"), seconds=10, what="a request ahead")
+    wait_until(lambda: requests_for(simulator, "nps"), what="a request ahead")
     assert len([*loaded]) == 2
     assert len([*loader.load(second, run_id="a-run")]) == 3
     assert len(requests_for(simulator, "csat")) == len(requests_for(simulator, "nps")) == 3
@@ -193,7 +193,6 @@ def test_assets_of_one_day_each_are_fetched_ahead_together(
     next(loader.load(first, run_id="a-run", upcoming=upcoming))
     wait_until(
         lambda: all(requests_for(simulator, metric) for metric in metrics),
-        seconds=10,
         what="a request for each metric",
     )
 
@@ -214,9 +213,7 @@ def test_days_ahead_are_limited_in_number_and_bytes(
     monkeypatch.setattr(loader_module, limit, value)
     first, second = task_of("csat", days=2), task_of("nps", days=40)
     assert len([*loader.load(first, run_id="a-run", upcoming=[second])]) == 2
-    wait_until(
-        lambda: len(requests_for(simulator, "nps")) >= least, seconds=10, what="requests ahead"
-    )
+    wait_until(lambda: len(requests_for(simulator, "nps")) >= least, what="requests ahead")
     assert len(requests_for(simulator, "nps")) <= most
     # The limits do not stop the asset that is loaded now, whether or not it was fetched ahead.
     third = task_of("handling_time")
@@ -228,7 +225,7 @@ def test_days_that_were_fetched_ahead_and_not_loaded_are_discarded(
     simulator: Simulator, loader: Loader, warehouse: Warehouse
 ) -> None:
     next(loader.load(task_of("csat"), run_id="a-run", upcoming=[task_of("nps")]))
-    wait_until(lambda: requests_for(simulator, "nps"), seconds=10, what="a request ahead")
+    wait_until(lambda: requests_for(simulator, "nps"), what="a request ahead")
     loader.close()
     assert [*Path(f"{warehouse.path}.staging").iterdir()] == []
     assert loaded_days(warehouse, "dixa_metrics/csat")

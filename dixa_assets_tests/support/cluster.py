@@ -102,12 +102,12 @@ class Cluster:
     def start_all(self, workers: int) -> None:
         # Processes that start together on an empty database make each other fail.
         self.start("migrate", "-m", "dagster", "instance", "migrate")
-        assert self.processes.pop("migrate").wait(timeout=120) == 0
+        assert self.processes.pop("migrate").wait(timeout=900) == 0
         server = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
         for number, (module, port) in enumerate(self.code.items()):
             self.start(f"code{number or ''}", *server, "-p", str(port), "-m", module)
         for port in self.code.values():
-            wait_until(partial(answers, port), seconds=120, what="a code server")
+            wait_until(partial(answers, port), what="a code server")
         workspace = ("-w", "dagster/workspace.yaml")
         self.start("web", "-m", "dagster_webserver", "-p", str(self.web_port), *workspace)
         self.start("daemon", "-m", "dagster._daemon", "run", *workspace)

@@ -38,4 +38,4 @@ def until_done(url: str, backfill_id: str, *, what: str) -> None:
         status = graphql(url, BACKFILL_STATUS, id=backfill_id)
         return bool(status["partitionBackfillOrError"]["status"] == "COMPLETED_SUCCESS")
 
-    wait_until(has_ended, seconds=900, what=f"the backfill of {what}")
+    wait_until(has_ended, what=f"the backfill of {what}")

@@ -89,7 +89,7 @@ def running(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        wait_until(lambda: not has_flock(log), seconds=30, what=f"the end of the group of {log}")
+        wait_until(lambda: not has_flock(log), what=f"the end of the group of {log}")
 
 
 def has_flock(path: Path) -> bool:
@@ -113,7 +113,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=900,
     )
     assert ok in (None, done.returncode == 0), done.stdout + done.stderr
     return done
@@ -150,11 +150,12 @@ def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def wait_until(
-    probe: Callable[[], T | None], *, seconds: float, what: str, longest_pause: float = 1
+    probe: Callable[[], T | None], *, what: str, seconds: float = 900, longest_pause: float = 1
 ) -> T:
     """The first result of `probe` that is not None or False.
 
-    The pauses between two looks double, up to `longest_pause` seconds: one look at Dagster may take
+    It fails after `seconds`, which are not what a machine needs: they end a test that hangs. The
+    pauses between two looks double, up to `longest_pause` seconds: one look at Dagster may take
     0.2 s of the processor.
     """
     deadline, pause = time.monotonic() + seconds, 0.1

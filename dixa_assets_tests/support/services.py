@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -20,7 +19,7 @@ import pytest
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.settings import WarehouseSettings
 from dixa_assets.warehouse.warehouse import Warehouse
-from dixa_assets_tests.support.processes import free_port
+from dixa_assets_tests.support.processes import free_port, wait_until
 
 
 def postgres_url() -> str:
@@ -123,11 +122,12 @@ class OwnServer:
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._how
         )
-        deadline = time.monotonic() + 20
-        while not self._is_ready(self.port):
+
+        def has_started() -> bool:
             assert self._process.poll() is None, f"{self._command[0]} ended"
-            assert time.monotonic() < deadline, f"{self._command[0]} does not answer"
-            time.sleep(0.1)
+            return self._is_ready(self.port)
+
+        wait_until(has_started, what=f"the start of {self._command[0]}")
 
     def stop(self) -> None:
         """Stop it, in spite of open connections."""
