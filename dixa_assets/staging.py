@@ -25,10 +25,13 @@ from dixa_assets.model.values import (
     PLAIN,
     VARCHAR,
     Value,
+    instant_text,
     read_value,
     type_name,
 )
 
+# Each write to the file may wait for another thread.
+BUFFER_BYTES = 2**16
 # The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
 # its label in the row. The last key is empty if there was no label.
 _Shortcut = tuple[str, Any, str, str]
@@ -56,7 +59,7 @@ class Staged:
         self.policy = policy
         self.usage = Usage()
         try:
-            self._file = BufferedWriter(open_private(path))
+            self._file = BufferedWriter(open_private(path), BUFFER_BYTES)
         except OSError as error:
             raise self._unwritable(error) from None
         self.clear()
@@ -114,10 +117,12 @@ class Staged:
         shortcut = self._shortcuts.get(name)
         if shortcut is not None and type(typed) is dict:
             kind, expected, key, label_key = shortcut
-            content: Any = typed.get("value")
+            # Without a value, the whole is no content of an expected type.
+            given: Any = typed.get("value", typed)
+            content = instant_text(given) if kind == "InstantField" else given
             label = typed.get("label")
             if (
-                (type(content) is expected or (content is None and "value" in typed))
+                (type(content) is expected or given is None)
                 and typed.get("_type") == kind
                 and (type(content) is not int or -EXACT_IN_DOUBLE <= content <= EXACT_IN_DOUBLE)
                 and (label is None or (label_key and type(label) is str))
@@ -136,7 +141,7 @@ class Staged:
             return
         if declared not in FIELD_TYPES:
             self.unknown[found] = type_name(declared)
-        elif found == name and type(typed.get("value")) is PLAIN.get(declared):
+        elif found == name and type(line[self.keys[name, "value"]]) is PLAIN.get(declared):
             # A text does not fit a column that has had lists of labels alone.
             has_texts = self.types.of.get((name, "label")) != f"{VARCHAR}[]"
             label = self.keys.get((name, "label"), "") * has_texts

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dixa_assets.errors import ApiContractBroken
 from dixa_assets.model.tables import METRIC_VALUES
-from dixa_assets.model.values import NOTHING, VARCHAR, Value, read_value
+from dixa_assets.model.values import FIELD_TYPES, NOTHING, VARCHAR, Value, read_value
 from dixa_assets.staging import Staged
 from dixa_assets_tests.support.staged import lines
 
@@ -32,6 +32,40 @@ def test_a_column_of_fractions_and_an_integer_beyond_double_is_text(
         put_row(staged, {"n": read_value({"value": number})})
     staged.close()
     assert staged.types.of["n", "value"] == VARCHAR
+
+
+# A field has one or two types, so that values of the same type follow each other.
+contents = st.sampled_from([None, True, 1, 2**60, 2**70, 0.5, "text", ["x"]])
+instants = st.sampled_from([None, "2025-03-02T09:15:00Z", "2025-03-02T09:15:00.5Z[GMT]", "soon"])
+typed_values = st.sampled_from([*sorted(FIELD_TYPES), "InstantField", "NewField"]).map(
+    lambda kind: st.fixed_dictionaries(
+        {"_type": st.just(kind)},
+        optional={
+            "value": instants if kind == "InstantField" else contents,
+            "label": st.sampled_from([None, "Label", 1]),
+            "values": st.lists(contents, max_size=2),
+        },
+    )
+)
+values_of_a_field = st.lists(typed_values, min_size=1, max_size=2).flatmap(
+    lambda kinds: st.lists(st.one_of(kinds), min_size=2, max_size=6)
+)
+
+
+@settings(max_examples=400)
+@given(values_of_a_field)
+def test_a_value_is_staged_the_same_whatever_came_before_it(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, Any]]
+) -> None:
+    folder = tmp_path_factory.mktemp("staged")
+    staged, read = (Staged(folder / name, METRIC_VALUES) for name in ("staged", "read"))
+    for typed in values:
+        line: dict[str, Any] = {}
+        staged.put_field(line, "x", typed)
+        staged.add_row(line)
+        put_row(read, {"x": read_value(typed)})
+    assert lines(staged) == lines(read)
+    assert staged.types == read.types
 
 
 def test_staged_rows_keep_labels_beside_values(stage: Callable[..., Staged]) -> None:

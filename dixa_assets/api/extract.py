@@ -200,7 +200,8 @@ class _Rows:
     """Stages the rows of a period, page by page, and notices rows that moved."""
 
     def __init__(self, request: Request, day: Day, period: Period, staged: Staged) -> None:
-        self._request, self._day, self._period, self._staged = request, day, period, staged
+        self._request, self._period, self._staged = request, period, staged
+        self._date, self._within = str(day), day.period
         spec = request.spec
         self._required = {
             item.field: staged.key_of(item.field)
@@ -256,9 +257,9 @@ class _Rows:
             )
         self.first = min(self.first or instant, instant)
         self.last = max(self.last or instant, instant)
-        staged, within = self._staged, self._day.period
+        staged, within = self._staged, self._within
         line: dict[str, Any] = {
-            "partition_date": str(self._day),
+            "partition_date": self._date,
             "primary_timestamp": instant.isoformat(),
             "primary_timestamp_field": timestamp_field,
         }

@@ -63,7 +63,7 @@ def widest(first: str | None, second: str | None, *, exact: bool = True) -> str 
     return "VARCHAR[]" if first.endswith("[]") else VARCHAR
 
 
-# The fields whose content is stored unchanged if it has this type in Python.
+# The types in Python of content that is stored in a column of its type.
 PLAIN: dict[str, type] = {
     "BooleanField": bool,
     "IntField": int,
@@ -71,9 +71,10 @@ PLAIN: dict[str, type] = {
     "DoubleField": float,
     "StringField": str,
     "UUIDField": str,
+    "InstantField": str,
 }
 # The types of values that Dixa documents.
-FIELD_TYPES = frozenset({*PLAIN, "InstantField", "ListField", "TimestampField"})
+FIELD_TYPES = frozenset({*PLAIN, "ListField", "TimestampField"})
 # The keys of content that is not in `value`.
 _CONTENT_KEYS: dict[str | None, str] = {"ListField": "values", "TimestampField": "timestamp"}
 # The column types of plain content.
@@ -89,7 +90,7 @@ def read_value(typed: Any) -> Value:
     if not isinstance(typed, dict):
         return _from_content(typed)
     kind, label = typed.get("_type"), typed.get("label")
-    if not isinstance(kind, str | None):
+    if kind is not None and not isinstance(kind, str):
         return Value(JSON, typed)
     is_unknown = kind is not None and kind not in FIELD_TYPES
     content_key = _CONTENT_KEYS.get(kind)
@@ -100,10 +101,8 @@ def read_value(typed: Any) -> Value:
         return _read_list(typed.get("values"))
     if kind == "TimestampField" or (kind is None and "timestamp" in typed):
         value, label = _from_instant(typed.get("timestamp")), typed.get("name")
-    elif not is_unknown and not typed.keys() - {"_type"}:
-        return NOTHING
     elif is_unknown or "value" not in typed:
-        return Value(JSON, typed)
+        return Value(JSON, typed) if is_unknown or typed.keys() - {"_type"} else NOTHING
     elif kind == "InstantField":
         value = _from_instant(typed["value"])
     else:
@@ -127,9 +126,14 @@ def parse_instant(text: Any) -> datetime | None:
         return None
 
 
-def _from_instant(content: Any) -> Value:
+def instant_text(content: Any) -> str | None:
+    """The text that stores an instant; None if the content is not one."""
     instant = parse_instant(content)
-    return Value(TIMESTAMPTZ, instant.isoformat()) if instant else _from_content(content)
+    return instant.isoformat() if instant else None
+
+
+def _from_instant(content: Any) -> Value:
+    return Value(TIMESTAMPTZ, text) if (text := instant_text(content)) else _from_content(content)
 
 
 def _from_content(content: Any) -> Value:
@@ -141,8 +145,6 @@ def _from_content(content: Any) -> Value:
 
 
 def _read_list(items: Any) -> Value:
-    if items is None:
-        return NOTHING
     if not isinstance(items, list):
         return _from_content(items)
     if any(map(_is_list, items)):
