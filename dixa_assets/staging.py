@@ -30,10 +30,9 @@ from dixa_assets.model.values import (
     type_name,
 )
 
-# Each write to the file may wait for another thread.
-BUFFER_BYTES = 2**16
-# The latest plain value of a field: its `_type`, its type in Python, and the keys of its value and
-# its label in the row. The last key is empty if there was no label.
+_BUFFER_BYTES = 2**16  # Python may run another thread during each write.
+# The latest plain value of a field: its `_type`, the Python type of its content in the row, and
+# the keys of its value and its label. The last key is empty if there was no label.
 _Shortcut = tuple[str, Any, str, str]
 
 
@@ -59,7 +58,7 @@ class Staged:
         self.policy = policy
         self.usage = Usage()
         try:
-            self._file = BufferedWriter(open_private(path), BUFFER_BYTES)
+            self._file = BufferedWriter(open_private(path), _BUFFER_BYTES)
         except OSError as error:
             raise self._unwritable(error) from None
         self.clear()
@@ -117,7 +116,7 @@ class Staged:
         shortcut = self._shortcuts.get(name)
         if shortcut is not None and type(typed) is dict:
             kind, expected, key, label_key = shortcut
-            # Without a value, the whole is no content of an expected type.
+            # Without the key `value`, `given` is the dict itself, which has no expected type.
             given: Any = typed.get("value", typed)
             content = instant_text(given) if kind == "InstantField" else given
             label = typed.get("label")
@@ -142,6 +141,7 @@ class Staged:
         if declared not in FIELD_TYPES:
             self.unknown[found] = type_name(declared)
         elif found == name and type(line[self.keys[name, "value"]]) is PLAIN.get(declared):
+            # A column of texts that are no instants holds instants too.
             # A text does not fit a column that has had lists of labels alone.
             has_texts = self.types.of.get((name, "label")) != f"{VARCHAR}[]"
             label = self.keys.get((name, "label"), "") * has_texts

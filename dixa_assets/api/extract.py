@@ -201,7 +201,7 @@ class _Rows:
 
     def __init__(self, request: Request, day: Day, period: Period, staged: Staged) -> None:
         self._request, self._period, self._staged = request, period, staged
-        self._date, self._within = str(day), day.period
+        self._date, self._day_period = str(day), day.period
         spec = request.spec
         self._required = {
             item.field: staged.key_of(item.field)
@@ -257,14 +257,14 @@ class _Rows:
             )
         self.first = min(self.first or instant, instant)
         self.last = max(self.last or instant, instant)
-        staged, within = self._staged, self._within
+        staged, day = self._staged, self._day_period
         line: dict[str, Any] = {
             "partition_date": self._date,
             "primary_timestamp": instant.isoformat(),
             "primary_timestamp_field": timestamp_field,
         }
         is_forgotten = _put_fields(self._request, row, items, staged, line)
-        staged.counts.outside_day += not within.start <= instant < within.end
+        staged.counts.outside_day += not day.start <= instant < day.end
         for name, key in self._required.items():
             if line.get(key) is None and not is_forgotten:
                 staged.counts.nulls[name] += 1

@@ -63,7 +63,7 @@ def widest(first: str | None, second: str | None, *, exact: bool = True) -> str 
     return "VARCHAR[]" if first.endswith("[]") else VARCHAR
 
 
-# The types in Python of content that is stored in a column of its type.
+# By `_type`: the Python type of usual content in a staged row.
 PLAIN: dict[str, type] = {
     "BooleanField": bool,
     "IntField": int,
@@ -77,7 +77,7 @@ PLAIN: dict[str, type] = {
 FIELD_TYPES = frozenset({*PLAIN, "ListField", "TimestampField"})
 # The keys of content that is not in `value`.
 _CONTENT_KEYS: dict[str | None, str] = {"ListField": "values", "TimestampField": "timestamp"}
-# The column types of plain content.
+# The column types of content, except instants, by its Python type.
 _TYPES: dict[type, str] = {bool: BOOLEAN, int: BIGINT, float: DOUBLE, str: VARCHAR}
 
 
@@ -90,7 +90,7 @@ def read_value(typed: Any) -> Value:
     if not isinstance(typed, dict):
         return _from_content(typed)
     kind, label = typed.get("_type"), typed.get("label")
-    if kind is not None and not isinstance(kind, str):
+    if not isinstance(kind, str | None):
         return Value(JSON, typed)
     is_unknown = kind is not None and kind not in FIELD_TYPES
     content_key = _CONTENT_KEYS.get(kind)

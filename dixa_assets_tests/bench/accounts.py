@@ -113,7 +113,6 @@ def watched(cluster: Cluster, lakes: Mapping[str, dict[str, str]]) -> Iterator[t
             sum("/dixa_metrics/" in key or "/dixa_records/" in key for key in assets(cluster))
             >= wanted
         ),
-        seconds=600,
         what="the assets of all accounts",
     )
     yield "all accounts' assets in the UI", f"{time.monotonic() - began:.0f} s"

@@ -59,10 +59,7 @@ def test_the_next_start_names_the_days_of_a_stopped_backfill_and_the_command_tha
         }
         with launched("dev", tmp_path, **settings) as dev:
             assert stopped_line(dev) == ""
-            found = wait_until(
-                lambda: {*KEYS} <= assets_in(graphql(dev.url, ASSETS)), what="assets"
-            )
-            assert found
+            wait_until(lambda: {*KEYS} <= assets_in(graphql(dev.url, ASSETS)), what="assets")
             graphql(dev.url, BACKFILL, keys=[{"path": k.split("/")} for k in KEYS], days=CHOSEN)
             wait_until(dev.is_loading, what="a first day")
             assert dev.interrupt() == 0

@@ -18,6 +18,7 @@ import yaml
 from dixa_assets.model.tables import LAKE_SCHEME
 from dixa_assets.warehouse.warehouse import Warehouse
 from dixa_assets_tests.support.processes import (
+    LONGEST_WAIT_SECONDS,
     PROJECT,
     free_port,
     outside_settings,
@@ -102,7 +103,7 @@ class Cluster:
     def start_all(self, workers: int) -> None:
         # Processes that start together on an empty database make each other fail.
         self.start("migrate", "-m", "dagster", "instance", "migrate")
-        assert self.processes.pop("migrate").wait(timeout=900) == 0
+        assert self.processes.pop("migrate").wait(timeout=LONGEST_WAIT_SECONDS) == 0
         server = ("-m", "dagster", "code-server", "start", "-h", "127.0.0.1")
         for number, (module, port) in enumerate(self.code.items()):
             self.start(f"code{number or ''}", *server, "-p", str(port), "-m", module)

@@ -26,6 +26,8 @@ from dixa_assets_tests.support.simulator import KEY, Simulator
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).parents[2]
+# Far above what a slow machine needs: it only ends a test that hangs.
+LONGEST_WAIT_SECONDS = 900
 T = TypeVar("T")
 
 # Forked from a process that has the slow imports already.
@@ -113,7 +115,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=LONGEST_WAIT_SECONDS,
     )
     assert ok in (None, done.returncode == 0), done.stdout + done.stderr
     return done
@@ -150,13 +152,16 @@ def call_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def wait_until(
-    probe: Callable[[], T | None], *, what: str, seconds: float = 900, longest_pause: float = 1
+    probe: Callable[[], T | None],
+    *,
+    what: str,
+    seconds: float = LONGEST_WAIT_SECONDS,
+    longest_pause: float = 1,
 ) -> T:
     """The first result of `probe` that is not None or False.
 
-    It fails after `seconds`, which are not what a machine needs: they end a test that hangs. The
-    pauses between two looks double, up to `longest_pause` seconds: one look at Dagster may take
-    0.2 s of the processor.
+    It fails after `seconds`. The pauses between two looks double, up to `longest_pause` seconds:
+    one look at Dagster may take 0.2 s of the processor.
     """
     deadline, pause = time.monotonic() + seconds, 0.1
     while time.monotonic() < deadline:

@@ -34,7 +34,13 @@ from dixa_assets_tests.support.handmade import (
     record,
     selected,
 )
-from dixa_assets_tests.support.processes import PROJECT, child, run, settings_for
+from dixa_assets_tests.support.processes import (
+    LONGEST_WAIT_SECONDS,
+    PROJECT,
+    child,
+    run,
+    settings_for,
+)
 from dixa_assets_tests.support.services import lake, needs_lake, open_database, own_postgres
 from dixa_assets_tests.support.simulator import Simulator
 
@@ -462,7 +468,7 @@ def test_four_killed_machines_lose_and_double_nothing(
             mine[chance.randrange(WRITTEN)] = (turn, days[-1], next(changes))
         to_kill = sorted(chance.randrange(WRITERS * WRITTEN) for _ in range(KILLS // ROUNDS + 1))
         machines, done = Machines(where, tasks), 0
-        deadline = time.monotonic() + 900
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
         while machines.running:
             assert time.monotonic() < deadline
             done += machines.written()
