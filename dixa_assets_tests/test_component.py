@@ -73,6 +73,13 @@ def test_an_empty_catalogue_gives_the_sensor_that_fetches_the_first() -> None:
         assert [sensor.name for sensor in definitions.sensors or ()] == ["dixa_catalogue"]
 
 
+@pytest.mark.parametrize("seconds", [5, 3600])
+def test_the_catalogue_is_fetched_as_often_as_configured(seconds: int) -> None:
+    analytics = DixaAnalytics(catalogue_refresh_seconds=seconds)
+    (sensor,) = analytics.build_definitions(Catalogue()).sensors or ()
+    assert seconds - 1 <= (sensor.minimum_interval_seconds or 0) <= seconds
+
+
 def test_definitions_are_built_without_network_and_database(
     analytics: DixaAnalytics,
     catalogue: Catalogue,

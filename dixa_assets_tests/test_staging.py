@@ -34,7 +34,6 @@ def test_a_column_of_fractions_and_an_integer_beyond_double_is_text(
     assert staged.types.of["n", "value"] == VARCHAR
 
 
-# A field has one or two types, so that values of the same type follow each other.
 contents = st.sampled_from([None, True, 1, 2**60, 2**70, 0.5, "text", ["x"]])
 instants = st.sampled_from([None, "2025-03-02T09:15:00Z", "2025-03-02T09:15:00.5Z[GMT]", "soon"])
 # Instants come twice as often.
@@ -49,6 +48,7 @@ typed_values = st.sampled_from([*sorted(FIELD_TYPES), "InstantField", "NewField"
         },
     )
 )
+# A field has one or two types, so that values of the same type follow each other.
 values_of_a_field = st.lists(typed_values, min_size=1, max_size=2).flatmap(
     lambda kinds: st.lists(st.one_of(kinds), min_size=2, max_size=6)
 )

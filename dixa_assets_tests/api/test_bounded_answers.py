@@ -95,8 +95,8 @@ def recovers(
             with pytest.raises(error):
                 fetch.result()
         assert client.fetch_metrics() == []
-        wait_until(lambda: threads() == 0, what="the end of the reading threads")
-        wait_until(lambda: server.open <= 4, what="the end of the connections")
+        wait_until(lambda: threads() == 0, seconds=10, what="the end of the reading threads")
+        wait_until(lambda: server.open <= 4, seconds=10, what="the end of the connections")
 
 
 @pytest.mark.parametrize("kind", SLOW)
@@ -198,7 +198,7 @@ def test_a_connection_is_used_again_unless_the_server_closed_it() -> None:
     with serve_raw(write) as raw, Impatient(base_url=raw.url) as client:
         for number in range(5):
             assert client.fetch_metrics() == []
-            wait_until(lambda: raw.open == 0, what=f"the end of connection {number}")
+            wait_until(lambda: raw.open == 0, seconds=10, what=f"the end of connection {number}")
     assert len(closed) == 5
     assert client.waits == []
 
@@ -212,8 +212,8 @@ def test_close_ends_a_request_in_flight(kind: str) -> None:
         client.close()
         for fetch in fetches:
             with pytest.raises(ApiError, match="the load is stopping"):
-                fetch.result(timeout=60)
-        wait_until(lambda: threads() == 0, what="the end of the reading threads")
+                fetch.result(timeout=10)
+        wait_until(lambda: threads() == 0, seconds=10, what="the end of the reading threads")
         with pytest.raises(ApiError, match="not sent"):
             client.fetch_metrics()
 

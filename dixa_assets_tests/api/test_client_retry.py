@@ -230,7 +230,7 @@ def test_close_ends_the_wait_for_a_retry(
         wait_until(lambda: "Next attempt in 250" in caplog.text, what="a wait")
         client.close()
         with pytest.raises(ApiError) as caught:
-            fetch.result(timeout=60)
+            fetch.result(timeout=10)
     assert str(caught.value) == "GET /v1/analytics/metrics: not sent: the load is stopping."
     assert len(simulator.requests()) == 1
 

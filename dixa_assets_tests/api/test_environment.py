@@ -172,6 +172,7 @@ def test_an_answer_through_a_proxy_is_cut_too(
                 client.fetch_metrics()
         wait_until(
             lambda: all(each.name != "dixa-answer" for each in threading.enumerate()),
+            seconds=10,
             what="the end of the reading threads",
         )
         answers[0] = EMPTY

@@ -115,7 +115,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=LONGEST_WAIT_SECONDS,
+        timeout=180,
     )
     assert ok in (None, done.returncode == 0), done.stdout + done.stderr
     return done
@@ -160,8 +160,9 @@ def wait_until(
 ) -> T:
     """The first result of `probe` that is not None or False.
 
-    It fails after `seconds`. The pauses between two looks double, up to `longest_pause` seconds:
-    one look at Dagster may take 0.2 s of the processor.
+    It fails after `seconds`; give them where the time proves something, for instance that a
+    connection was cut and did not end by itself. The pauses between two looks double, up to
+    `longest_pause` seconds: one look at Dagster may take 0.2 s of the processor.
     """
     deadline, pause = time.monotonic() + seconds, 0.1
     while time.monotonic() < deadline:

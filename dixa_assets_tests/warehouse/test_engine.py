@@ -44,7 +44,7 @@ def test_a_load_waits_for_another_process_to_close_the_file(warehouse: Warehouse
         with pytest.raises(TimeoutError):
             waiting.result(timeout=1)
         pipe.send("let go")
-        waiting.result(timeout=60)
+        waiting.result(timeout=10)
 
     assert numbers_by_day(warehouse) == {DAY: [2]}
 
@@ -81,7 +81,7 @@ def test_waiting_for_other_loads_ends(warehouse: Warehouse) -> None:
         with pytest.raises(WarehouseBusy, match="other loads of this project"):
             load(impatient, record(), DAY, integers(2))
         pipe.send("let go")
-        first.result(timeout=60)
+        first.result(timeout=10)
 
     assert numbers_by_day(warehouse) == {DAY: [1]}
 
